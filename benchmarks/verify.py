@@ -10,7 +10,7 @@ import math
 import torch
 
 import ohmformer as of
-from ohmformer.array.code_moments import held_moments
+from ohmformer.array.codes.code_moments import held_moments
 from ohmformer.array.spec import Crossbar
 from ohmformer.cost.weight_programming import programming
 from ohmformer.dataflow.lifetime import lifetime

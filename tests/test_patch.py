@@ -10,8 +10,9 @@ from pydantic import field_validator, model_validator
 import ohmformer as of
 from ohmformer import patch
 from ohmformer.changed_copy import Copies, with_values
+from ohmformer.hardware.spec import Accelerator
 from ohmformer.patch import Patch
-from ohmformer.schema import Spec, walk
+from ohmformer.schema import Spec, validate, walk
 
 CHANGES: list[tuple[str, Any]] = [
     ("projection.array.cost.adc_energy", 2e-12),
@@ -34,6 +35,20 @@ def test_a_dotted_key_goes_into_a_table_that_was_given_before() -> None:
     made = Patch.of({"cell": {"g_max": 1}, "cell.g_min": 2})
     assert made.as_table() == {"cell": {"g_max": 1, "g_min": 2}}
     assert Patch.of({"cell.g_min": 2, "cell": 3}).as_table() == {"cell": 3}
+
+
+def test_a_key_below_the_name_of_an_entry_changes_this_entry() -> None:
+    """A sweep below an array that the table names must not drop the name."""
+    hardware = {"base": "clipformer_tcad_2024", "projection": {"array": "pcm_joshi_2020"}}
+    swept = validate(Accelerator, {**hardware, "projection.array.scale": "column"}, where="hardware")
+    whole = validate(Accelerator, hardware, where="hardware")
+    assert swept == of.replace(whole, "projection.array.scale", "column")
+    both = {"base": "clipformer_tcad_2024", "attention.array": "pcm_joshi_2020", "attention.array.age": "30 s"}
+    changed = validate(Accelerator, both, where="hardware")
+    assert changed.attention.array == of.replace(of.load_crossbar("pcm_joshi_2020"), "age", 30.0)
+    number = {"base": "clipformer_tcad_2024", "projection.array.rows": 32, "projection.array.rows.most": 3}
+    with pytest.raises(of.BadInput, match="has no keys of its own"):
+        validate(Accelerator, number, where="hardware")
 
 
 def test_the_only_change_has_its_full_path() -> None:

@@ -113,3 +113,11 @@ def test_the_remedy_for_a_number_without_a_unit_works_when_followed(number: str,
         units.parse(number, unit)
     advised = re.findall("'(.*?)'", str(caught.value))[-1]
     assert units.check_magnitude(units.parse(advised, unit), unit) > 0
+
+
+@pytest.mark.parametrize(
+    ("area", "text"),
+    [(61.5e-6, "61.5 mm²"), (3806.4e-6, "3,806 mm²"), (0.0217, "21,700 mm²"), (0.0, "0 mm²"), (2.5e-9, "0.0025 mm²")],
+)
+def test_areas_in_square_millimeters_have_no_exponent(area: float, text: str) -> None:
+    assert units.square_mm(area) == text

@@ -72,5 +72,5 @@ def _row(name: str, run: Run) -> str:
     wear = lifetime(run.placement, 1 / run.latency)
     left = "-" if wear is None else f"{wear.seconds / run.latency:.2g}"
     written, energy = (units.show(joules, "J") for joules in (write_energy(run.placement), run.energy))
-    latency, area = units.show(run.latency, "s"), units.show(run.area, "m^2")
+    latency, area = units.show(run.latency, "s"), units.square_mm(run.area)
     return f"| {name} | {counts} | {written} | {energy} | {latency} | {area} | {left} |"

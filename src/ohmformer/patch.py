@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
@@ -22,10 +22,16 @@ class Patch:
     {'rows': 64, 'cell': {'g_max': '20 uS', 'g_min': '1 uS'}}
 
     A value that is itself a table replaces the whole key: `Patch.of({"cell": {"g_max": "20 uS"}})` gives `cell` a new
-    table with one key, while the patch above keeps all other keys of `cell`.
+    table with one key, while the patch above keeps all other keys of `cell`. Changes below a key whose new value is not
+    a table, such as the name of a library entry, start from that value.
+
+    Attributes:
+        changes: key -> its new value or its patch.
+        start: what the key of this patch holds before the changes; None if that does not change.
     """
 
     changes: dict[str, Any]
+    start: Any = field(default=None, repr=False)
 
     @classmethod
     def of(cls, table: Mapping[str, Any]) -> Patch:
@@ -43,7 +49,7 @@ class Patch:
         """The patch of the table that a key holds; a new one if the key has none."""
         inner = self.changes.get(key)
         if not isinstance(inner, Patch):
-            inner = self.changes[key] = Patch.of(inner) if isinstance(inner, dict) else Patch({})
+            inner = self.changes[key] = Patch.of(inner) if isinstance(inner, dict) else Patch({}, inner)
         return inner
 
     def as_table(self) -> dict[str, Any]:
@@ -52,7 +58,7 @@ class Patch:
 
     def without(self, keys: Collection[str]) -> Patch:
         """The patch without some of its keys."""
-        return Patch({key: value for key, value in self.changes.items() if key not in keys})
+        return Patch({key: value for key, value in self.changes.items() if key not in keys}, self.start)
 
     def general_first(self, aliases: Mapping[str, tuple[str, ...]]) -> list[tuple[str, Any]]:
         """The changes with aliases first, so that a key which sets one of their fields wins wherever it stands.

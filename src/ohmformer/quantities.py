@@ -129,6 +129,9 @@ Ohms = Annotated[float, BeforeValidator(_quantity("ohm")), _in_unit("ohm"), _bou
 Farads = Annotated[float, BeforeValidator(_quantity("F")), _in_unit("F"), _bounded("F")]
 Volts = Annotated[float, BeforeValidator(_quantity("V")), _in_unit("V"), _bounded("V")]
 Seconds = Annotated[float, BeforeValidator(_quantity("s")), _in_unit("s"), _bounded("s")]
+ElectronVolts = Annotated[float, BeforeValidator(_quantity("eV")), _in_unit("eV"), _bounded("eV")]
+Kelvins = Annotated[float, BeforeValidator(_quantity("K")), _in_unit("K"), _bounded("K")]
+"""An absolute temperature [K]; files may also write degrees Celsius."""
 Hertz = Annotated[float, BeforeValidator(_quantity("Hz")), _in_unit("Hz"), _bounded("Hz")]
 Duration = Annotated[
     float, BeforeValidator(_quantity("s", (1e-15, 100.0))), _in_unit("s"), _narrowed(1e-15, 100.0, "s")

@@ -337,8 +337,9 @@ def _patched_field(cls: type[Spec], name: str, old: Any, change: Any, context: M
     if table and context.get("merge") and isinstance(old, Spec) and not _changes_kind(old, change):
         change = Patch.of(change)
     if not isinstance(change, Patch):
-        value = change if isinstance(change, Spec) else cls._unwrap({name: change})[name]
-        return _check_field(cls, name, value, context)
+        change = change if isinstance(change, Spec) else cls._unwrap({name: change})[name]
+        return _check_field(cls, name, change, context)
+    old = old if change.start is None else _check_field(cls, name, change.start, context)
     if not isinstance(old, Spec):
         raise Misplaced((name,), None, "has no keys of its own; set it as a whole")
     try:
@@ -354,8 +355,7 @@ def _changes_kind(old: Spec, changes: Mapping[str, Any]) -> bool:
     """True if changes give a specification another `kind`."""
     if "kind" not in _fields(type(old)) or "kind" not in changes:
         return False
-    kind: object = getattr(old, "kind", None)
-    return bool(changes["kind"] != kind)
+    return bool(changes["kind"] != getattr(old, "kind", None))
 
 
 def _table_of_kind(

@@ -126,11 +126,13 @@ class PaddedStreams(SampleStreams):
         places: M. Tensors with another M are drawn without regard to padding.
         rows: for each sample, its places along M; None if it has all of them.
         columns: for each sample, the number of its outputs, which come first along O; None if it has all of them.
+        inputs: for each sample, the number of its inputs of the product, likewise; for tensors [B, ..., M, I].
     """
 
     places: int = 0
     rows: tuple[tuple[int, ...], ...] | None = None
     columns: tuple[int, ...] | None = None
+    inputs: tuple[int, ...] | None = None
 
     def open(self, device: torch.device | str = "cpu") -> RandomSource:
         """A source of the numbers of the streams, from their start."""

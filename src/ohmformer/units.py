@@ -10,6 +10,8 @@ from ohmformer.errors import shown
 
 _PREFIX = {"f": -15, "p": -12, "n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12}
 _PREFIX |= {"\u00b5": -6, "\u03bc": -6}  # both mu
+_CELSIUS = {"degC": Decimal("273.15"), "\u00b0C": Decimal("273.15")}
+"""Unit of a temperature -> what is added to it for kelvins."""
 _BINARY = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40}
 _TIME = {"min": 60, "h": 3600, "hour": 3600, "day": 86400, "month": 2629800, "year": 31557600}
 _SECONDS = {name: Decimal(seconds) for word, seconds in _TIME.items() for name in (word, f"{word}s")}
@@ -23,7 +25,7 @@ _EXAMPLE |= {
     "J/B": "10 pJ/B",
     "B/s": "10 GB/s",
 }
-_EXAMPLE |= {"op/s": "10 Top/s", "%": "1 %"}
+_EXAMPLE |= {"op/s": "10 Top/s", "%": "1 %", "eV": "0.6 eV"}
 """SI unit -> an example of a quantity within `LIMITS`, for messages."""
 _QUANTITY = re.compile(r"([-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)\s*([^\s0-9.]\S*)?")
 _LONGEST = 64
@@ -32,7 +34,8 @@ _LONGEST = 64
 LIMITS = {
     "S": (1e-15, 1.0), "ohm": (1e-3, 1e15), "V": (1e-9, 1e4), "A": (1e-18, 1e4), "F": (1e-21, 1.0), "m": (1e-12, 10.0),
     "m^2": (1e-18, 0.1), "J": (1e-24, 1e-3), "J/B": (1e-21, 1e-6), "W": (1e-15, 1e5), "s": (1e-15, 1e11),
-    "Hz": (1e-9, 1e12), "B": (1.0, 1e15), "B/s": (1.0, 1e17), "op/s": (1.0, 1e17),
+    "Hz": (1e-9, 1e12), "B": (1.0, 1e15), "B/s": (1.0, 1e17), "op/s": (1.0, 1e17), "eV": (1e-3, 10.0),
+    "K": (1.0, 2000.0),
 }  # fmt: skip
 """SI unit -> smallest and largest magnitude that is accepted; a value beyond them is taken for a typing error. Energies
 are those of one event, such as a conversion or a write; areas are those of one part, at most a wafer."""
@@ -63,9 +66,9 @@ def parse(text: str, unit: str, limits: tuple[float, float] | None = None) -> fl
     """Read a quantity: parse('2 pJ', 'J') is exactly the float of the literal 2e-12.
 
     Args:
-        text: a number and a unit with any prefix from f to T; times also in min, h, day, month and year, bytes in KiB,
-            MiB, GiB and TiB.
-        unit: the SI unit expected: 'S', 'ohm', 'V', 'A', 'J', 'W', 's', 'Hz', 'm^2', 'B', or '%' (a fraction).
+        text: a number and a unit with any prefix from f to T; times also in min, h, day, month and year, temperatures
+            in degC, bytes in KiB, MiB, GiB and TiB.
+        unit: the unit expected: 'S', 'ohm', 'V', 'A', 'J', 'W', 's', 'Hz', 'm^2', 'B', 'K', 'eV', or '%' (a fraction).
         limits: smallest and largest value that the caller accepts, for messages; None for those of `LIMITS`.
 
     Raises:
@@ -78,13 +81,14 @@ def parse(text: str, unit: str, limits: tuple[float, float] | None = None) -> fl
     number, written = match.groups()
     if not written:
         raise ValueError(no_unit(number, unit, limits))
-    factor = _factor(written, unit)
+    zero = _CELSIUS.get(written, Decimal(0)) if unit == "K" else Decimal(0)
+    factor = Decimal(1) if zero else _factor(written, unit)
     if factor is None:
         raise ValueError(
             f"has the unit {shown(written)} where {unit} is expected; write it in {unit}, such as {_example(unit)}"
         )
     try:
-        exact = Decimal(number) * factor
+        exact = Decimal(number) * factor + zero
         value = float(exact)
     except ArithmeticError:
         raise ValueError(f"is beyond all numbers; {remedy(unit)}") from None
@@ -123,6 +127,11 @@ def check_magnitude(value: float, unit: str) -> float:
     if value == 0 or least <= abs(value) <= most:
         return value
     raise ValueError(f"is not a magnitude that occurs in {unit}; {remedy(unit)}")
+
+
+def square_mm(area: float) -> str:
+    """An area [m^2] as text in square millimeters: square_mm(61.5e-6) is '61.5 mm²', square_mm(0.0217) '21,700 mm²'."""
+    return f"{area * 1e6:,.4g} mm²" if area < 1e-2 else f"{area * 1e6:,.0f} mm²"
 
 
 def show(value: float, unit: str) -> str:

@@ -98,6 +98,8 @@ def read(g: float, m: Machine, eps: float) -> float:
     """What one read of one device sees."""
     if m.read["kind"] == "proportional":
         return g * (1 + m.read["sigma"] * eps)
+    if m.read["kind"] == "sqrt":
+        return g + m.read["sigma"] * math.sqrt(abs(g) * m.g_max) * eps
     if m.read["kind"] == "uniform":
         return g + m.read["sigma"] * (m.g_max - m.g_min) * eps
     return g

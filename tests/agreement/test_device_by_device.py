@@ -50,7 +50,7 @@ def machines(draw: st.DrawFn) -> oracle.Machine:
         g_min=draw(st.sampled_from([0.0, 1e-7, 2e-6])),
         g_max=1e-5,
         write=draw(st.sampled_from(WRITE_NOISES)),
-        read=draw(st.sampled_from([NONE, PROPORTIONAL, UNIFORM])),
+        read=draw(st.sampled_from([NONE, PROPORTIONAL, UNIFORM, {"kind": "sqrt", "sigma": 0.05}])),
         streaming=draw(st.sampled_from(["bit_serial", "amplitude"])),
         input_bits=draw(st.integers(2, 6)),
         signed=draw(st.booleans()),

@@ -13,7 +13,7 @@ import torch
 from scipy import stats
 
 from ohmformer.array import mvm, program
-from ohmformer.array.crossbar import Programmed
+from ohmformer.array.programmed import Programmed
 from ohmformer.streams import Stream
 from tests.build import FLICKER, PCM_DRIFT, PROPORTIONAL, SQRT_RANGE, UNIFORM, array, cell
 

@@ -69,7 +69,13 @@ def dft_error(points: int, ratio: float, sigma: float, encoding: str) -> float:
 def test_t1_errors_of_fourier_weights_in_the_tutorial_of_crosssim(
     points: int, ratio: float, sigma: float, encoding: str, reported: float
 ) -> None:
-    """One draw there and one here: within 3 %, since a draw varies by 1 %."""
+    """One draw there and one here: within 3 %, since a draw varies by 1 %.
+
+    The tutorial's results for 256 points are left out. The cell of its notebook that was found builds a matrix of that
+    size from the real part alone. Independent proportional errors of 0.15 then give mean absolute errors of 0.077
+    and 0.121 at an on/off ratio of 1000, and 0.124 and 0.200 at 4, where it reports 0.0836, 0.1446, 0.1119 and
+    0.1957. No single setting known here explains all four.
+    """
     assert dft_error(points, ratio, sigma, encoding) == pytest.approx(reported, rel=0.03)
 
 
@@ -152,6 +158,58 @@ def test_t6_the_cells_of_analog_foundation_models() -> None:
     assert percent == pytest.approx([0, 3.10, 4.35, 4.69, 5.49, 10.67], abs=0.01)
     below, above = deviations(cell, (0.5999 / 180, 0.6001 / 180))
     assert (below, 100 * above / 180) == (0.0, pytest.approx(1.51, abs=0.005))
+
+
+TENTHS = tuple(n / 10 for n in range(11))
+
+
+@pytest.mark.parametrize(
+    ("name", "cubic"),
+    [
+        ("pcm_hermes_2023_two_devices", (0.16603222, 4.71806468, -8.48101252, 4.68961419)),
+        ("pcm_hermes_2023_one_device", (0.15781817, 2.32443916, -2.16310839, 0.68841818)),
+    ],
+)
+def test_write_noise_of_hermes_at_every_tenth_of_its_range(name: str, cubic: tuple[float, ...]) -> None:
+    by_hand = [sum(c * share**k for k, c in enumerate(cubic)) for share in TENTHS]
+    assert deviations(load(Cell, name), TENTHS) == pytest.approx(by_hand, rel=1e-8)
+
+
+@pytest.mark.parametrize("age", [1.0, 60.0, HOUR, 10 * HOUR, DAY, 1.5 * DAY, 2 * DAY])
+def test_neurram_between_the_times_of_its_source(age: float) -> None:
+    """aihwkit interpolates the coefficients linearly in the logarithm of time."""
+    quartics = ((0.348, 16.030, -43.853, 45.393, -16.815), (0.701, 22.086, -50.773, 47.095, -16.458),
+                (0.782, 20.274, -43.507, 37.062, -11.934))  # fmt: skip
+    (t0, earlier), (t1, later) = ((1.0, quartics[0]), (DAY, quartics[1])) if age <= DAY else (
+        (DAY, quartics[1]), (2 * DAY, quartics[2]))  # fmt: skip
+    part = math.log(age / t0) / math.log(t1 / t0)
+    between = [(1 - part) * a + part * b for a, b in zip(earlier, later, strict=True)]
+    by_hand = [max(0.0, sum(c * share**k for k, c in enumerate(between))) for share in TENTHS]
+    assert deviations(load(Cell, "rram_neurram_2022_aihwkit").at_age(age), TENTHS) == pytest.approx(by_hand, rel=1e-8)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.03, 0.1, 0.2, 0.4, 0.7, 1.0])
+def test_exponents_and_read_noise_of_phase_change_memory_at_further_conductances(share: float) -> None:
+    """Means are -0.0155 ln x + 0.0244 from 0.049 to 0.1, spreads -0.0125 ln x - 0.0059 from 0.008 to 0.045."""
+    cell = load(Cell, "pcm_joshi_2020")
+    mean = min(max(-0.0155 * math.log(share) + 0.0244, 0.049), 0.1)
+    spread = min(max(-0.0125 * math.log(share) - 0.0059, 0.008), 0.045)
+    g = torch.full((3,), share * cell.g_max, dtype=torch.float64)
+    eps = torch.tensor([-1.0, 0.0, 2.0], dtype=torch.float64)
+    found = (drift.drift(g, g, cell, eps, age=HOUR) / g).log() / -math.log(HOUR / 20.0)
+    assert found.tolist() == pytest.approx([abs(mean + spread * e) for e in (-1, 0, 2)], rel=1e-6)
+    q = min(0.2, 0.0088 / share**0.65)
+    growth = math.sqrt(math.log((HOUR + 250e-9) / (2 * 250e-9)))
+    assert read(cell, share, HOUR) == pytest.approx(q * growth, rel=1e-6)
+
+
+def test_analog_foundation_models_just_beside_their_borders() -> None:
+    cell = load(Cell, "pcm_analog_foundation_models_2025")
+    middle = (2.5797410660159494, 0.22419685954327148, -0.00371581208142707, 2.939751381126213e-05)
+    upper = (2.110295720240385, 0.2453487119885723, -0.003054993405157235, 1.2329755395573392e-05)
+    for g, piece in ((0.3, (0.0,)), (0.7, middle), (20.0, middle), (52.4, middle), (52.6, upper), (180.0, upper)):
+        by_hand = sum(c * g**k for k, c in enumerate(piece))
+        assert deviations(cell, (g / 180,)) == pytest.approx([by_hand], rel=1e-6)
 
 
 TIME_CONSTANTS = {

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
+from ohmformer.array import mvm, program
+from ohmformer.array.converters import full_scale
+from ohmformer.array.event_counter import counting
 from ohmformer.array.spec import Crossbar
 from ohmformer.cost.components import mvm_cost
 from ohmformer.errors import BadInput
@@ -47,3 +51,23 @@ def test_time_and_energy_by_hand() -> None:
 def test_more_phases_than_pulses_are_refused() -> None:
     with pytest.raises(BadInput, match=r"phases = 4: is above 3 pulses of bits = 4; lower it, or raise bits"):
         integrated(phases=4)
+
+
+@pytest.mark.parametrize("phases", [1, 2])
+@pytest.mark.parametrize("encoding", ["differential", "offset"])
+def test_the_events_of_a_simulated_product_are_those_that_are_priced(encoding: str, phases: int) -> None:
+    array = integrated(phases=phases, weighting="charge")
+    for name, value in (("rows", 8), ("columns", 4), ("encoding", encoding), ("cost", None)):
+        array = replace(array, name, value)
+    programmed = program(torch.ones(6, 10), array)
+    with counting() as counted:
+        mvm(torch.ones(3, 10), programmed, level="cell", adc_range=(-1.0, 1.0))
+    expected = plan(6, 10, array).reads(3)
+    assert counted == expected
+
+
+def test_the_ranges_of_groups_are_those_of_the_largest_group() -> None:
+    """Five pulses in two groups of 3 and 2: up to 7, so 8 rows of digits up to 7 give 392; both signs."""
+    array = replace(integrated(bits=6, phases=2), "rows", 8)
+    assert full_scale(array, signed=True) == (-392.0, 392.0)
+    assert full_scale(replace(array, "subtract", "digital"), signed=False) == (0.0, 392.0)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from scipy import stats
 
-from ohmformer.array.folded import write_folded
+from ohmformer.array.folded_writes import write_folded
 from ohmformer.array.write_one_gaussian import clamp_is_negligible, writable, write_normal
 from ohmformer.streams import SampleStreams, Stream, TokenStreams
 from tests.build import LOGNORMAL, NONE, PIECES, POLYNOMIAL, PROPORTIONAL, TABLE, UNIFORM, array, cell

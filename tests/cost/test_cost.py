@@ -247,6 +247,37 @@ def test_rotated_inputs_are_paid_for_in_the_lanes() -> None:
     }
 
 
+@pytest.mark.parametrize("how", ["global", "column"])
+def test_a_compensation_of_drift_is_one_multiplication_per_result_of_weights(how: str) -> None:
+    hardware, work = accelerator("clipformer_tcad_2024"), shapes("deit-small")
+    compensated = replace(hardware, "projection.array.drift_compensation", how)
+    first, last = (simulate(work, each) for each in (hardware, compensated))
+    results = sum(op.vectors * op.outputs for op in work.ops if isinstance(op, StaticMatMul))
+    assert hardware.chip is not None
+    lanes = hardware.chip.vector
+    plain, more = first.placement.energy, last.placement.energy
+    assert more["vector"] - plain["vector"] == pytest.approx(results * lanes.add * lanes.energy_per_op, rel=1e-6)
+    assert {**more, "vector": 0} == {**plain, "vector": 0}
+    assert last.latency > first.latency
+    (note,) = (note for note in last.placement.notes if "drift_compensation" in note)
+    assert note == (
+        "drift_compensation of projection arrays: one multiplication per result is priced; the readings that give the "
+        "factors, one of every row at each compensation, are not"
+    )
+    assert not any("drift_compensation" in note for note in first.placement.notes)
+
+
+def test_keys_and_values_have_no_compensation_of_drift() -> None:
+    hardware, work = accelerator("clipformer_tcad_2024"), shapes("deit-small")
+    for path in ("attention.value.array", "array"):
+        message = r"hardware.attention.(key|value).array.drift_compensation = 'global': holds .*; set it to 'none'"
+        with pytest.raises(BadInput, match=message):
+            place(work, replace(hardware, f"{path}.drift_compensation", "global"))
+    own = replace(hardware.attention.array, "drift_compensation", "column")
+    with pytest.raises(BadInput, match=r"rules: array.drift_compensation = 'column': holds keys"):
+        place(work, hardware, rules={"*": Rule(array=own)})
+
+
 def test_rules_say_which_inputs_are_rotated() -> None:
     hardware, work = accelerator("clipformer_tcad_2024"), shapes("deit-small")
     whole = WeightMitigation(rotate=True)

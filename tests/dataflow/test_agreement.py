@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ohmformer.cost.designs.per_design import PerDesign, values_of
+from ohmformer.cost.designs.per_design import PerDesign
 from ohmformer.cost.placement import Placement, place
 from ohmformer.cost.stage import Stage
 from ohmformer.dataflow import closed_form
-from ohmformer.dataflow.block_recursion import recursive_latency
+from ohmformer.dataflow.block_recursion import recursive_latencies
+from ohmformer.dataflow.blocks.layer_plan import Plans
 from ohmformer.dataflow.spec import LayerOverlap, LayerSerial, SequenceBlocking
 from ohmformer.dataflow.timeline import build_timeline
 from ohmformer.hardware.entries import load
@@ -52,20 +53,32 @@ def test_layers_and_samples_that_repeat_are_skipped_exactly(
     assert closed_form.latency(many, flow) == pytest.approx(found, rel=1e-9, abs=1e-12)
 
 
-@settings(max_examples=100, deadline=None)
-@given(made_up(most_layers=5), st.integers(1, 12), st.booleans(), st.lists(st.floats(0.2, 3), min_size=3, max_size=3))
-def test_designs_pass_the_recursion_at_once(made: Placement, block: int, overlaps: bool, factors: list[float]) -> None:
-    flow = LayerOverlap(block=block) if overlaps else SequenceBlocking(block=block)
+DESIGNS = st.lists(st.tuples(st.integers(1, 12), st.floats(0.2, 3)), min_size=2, max_size=6)
+"""Designs, each with tokens per block and by how much its arrays are slower."""
+
+
+@settings(max_examples=200, deadline=None)
+@given(made_up(most_layers=5), st.booleans(), DESIGNS, st.booleans())
+def test_designs_with_other_blocks_pass_the_recursion_together(
+    made: Placement, overlaps: bool, designs: list[tuple[int, float]], own_prices: bool
+) -> None:
     made = made if overlaps else replace(made, kv_sets=1)
+    tokens = made.layers[0].tokens
 
     def slowed(factor: Any) -> Placement:
         stages = {id(one): slower(one, factor) if one.name == "key" else one for one in made.layers[0].stages}
         layers = [replace(layer, stages=tuple(stages[id(one)] for one in layer.stages)) for layer in made.layers]
         return replace(made, layers=tuple(layers))
 
-    found = recursive_latency(slowed(PerDesign(np.array(factors))), flow, designs=3)
-    alone = [closed_form.latency(slowed(factor), flow) for factor in factors]
-    assert values_of(found, 3) == pytest.approx(alone, rel=1e-9, abs=1e-12)
+    flows: list[Any] = [(LayerOverlap if overlaps else SequenceBlocking)(block=block) for block, _ in designs]
+    factors, count = np.array([factor for _, factor in designs]), len(designs)
+    sizes = {tokens: np.array([flow.size_of_block(tokens) for flow in flows])}
+    if own_prices:
+        found = recursive_latencies(Plans(slowed(PerDesign(factors[::-1])), flows[0]), sizes, np.arange(count)[::-1])
+    else:
+        found = recursive_latencies(Plans(made, flows[0]), sizes, speed={"key": factors})
+    alone = [build_timeline(slowed(factor), flow).latency for (_, factor), flow in zip(designs, flows, strict=True)]
+    assert found == pytest.approx(alone, rel=1e-9, abs=1e-12)
 
 
 def test_a_period_of_two_layers_is_found() -> None:

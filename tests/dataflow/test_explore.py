@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import ohmformer as of
 from ohmformer.dataflow import explore as explore_module
 from ohmformer.dataflow.explore import DesignPoint, explore
-from ohmformer.dataflow.points import latencies
+from ohmformer.dataflow.points import together
 from ohmformer.dataflow.simulate import simulate
 from ohmformer.dataflow.spec import Dataflow, LayerOverlap, LayerSerial, SequenceBlocking
 from ohmformer.errors import BadInput
@@ -246,13 +246,13 @@ def test_equal_dataflows_of_a_sweep_are_computed_at_once(monkeypatch: pytest.Mon
     machines = [of.replace(MACHINES[0], PATHS[1], 1e-8 * (1 + step / 50)) for step in range(20)]
     work = shapes("gpt2", phase="prefill", tokens=60)
     calls: list[int] = []
-    recursion = latencies.recursive_latency
+    recursion = together.recursive_latencies
 
-    def counted(placement: Any, dataflow: Dataflow, **options: Any) -> float:
-        calls.append(options.get("designs", 1))
-        return recursion(placement, dataflow, **options)
+    def counted(plans: Any, sizes: Any, *rest: Any) -> Any:
+        calls.append(len(sizes[60]))
+        return recursion(plans, sizes, *rest)
 
-    monkeypatch.setattr(latencies, "recursive_latency", counted)
+    monkeypatch.setattr(together, "recursive_latencies", counted)
     points = [DesignPoint(work, machine, SequenceBlocking(block=16)) for machine in machines]
     found = explore(points)
     assert calls == [20]

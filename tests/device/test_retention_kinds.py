@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from ohmformer.array import mvm, program
+from ohmformer.array import LEVELS, mvm, program
 from ohmformer.device import drift, noise
+from ohmformer.device.retention_kinds import Exponential
 from ohmformer.device.spec import Cell
 from ohmformer.errors import BadInput
+from ohmformer.schema import validate
 from ohmformer.streams import Stream
 from tests.agreement.test_distribution import compare
 from tests.build import array, cell
@@ -39,6 +41,61 @@ def test_a_charge_leaks_to_g_min_or_to_where_it_rests() -> None:
     assert aged(8e-6, 8.0, 1.5, drift=spread) == pytest.approx(8e-6 * math.exp(-((8 / tau) ** 0.5)), rel=1e-12)
     assert aged(8e-6, 0.0, drift=spread) == 8e-6
     assert aged(8e-6, 1e9, drift=DECAY) == pytest.approx(1e-7, rel=1e-12)
+
+
+def test_tau_follows_arrhenius_over_temperature() -> None:
+    """tau exp(E_a / k (1 / T - 1 / T_ref)): 0.6 eV between 25 and 85 degC is a factor of 50.0."""
+    leak = {**DECAY, "tau": "5 ms", "activation_energy": "600 meV", "tau_at": "25 degC"}
+    cells = {
+        at: validate(Cell, {"g_min": "0 S", "g_max": "10 uS", "drift": {**leak, "temperature": at}}, where="cell")
+        for at in ("25 degC", "85 degC", "358.15 K", "0 degC")
+    }
+    tau = {at: each.drift.tau_now for at, each in cells.items() if isinstance(each.drift, Exponential)}
+    assert tau["25 degC"] == 5e-3
+    factor = math.exp(0.6 * 1.602176634e-19 / 1.380649e-23 * (1 / 298.15 - 1 / 358.15))
+    assert tau["85 degC"] == pytest.approx(5e-3 / factor, rel=1e-8)
+    assert tau["85 degC"] == tau["358.15 K"]
+    assert factor == pytest.approx(50.0, rel=0.002)
+    assert tau["0 degC"] > 5e-3
+    target = torch.tensor([8e-6], dtype=torch.float64)
+    left = drift.drift(target, target, cells["85 degC"], torch.zeros(1, dtype=torch.float64), age=1e-4)
+    assert float(left) == pytest.approx(8e-6 * math.exp(-1e-4 * factor / 5e-3), rel=1e-8)
+
+
+def test_hot_cells_lose_more_at_every_level() -> None:
+    hot = {"activation_energy": 0.6, "tau_at": 298.15}
+    held = []
+    for temperature in (273.15, 298.15, 323.15, 358.15):
+        kind = {**DECAY, **hot, "temperature": temperature}
+        old = array(age=1.0, cell=cell(g_min=0.0, drift=kind))
+        held.append([float(mvm(torch.ones(3), program(torch.ones(1, 3), old), level=level)) for level in LEVELS])
+        assert max(held[-1]) - min(held[-1]) < 1e-5
+    assert held == sorted(held, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("thermal", "message"),
+    [
+        ({"temperature": "85 degC"}, "temperature is given without activation_energy and tau_at; give all of"),
+        ({"activation_energy": "1 eV", "tau_at": "300 K"}, "activation_energy is given without temperature; give all"),
+        ({"activation_energy": "1 J", "tau_at": "300 K", "temperature": "300 K"}, "activation_energy"),
+        ({"activation_energy": "1 eV", "tau_at": "-300 degC", "temperature": "300 K"}, "tau_at"),
+        ({"activation_energy": "1 eV", "tau_at": 300, "temperature": "300 K"}, "tau_at = 300: has no unit"),
+        (
+            {"activation_energy": "9 eV", "tau_at": "1000 K", "temperature": "4 K"},
+            "make tau .* s; correct them, or tau",
+        ),
+    ],
+)
+def test_a_temperature_that_cannot_be_used_is_refused_by_name(thermal: dict[str, Any], message: str) -> None:
+    table = {"g_min": "0 S", "g_max": "10 uS", "drift": {**DECAY, "tau": "2 s", **thermal}}
+    with pytest.raises(BadInput, match=message):
+        validate(Cell, table, where="cell")
+
+
+def test_ages_far_beyond_tau_leave_nothing_and_no_nan() -> None:
+    steep = {**DECAY, "tau": 1e-15, "stretch": 10.0, "tau_spread": 1.0}
+    assert aged(8e-6, 1e11, -3.0, drift=steep) == pytest.approx(1e-7, rel=1e-12)
 
 
 def test_exponents_and_read_noise_are_linear_between_points_of_their_tables() -> None:

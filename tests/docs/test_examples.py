@@ -94,3 +94,12 @@ def test_tables_are_well_formed(page: Path) -> None:
         cells = len(re.findall(r"(?<!\\)\|", line)) - 1
         header = cells if header is None else header
         assert cells == header, f"line {number}"
+
+
+@pytest.mark.slow
+def test_example_of_limits_runs(tmp_path: Path) -> None:
+    command = ["-m", "ohmformer.cli", "device", "require", "examples/12_limits_of_cells.toml", "--out", str(tmp_path)]
+    small = ["--set", "trials.chips=2", "--set", "task.limit=20", "--set", "simulation.level=noise", "--step", "1"]
+    options = ["--loss", "40 %", "--quantity", "write_noise", "--workers", "1"]
+    assert "write noise" in run(*command, *small, *options)
+    assert (tmp_path / "requirements.csv").read_text().startswith("table,first,")

@@ -6,17 +6,24 @@ Parameters lie within 5 standard errors: a false alarm once in 1.7 million compa
 from __future__ import annotations
 
 import math
+import time
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from scipy import stats
 
 import ohmformer as of
+from ohmformer.device import drift as aging
+from ohmformer.device import noise
 from ohmformer.device.spec import Cell
+from ohmformer.fitting import noise_models
+from ohmformer.fitting.aging import drift
 from ohmformer.fitting.fit import fit_cell
-from ohmformer.fitting.measurements import read_measurements
+from ohmformer.fitting.measurements import measurements_of, read_measurements
 from ohmformer.schema import load
 
 TARGETS = np.repeat(np.linspace(1, 20, 8), 60) * 1e-6
@@ -150,6 +157,12 @@ def test_tables_are_read_in_any_unit(tmp_path: Path, header: str, change: Any) -
     assert table.measured[:2] == pytest.approx([0.9e-6, 1.05e-6], rel=1e-6)
 
 
+def test_decimal_commas_are_told_from_thousands_by_any_number(tmp_path: Path) -> None:
+    rows = ["1,000;1,100", "2,500;2,400"] * 6
+    table = read_measurements(written(tmp_path, "target [uS];measured [uS]", [*rows, "0,500;0,600"]))
+    assert table.target[:2] == pytest.approx([1e-6, 2.5e-6])
+
+
 def test_missing_values_are_counted(tmp_path: Path) -> None:
     table = read_measurements(written(tmp_path, "target [uS];measured [uS]", [*TABLE, "1;", ";2", "n/a;3", "1;nan"]))
     assert (len(table.target), table.left_out) == (12, 4)
@@ -168,6 +181,16 @@ def test_missing_values_are_counted(tmp_path: Path) -> None:
         ("target [uS];measured [uS]", [*TABLE, "-1;2"], "target: is negative in row 14"),
         ("target [uS];measured [uS]", TABLE[:3], "has 3 complete measurements, at least 10 are needed"),
         ("target [uS];measured [uS]", [], "has no measurements"),
+        ("target [nS];measured [nS]", ["1,000;1,100"] * 12, "row 2: '1,000' may have a decimal comma or separate"),
+        ("target [uS];measured [uS]", [*TABLE, "1_0;2"], "target, row 14: '1_0' is not a number"),
+        ("# by me\n\ntarget [uS];measured [uS]", [*TABLE, "1;x"], "measured, row 16: 'x' is not a number"),
+        ("target [kohm];measured [kohm]", [*TABLE, "1;-2"], "measured, row 14: is not a resistance above 0"),
+        ("target [kohm];measured [kohm]", [*TABLE, "0;2"], "target, row 14: is not a resistance above 0"),
+        ("target;measured", [*["1 uS;2 uS"] * 12, "0 ohm;2 uS"], "target, row 14: '0 ohm' is not a resistance above 0"),
+        ("target [MS];measured [MS]", TABLE, "targets from 1 MS to 5 MS are beyond cells; check the unit"),
+        ("target [uS];measured [uS]", ["1;-1", "2;-3"] * 6, "no measured conductance is above 0; check the signs"),
+        ("target [uS];measured [uS];time", [f"{row};1" for row in TABLE], "name of the column, as in '[s]'"),
+        ("target [uS];measured [uS];note", [f'{row};"x' for row in TABLE], "ends a quotation wrongly"),
         (
             "target [uS];measured [uS]",
             ["5;5.1"] * 12,
@@ -193,3 +216,116 @@ def test_the_cell_file_is_the_cell(tmp_path: Path) -> None:
     loaded: Any = load(Cell, str(file))
     assert loaded.write_noise.std[0] == pytest.approx(fit.cell.write_noise.std[0], rel=1e-9)  # type: ignore[attr-defined]
     assert (loaded.g_min, loaded.g_max) == pytest.approx((fit.cell.g_min, fit.cell.g_max), rel=1e-9)
+
+
+def drifting(seed: int, *, jitter: float = 0.0, shared: bool = True) -> dict[str, Any]:
+    """25 cells of three targets at three times, with nu = 0.06 and a spread of 0.01 from cell to cell."""
+    rng, rows = np.random.default_rng(seed), []
+    for cell in range(25):
+        of_cell = rng.standard_normal()
+        for target in (2e-6, 5e-6, 9e-6):
+            nu = 0.06 + 0.01 * (of_cell if shared else rng.standard_normal())
+            held = target * (1 + 0.05 * rng.standard_normal())
+            for t in (10.0, 100.0, 1000.0):
+                t *= 1 + jitter * rng.random()
+                rows.append((cell, target, t, held * (t / 10) ** -nu * (1 + 0.01 * rng.standard_normal())))
+    return dict(zip(("cell", "target", "time", "measured"), map(np.array, zip(*rows, strict=True)), strict=True))
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_intervals_of_drift_hold_the_truth_as_often_as_stated(shared: bool) -> None:
+    """95 % intervals of 200 tables: at least 173 hold it, the quantile 1e-6 of the binomial distribution.
+
+    Slopes of a cell used to count as independent: with a common exponent, two thirds of the intervals held it.
+    """
+    fits = [drift(measurements_of(drifting(seed, shared=shared))) for seed in range(200)]
+    held = [abs(fit.values["nu"] - 0.06) <= 1.96 * fit.errors["nu"] for fit in fits]
+    assert sum(held) >= 173
+    spread = np.mean([fit.values["nu_std"] for fit in fits])
+    assert spread == pytest.approx(0.01, rel=0.05)  # errors of measurement add 0.003 to it in the squares
+
+
+@pytest.mark.slow
+def test_intervals_of_deviations_hold_the_truth_as_often_as_stated() -> None:
+    """As above, for a proportional law and a polynomial."""
+    held = np.zeros(4)
+    true = (0.01, 0.30, -0.28)
+    laws = (("proportional", lambda g: 0.08 * g), ("polynomial", lambda g: true[0] + true[1] * g + true[2] * g**2))
+    for seed in range(200):
+        numbers = np.random.default_rng(seed).standard_normal(len(G))
+        (_, law), (_, curve) = laws
+        p, errors, _ = noise_models._maximized(lambda p, g: p[0] * g, np.array([0.1]), G, G + law(G) * numbers, 1e-4)
+        held[0] += abs(p[0] - 0.08) <= 1.96 * errors[0]
+        fit = noise_models._polynomial(2, G, (G + curve(G) * numbers).clip(0), 1e-4)
+        assert fit is not None
+        found, errors = np.array(fit.values["coefficients"]), np.array(fit.errors["coefficients"])
+        held[1:] += np.abs(found - true) <= 1.96 * errors
+    assert held.min() >= 173
+
+
+def test_times_that_vary_from_cell_to_cell_have_a_first_one_each() -> None:
+    """Only the very first row used to count, so that the cell had no range."""
+    exact, varied = fit_cell(drifting(1)), fit_cell(drifting(1, jitter=0.1))
+    assert len(varied.measured.target) == len(exact.measured.target) == 75
+    assert varied.drift is not None
+    assert varied.drift.values["nu"] == pytest.approx(0.06, abs=5 * varied.drift.errors["nu"])
+    table = drifting(1, jitter=0.1)
+    del table["cell"]
+    assert len(fit_cell(table).measured.target) == 75
+
+
+@pytest.mark.parametrize("law", ["drift", "decay", "clamped"])
+def test_the_fitted_file_gives_the_distribution_of_the_data(tmp_path: Path, law: str) -> None:
+    """At the last time, by the test of Kolmogorov and Smirnov at a false-alarm rate of 1e-6 for each target.
+
+    What an exponential decay takes before the first measurement used to be taken twice.
+    """
+    rng, cells, times = np.random.default_rng(8), 400, (10.0, 40.0, 100.0)
+    targets = np.array([1e-6, 4e-6, 8e-6])
+    std = {"clamped": 1.2e-6}.get(law, 0.15e-6)
+    held = (targets + std * rng.standard_normal((cells, 3))).clip(0)
+    if law == "drift":
+        nu = 0.2 + 0.02 * rng.standard_normal((cells, 1))
+        left = [held * (t / 10.0) ** -nu for t in times]
+    else:
+        tau = 80.0 * np.exp(0.05 * rng.standard_normal((cells, 1)))
+        left = [held * np.exp(-t / tau) for t in times] if law == "decay" else [held]
+    table: dict[str, Any] = {
+        "target": np.tile(targets, cells * len(left)), "measured": np.concatenate([g.ravel() for g in left]),
+    }  # fmt: skip
+    if law != "clamped":
+        table["cell"] = np.tile(np.repeat(np.arange(cells), 3), len(times))
+        table["time"] = np.repeat(times, 3 * cells)
+    file = tmp_path / "cell.toml"
+    file.write_text(fit_cell(table).toml())
+    cell = load(Cell, str(file))
+    g = torch.tensor(targets).repeat(4000, 1)
+    eps, other = (torch.randn(4000, 3, dtype=torch.double, generator=torch.Generator().manual_seed(n)) for n in (1, 2))
+    age = times[-1] if law != "clamped" else 0.0
+    drawn = aging.drift(noise.write(g, cell, eps), g, cell, other, age=age).numpy()
+    for n in range(3):
+        assert stats.ks_2samp(left[-1][:, n], drawn[:, n]).pvalue > 1e-6
+
+
+def test_clamped_points_of_a_table_are_those_of_the_noise_before_the_clamp() -> None:
+    """A table of clamped values, which the cell clamps again, used to be too high and too narrow near zero."""
+    rng, targets = np.random.default_rng(9), np.repeat([0.5e-6, 4e-6, 6e-6, 8e-6], 400)
+    shift = np.where(targets == 4e-6, 1e-6, 0.0)
+    fit = fit_cell({"target": targets, "measured": (targets + shift + 0.8e-6 * rng.standard_normal(1600)).clip(0)})
+    table: Any = fit.cell.write_noise
+    assert fit.chosen.label == "table of means and deviations"
+    assert table.mean[0][0] == pytest.approx(0.5e-6, abs=5 * 0.8e-6 / math.sqrt(200))
+    assert table.std[0][0] == pytest.approx(0.8e-6, rel=5 / math.sqrt(400))
+
+
+def test_a_table_of_many_rows_and_cells_takes_seconds() -> None:
+    """Cells, cycles and targets used to be compared with every row; 40,000 rows took minutes."""
+    rng, count = np.random.default_rng(10), 8_000
+    targets = np.repeat(rng.uniform(1e-6, 20e-6, count), 5)
+    times = np.tile([1.0, 10.0, 100.0, 1e3, 1e4], count)
+    held = np.repeat(1 + 0.1 * rng.standard_normal(count), 5) * targets * times**-0.05
+    start = time.process_time()
+    fit = fit_cell({"target": targets, "measured": held, "time": times, "cell": np.repeat(np.arange(count), 5)})
+    assert time.process_time() - start < 20
+    assert fit.chosen.label == "proportional"
+    assert fit.chosen.values["sigma"] == pytest.approx(0.1, abs=5 * fit.chosen.errors["sigma"])

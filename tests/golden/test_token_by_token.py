@@ -84,12 +84,12 @@ class Graph:
                     ready += [user] if not waiting[user] else []
 
 
-def bert(tokens: int, product: float = PRODUCT) -> Graph:
+def bert(tokens: int, product: float = PRODUCT, attention_time: float = ATTENTION) -> Graph:
     graph, width = Graph(product=product), WIDTH
     kqv = [each for token in range(tokens) for name in "qkv" for each in graph.linear(name, token, width, width, [])]
     before: list[list[int]] = [[] for _ in range(tokens)]
     for layer in range(LAYERS):
-        attention, kqv = graph.add("attention", ATTENTION, kqv, 0), []
+        attention, kqv = graph.add("attention", attention_time, kqv, 0), []
         for token in range(tokens):
             result = graph.linear(f"output {layer}", token, width, width, [attention])
             first = graph.add("digital", ADDITION, [*result, *before[token]], token)
@@ -118,6 +118,28 @@ def test_a_script_for_bert_has_faster_products_and_more_digital_units() -> None:
     assert reported == pytest.approx(bert(32, product=40.0).latency(digital_units=288) * 1e-9, rel=1e-3)
 
 
-@pytest.mark.parametrize("run", ["64", "128", "256", "32_fast"])
+@pytest.mark.parametrize(
+    ("run", "tokens", "product", "units"),
+    [
+        ("64_fast_4_units", 64, 40.0, 4),
+        pytest.param("128_fast_4_units", 128, 40.0, 4, marks=pytest.mark.slow),
+        pytest.param("64_1_unit", 64, 100.0, 1, marks=pytest.mark.slow),
+        pytest.param("64_2_units", 64, 100.0, 2, marks=pytest.mark.slow),
+    ],
+)
+def test_few_digital_units_limit_the_latency(run: str, tokens: int, product: float, units: int) -> None:
+    reported = FOUND[f"digital_attention_{run}"].reported
+    assert reported == pytest.approx(bert(tokens, product=product).latency(digital_units=units) * 1e-9, rel=1e-3)
+
+
+def test_a_unit_of_attention_that_takes_whole_sequences() -> None:
+    reported = FOUND["digital_attention_64_slow_attention"].reported
+    assert reported == pytest.approx(bert(64, attention_time=10_000.0).latency() * 1e-9, rel=1e-3)
+
+
+FEW_UNITS = ["64_fast_4_units", "128_fast_4_units", "64_1_unit", "64_2_units", "64_slow_attention"]
+
+
+@pytest.mark.parametrize("run", ["64", "128", "256", "32_fast", *FEW_UNITS])
 def test_the_model_is_within_15_percent(run: str) -> None:
     assert FOUND[f"digital_attention_{run}"].verdict == "met"

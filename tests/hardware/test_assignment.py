@@ -65,3 +65,16 @@ def test_sram_is_neither_clipped_nor_conditioned_nor_rotated() -> None:
 def test_conditioning(rule: Rule, chosen: KVConditioning | None, expected: of.Conditioning | None) -> None:
     """One conditioning for all spares operands with a clip of their own; one by name does not."""
     assert assign_kv(CLIPFORMER, rule, "attention.key").conditioning("attn.K", chosen) == expected
+
+
+def test_weights_may_have_a_compensation_of_drift_and_keys_may_not() -> None:
+    """Also where a rule moves keys to the arrays of weights, or weights to those of keys."""
+    hardware = of.replace(CLIPFORMER, "projection.array.drift_compensation", "column")
+    array = assign_weight(hardware, Rule(), WeightMitigation()).array
+    assert array is not None
+    assert array.drift_compensation == "column"
+    assert assign_kv(hardware, Rule(), "attention.key").array == CLIPFORMER.attention.key.array
+    with pytest.raises(of.BadInput, match=r"hardware.projection.array.drift_compensation = 'column': holds keys"):
+        assign_kv(hardware, Rule(on="projection"), "attention.key")
+    with pytest.raises(of.BadInput, match=r"rules: array.drift_compensation = 'column': holds values"):
+        assign_kv(CLIPFORMER, Rule(array=array), "attention.value")

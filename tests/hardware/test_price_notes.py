@@ -88,3 +88,13 @@ def test_prices_of_tiles_that_are_all_stated_hold_for_what_tiles_hold() -> None:
 def test_a_machine_without_arrays_has_no_notes() -> None:
     assert machine_notes(load("a100_sxm_40gb")) == []
     assert machine_notes(load("generic_amplitude")) == []
+
+
+def test_calibrations_of_converters_are_not_priced_and_named() -> None:
+    plain = load("isaac_isca_2016")
+    own = apply_patch(plain, Patch.of({"array.peripherals.calibration": {"reads": 16}}), {"file": False})
+    words = (
+        "peripherals.calibration of projection and attention arrays: its conversions, once for a chip, are not priced"
+    )
+    assert [note for note in machine_notes(own) if "calibration" in note] == [words]
+    assert not [note for note in machine_notes(plain) if "calibration" in note]

@@ -81,3 +81,7 @@ def test_rules_without_effect_are_refused_with_the_reason() -> None:
         rules.check()
     rules.rule(("c",))
     rules.check()
+    rules = RecordedRules(RuleBook.read({"attn.*": None}))
+    rules.rule(("blocks.0.attn.proj",))
+    with pytest.raises(BadInput, match=r"whole names: '\*attn\.\*' would match blocks\.0\.attn\.proj"):
+        rules.check()

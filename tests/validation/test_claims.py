@@ -10,7 +10,7 @@ import pytest
 from ohmformer.errors import BadInput
 from ohmformer.validation import claims
 from ohmformer.validation.claim_runs import Evaluator
-from ohmformer.validation.claims import Checked, Claim, check, check_claim, papers
+from ohmformer.validation.claims import Checked, Claim, Paper, check, check_claim, papers
 from ohmformer.validation.page import page, summary
 
 ROOT = Path(__file__).parents[2]
@@ -71,6 +71,28 @@ def test_crossbars_of_an_attention_block() -> None:
 def test_the_page_in_the_documentation_is_what_the_model_gives() -> None:
     written = (ROOT / "docs" / "validation.md").read_text(encoding="utf-8")
     assert written == page(list(FOUND.values())), "run: ohmformer validate"
+
+
+def test_claims_that_follow_one_another_share_a_reason() -> None:
+    def checked(name: str, modeled: float, why: str) -> Checked:
+        claim = Claim(id=name, claim=name, reported=1.0, where="-", role="validation", quantity="q", why=why)
+        return Checked(claim, 1.0, modeled, "")
+
+    found = (
+        *(checked(name, 1.0, "Sums.") for name in "abc"),
+        checked("d", 1.0, "As above."),
+        checked("e", 9.0, "As above."),
+        checked("f", 9.0, "Sizes."),
+        checked("g", 9.0, "As above."),
+        checked("h", 1.0, "Sizes."),
+    )
+    written = page([Paper("p", "p", "", found)])
+    assert written.split("differ:\n\n")[1].splitlines() == [
+        "- **a** to **d** (4 claims, all met): Sums.",
+        "- **e** (missed): As above.",
+        "- **f** and **g** (both missed): Sizes.",
+        "- **h** (met): Sizes.",
+    ]
 
 
 def test_verdicts() -> None:

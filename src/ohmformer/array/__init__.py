@@ -2,7 +2,7 @@
 
 The path of a matrix and of its inputs, and the file of each step:
 
-- value to code: `codec.Codec` (scaling, clipping, rounding, bias correction), on `encoding.quantize`;
+- value to code: `codes.codec.Codec` (scaling, clipping, rounding, bias correction), on `encoding.quantize`;
 - code to the digits of its cells: `encoding.digits`;
 - writing the cells (write noise, write-verify, drift, faults): `crossbar.write`, slice by slice in `writing.Writer`;
 - input to what is applied to the rows: `encoding.quantize_input` and `encoding.bit_planes`;
@@ -17,11 +17,13 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    **dict.fromkeys(("Programmed", "program", "write"), "crossbar"),
-    **dict.fromkeys(("Folded", "fold", "write_folded", "folded_product"), "folded"),
+    "Programmed": "programmed",
+    **dict.fromkeys(("program", "write"), "crossbar"),
+    **dict.fromkeys(("Folded", "fold", "folded_product"), "folded"),
+    "write_folded": "folded_writes",
     **dict.fromkeys(("mvm", "LEVELS"), "multiply"),
-    **dict.fromkeys(("unbiased_codes", "quantize_unbiased"), "bias_correction"),
-    "held_moments": "code_moments",
+    **dict.fromkeys(("unbiased_codes", "quantize_unbiased"), "codes.bias_correction"),
+    "held_moments": "codes.code_moments",
     "counting": "event_counter",
 }
 

@@ -1,7 +1,7 @@
 """The `cell` level of fidelity: every device, input cycle, slice and conversion is simulated on its own.
 
-It is slow and written to be obviously correct. It shares only the encoding of operands and the converter with the
-faster levels, and it counts the events that it simulates.
+It is slow and written to be obviously correct. It shares only the encoding of operands, the mismatch
+of converters and their rounding with the faster levels, and it counts the events that it simulates.
 
 Shapes: M input vectors, O outputs, I inputs, R rows of one block, C column blocks (reference columns), S slices.
 """
@@ -9,14 +9,16 @@ Shapes: M input vectors, O outputs, I inputs, R rows of one block, C column bloc
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
+from dataclasses import dataclass
+from math import prod, sqrt
 
 import torch
 from torch import Tensor
 
 from ohmformer.array import encoding, event_counter
 from ohmformer.array.converters import Range, at_slice, convert_
-from ohmformer.array.crossbar import Programmed
+from ohmformer.array.peripherals.pulses import Pulse, drive
+from ohmformer.array.programmed import Programmed
 from ohmformer.array.spec import Crossbar
 from ohmformer.device import noise
 from ohmformer.streams import Streams
@@ -32,7 +34,7 @@ def product(codes: Tensor, programmed: Programmed, *, signed: bool, stream: Stre
         codes: inputs [..., M, I].
         programmed: the matrix [..., O, I].
         signed: as in `mvm`.
-        stream: key of the read noise; None for reads without noise.
+        stream: key of the noise of reads; None for reads without noise.
         span: range of the converters, in digits times input units.
 
     Returns:
@@ -47,41 +49,88 @@ def product(codes: Tensor, programmed: Programmed, *, signed: bool, stream: Stre
         vectors = range(start, min(M, start + together))
         total = torch.zeros((), dtype=codes.dtype, device=codes.device)
         for z, weight in enumerate(weights):
+            keys = None if stream is None else [stream.child(m, z) for m in vectors]
+            pulses = drive(planes[z][..., vectors.start : vectors.stop, :], array, z, signed=signed, streams=keys)
             for s in range(programmed.slices):
                 for first in range(0, programmed.inputs, array.rows):
                     rows = slice(first, first + array.rows)
-                    keys = [(m, z, s, first) for m in vectors]
-                    streams = None if stream is None else [stream.child(*key) for key in keys]
-                    applied = planes[z][..., vectors.start : vectors.stop, rows]
-                    result = _one_read(applied, programmed, s, rows, streams, at_slice(span, s))
+                    streams = None if stream is None else [stream.child(m, z, s, first) for m in vectors]
+                    block = [(w, reads, pulse[..., rows]) for w, reads, pulse in pulses]
+                    read = (codes[..., vectors.start : vectors.stop, rows] != 0).any(-1, keepdim=True)
+                    result = _one_conversion(block, read, programmed, s, rows, streams, at_slice(span, s))
                     total = total + weight * array.slice_weight(s) * result
         results.append(total / array.redundancy)
     return torch.cat(results, dim=-2)
 
 
-def _one_read(
-    applied: Tensor, programmed: Programmed, s: int, rows: slice, streams: Sequence[Streams] | None, span: Range
+def _one_conversion(
+    pulses: list[Pulse],
+    read: Tensor,
+    programmed: Programmed,
+    s: int,
+    rows: slice,
+    streams: Sequence[Streams] | None,
+    span: Range,
 ) -> Tensor:
-    """Apply input vectors [..., M, R] to slice s of one row block, convert, and subtract: [..., M, O].
+    """Apply pulses [..., M, R] to slice s of one row block, convert, and subtract: [..., M, O].
 
-    `streams` has one stream for each vector; None for reads without noise.
+    `read` [..., M, 1] is False for vectors without an input in this block. `streams` has one stream for each vector;
+    None for reads without noise.
     """
     array = programmed.array
     sides = []
     for k, side in enumerate(("plus", "minus")):
         of_side = None if streams is None else [stream.child(side) for stream in streams]
-        sides.append(_currents(applied, *_columns(programmed, k, s, rows), array, of_side))
+        std = None if programmed.read_std is None else programmed.read_std[k, s, ..., rows]
+        ages = programmed.minus_ages if k else programmed.ages
+        ages = ages if ages is None or ages.shape[-1] == 1 else ages[..., rows]
+        columns = _columns(programmed, k, s, rows)
+        currents = []
+        for n, (weight, reads, applied) in enumerate(pulses):
+            of_pulse = of_side
+            if of_side is not None and len(pulses) > 1:
+                of_pulse = [stream.child("pulse", n) for stream in of_side]
+            currents.append(weight * _currents(applied, *columns, array, of_pulse, reads, std, ages))
+        sides.append(sum(currents[1:], currents[0]))
     plus, minus = sides
     counter = event_counter.current()
     if counter is not None:
         matrices = plus.numel() // plus.shape[-1]
-        counter.activations += matrices * -(-programmed.outputs // array.columns) * array.polarities
+        blocks = -(-programmed.outputs // array.columns)
+        counter.activations += len(pulses) * matrices * blocks * array.polarities
         counter.adc_conversions += plus.numel() + (minus.numel() if array.subtract == "digital" else 0)
+    converters = _Converters(programmed, s, rows.start // array.rows, read, streams, span)
     if array.subtract == "digital":
-        plus, minus = convert_(plus, array.adc, span), convert_(minus, array.adc, span)
+        plus, minus = converters.convert(plus, 0), converters.convert(minus, 1)
     if programmed.reference is not None:
         minus = programmed.by_output(minus, -1)
-    return convert_(plus - minus, array.adc, span) if array.subtract == "analog" else plus - minus
+    return converters.convert(plus - minus, 0) if array.subtract == "analog" else plus - minus
+
+
+@dataclass(frozen=True)
+class _Converters:
+    """The converters of slice s of one row block; the other attributes are arguments of `_one_conversion`."""
+
+    programmed: Programmed
+    s: int
+    block: int
+    read: Tensor
+    streams: Sequence[Streams] | None
+    span: Range
+
+    def convert(self, current: Tensor, side: int) -> Tensor:
+        """Convert the currents [..., M, O or C] of a side, with gain, offset and noise of each converter."""
+        array, mismatch = self.programmed.array, self.programmed.mismatch
+        parts, width = array.peripherals, self.span[1] - self.span[0]
+        if mismatch is not None:
+            gain, offset = mismatch.of_side(side, self.s)[..., None, :, self.block]
+            current = current * (1 + gain) + self.read * width * offset
+        if self.streams is not None and parts.output_noise:
+            *lead, _, O = current.shape
+            drawn = [stream.child("output", side).normal(*lead, 1, O, like=current) for stream in self.streams]
+            eps = torch.cat(drawn, dim=-2) if drawn else torch.empty_like(current)
+            current = current + self.read * width * parts.output_noise * eps
+        return convert_(current, array.adc, self.span)
 
 
 def _columns(programmed: Programmed, side: int, s: int, rows: slice) -> tuple[Tensor, Tensor | None]:
@@ -103,9 +152,20 @@ def _columns(programmed: Programmed, side: int, s: int, rows: slice) -> tuple[Te
 
 
 def _currents(
-    applied: Tensor, cells: Tensor, written: Tensor | None, array: Crossbar, streams: Sequence[Streams] | None
+    applied: Tensor,
+    cells: Tensor,
+    written: Tensor | None,
+    array: Crossbar,
+    streams: Sequence[Streams] | None,
+    reads: int,
+    std: Tensor | None,
+    ages: Tensor | None,
 ) -> Tensor:
-    """Column currents [..., M, O] of one block, where each device [..., O, R] is read with its own noise."""
+    """Column currents [..., M, O] of one block, where each device [..., O, R] is read with its own noise.
+
+    They are the mean of `reads` reads, whose noise is one Gaussian. `std` [..., O, R] is the standard deviation of one
+    read in digits, behind wires that lose voltage; otherwise it follows from the digits.
+    """
     applied, cells = applied.unsqueeze(-2), cells.unsqueeze(-3)
     if streams is not None and not noise.exact_reads(array.cell):
         *lead, M, O, R = torch.broadcast_shapes(applied.shape, cells.shape)
@@ -115,7 +175,14 @@ def _currents(
             g_written = (array.cell.g_min + array.step * written.unsqueeze(-3)).expand(*lead, M, O, R)
         drawn = [stream.normal(*lead, O, R, like=cells) for stream in streams]
         eps = torch.stack(drawn, dim=-3) if drawn else cells.new_empty(*lead, 0, O, R)
-        cells = (noise.read(g, array.cell, eps, age=array.age, written=g_written) - array.cell.g_min) / array.step
+        eps = eps if reads == 1 else eps / sqrt(reads)
+        if std is not None:
+            cells = torch.addcmul(cells, std.unsqueeze(-3), eps)
+        elif ages is None:
+            cells = (noise.read(g, array.cell, eps, age=array.age, written=g_written) - array.cell.g_min) / array.step
+        else:
+            by_age = noise.read_std_by_age(g, array.cell, ages.unsqueeze(-3), written=g_written)
+            cells = (torch.addcmul(g, by_age, eps) - array.cell.g_min) / array.step
     currents = applied * cells
     counter = event_counter.current()
     if counter is not None:

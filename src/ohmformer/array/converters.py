@@ -16,10 +16,17 @@ Range = tuple[Tensor | float, Tensor | float]
 
 def full_scale(array: Crossbar, *, signed: bool) -> tuple[float, float]:
     """The lowest and highest current of a column: every row at its largest digit and input."""
-    largest_input = array.max_input(signed=signed) if array.inputs.kind == "amplitude" else 1
+    largest_input = largest_applied(array, signed=signed)
     top = float(array.rows * array.max_digit * largest_input)
-    both_signs = array.subtract == "analog" or (array.inputs.kind == "amplitude" and signed)
+    both_signs = array.subtract == "analog" or (array.inputs.kind != "bit_serial" and signed)
     return (-top if both_signs else 0.0), top
+
+
+def largest_applied(array: Crossbar, *, signed: bool) -> int:
+    """The largest input of a row behind one conversion: a bit, an amplitude, or the largest group of bits."""
+    if array.inputs.kind == "integrated":
+        return (1 << max(array.inputs.group_sizes)) - 1
+    return array.max_input(signed=signed) if array.inputs.kind == "amplitude" else 1
 
 
 def adc_range(array: Crossbar, *, signed: bool, calibrated: Range | None) -> Range:

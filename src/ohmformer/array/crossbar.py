@@ -1,127 +1,28 @@
 """Programming a matrix into crossbars. Noise of the write, drift and faults are drawn here, once.
 
-A cell's conductance is carried in digit units, (G - G_min) / step, so integers stay exact. Siemens appear only where
-the device models are called.
-
 Shapes: P polarities, S slices (copies included), O outputs, I inputs, C column blocks (reference columns); `...` are
 matrices that share one call, such as samples and heads.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 from typing import TypedDict, Unpack
 
 import torch
 from torch import Tensor
 
 from ohmformer.array import encoding, event_counter
-from ohmformer.array.codec import Codec
-from ohmformer.array.spec import Crossbar, check_simulated
-from ohmformer.array.writing import Columns, Major, Writer, one_sided
-from ohmformer.device import noise
+from ohmformer.array.codes.codec import Codec
+from ohmformer.array.degradation import compensation
+from ohmformer.array.folded import fold
+from ohmformer.array.peripherals.mismatch import Mismatch, draw_mismatch
+from ohmformer.array.peripherals.spec import mismatched
+from ohmformer.array.programmed import Programmed
+from ohmformer.array.spec import Crossbar
+from ohmformer.array.writing import Columns, Held, Major, Writer, one_sided
 from ohmformer.errors import BadInput, suggest
 from ohmformer.streams import SampleStreams, Stream, Streams
-
-
-@dataclass(frozen=True)
-class Side:
-    """Columns of one slice that are converted together: one half of a pair, or the difference of both halves.
-
-    Attributes:
-        sign: +1 or -1, the sign of the converted result in the sum.
-        cells: [..., O or C, I] digits, or differences of digits if the subtraction is analog.
-        variance: of `cells` in one read at unit input, in digits squared; None without read noise.
-        shared_variance: [..., C, I] likewise of reference columns that were subtracted before the conversion.
-    """
-
-    sign: float
-    cells: Tensor
-    variance: Tensor | None
-    shared_variance: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Programmed:
-    """A matrix written into crossbars; immutable.
-
-    Attributes:
-        array: the hardware.
-        cells: [P, S, ..., O, I] digits that the cells hold after writing, drift and faults.
-        reference: [S, ..., C, I] digits that the reference columns of `offset` arrays hold; None for pairs.
-        unit: [..., O or 1, 1] value of one code.
-        written: `cells` before drift; None unless read noise depends on it.
-        reference_written: `reference` before drift; None unless read noise depends on it.
-    """
-
-    array: Crossbar
-    cells: Tensor
-    reference: Tensor | None
-    unit: Tensor
-    written: Tensor | None = None
-    reference_written: Tensor | None = None
-
-    @property
-    def slices(self) -> int:
-        """Slices in use, copies included."""
-        return self.cells.shape[1]
-
-    @property
-    def outputs(self) -> int:
-        """Columns of the matrix, over all column blocks."""
-        return self.cells.shape[-2]
-
-    @property
-    def inputs(self) -> int:
-        """Rows of the matrix, over all row blocks."""
-        return self.cells.shape[-1]
-
-    def by_output(self, values: Tensor, dim: int) -> Tensor:
-        """Values of reference columns (C along `dim`), repeated for the outputs that share them (O along `dim`)."""
-        return values.repeat_interleave(self.array.columns, dim=dim).narrow(dim, 0, self.outputs)
-
-    @cached_property
-    def sides(self) -> tuple[tuple[Side, ...], ...]:
-        """What is converted, by slice.
-
-        With digital subtraction both halves of a pair (or a column and its reference), with analog subtraction their
-        difference.
-        """
-        return tuple(self._sides(s) for s in range(self.slices))
-
-    def _sides(self, s: int) -> tuple[Side, ...]:
-        plus, written = self.cells[0, s], None if self.written is None else self.written[0, s]
-        variance = read_variance(plus, self.array, written)
-        if self.reference is None:
-            minus, written = self.cells[1, s], None if self.written is None else self.written[1, s]
-        else:
-            minus, written = self.reference[s], None if self.reference_written is None else self.reference_written[s]
-        minus_variance = read_variance(minus, self.array, written)
-        if self.array.subtract != "analog":
-            return (Side(1.0, plus, variance), Side(-1.0, minus, minus_variance))
-        if self.reference is not None:
-            return (Side(1.0, plus - self.by_output(minus, -2), variance, minus_variance),)
-        both = None if variance is None or minus_variance is None else variance + minus_variance
-        return (Side(1.0, plus - minus, both),)
-
-
-def read_variance(cells: Tensor, array: Crossbar, written: Tensor | None = None) -> Tensor | None:
-    """Variance of one read of cells, in digits squared.
-
-    Args:
-        cells: the digits that they hold, of any shape.
-        array: the hardware.
-        written: the digits that they held before drift, if read noise depends on them.
-
-    Returns:
-        A new tensor of the same shape; None if reads are exact.
-    """
-    if noise.exact_reads(array.cell):
-        return None
-    g_written = None if written is None else array.cell.g_min + array.step * written
-    std = noise.read_std(array.cell.g_min + array.step * cells, array.cell, age=array.age, written=g_written)
-    return std.div_(array.step).square_()
 
 
 class WriteOptions(TypedDict, total=False):
@@ -176,23 +77,41 @@ def write(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions]) -> Pr
     Raises:
         BadInput: a code does not fit into the slices, or the range differs along the inputs.
     """
+    held = _write_cells(codes, array, **options)
+    if not compensation.compensates(array):
+        return held
+    with event_counter.counting():  # these are the cells of `held`, whose writes count once
+        new = _write_cells(codes, compensation.when_new(array), **options)
+    factor = compensation.factor(fold(new), fold(held), array, options.get("stream", 0))
+    return replace(held, unit=held.unit * factor)
+
+
+def _write_cells(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions]) -> Programmed:
+    """`write` without a compensation of drift."""
     request = write_request(codes, array, **options)
     codes, slices, writer = request.codes, request.slices, request.writer("cell")
     if one_sided(array):
         magnitudes = encoding.slice_digits(codes.abs().unsqueeze(0), array, slices)
-        by_slice = [writer.write(digits)[0][0] for digits in magnitudes]
+        by_slice = [writer.write(digits).digits[0] for digits in magnitudes]
         cells = torch.stack([torch.stack([part * (codes > 0), part * (codes < 0)]) for part in by_slice], dim=1)
-        written = None
+        held = Held(cells)
     else:
-        cells, written = _stacked([writer.write(digits) for digits in encoding.digits(codes, array, slices)])
+        held = _stacked([writer.write(digits) for digits in encoding.digits(codes, array, slices)])
     reference, reference_written = None, None
     if array.encoding == "offset":
         writer = request.writer("reference")
         targets = reference_targets(codes, array, slices)
-        reference, reference_written = _stacked([writer.write(target) for target in targets])
-        reference = reference[0]
-        reference_written = None if reference_written is None else reference_written[0]
-    return Programmed(array, cells, reference, request.unit, written, reference_written)
+        reference, reference_written, *_ = _stacked([writer.write(target) for target in targets]).at(0)
+    return Programmed(
+        array,
+        held.digits,
+        reference,
+        request.unit,
+        held.written,
+        reference_written,
+        held.read_std,
+        request.mismatch(),
+    )
 
 
 @dataclass(frozen=True)
@@ -221,6 +140,13 @@ class WriteRequest:
         """A new writer of the cells or of the reference columns, at its first slice."""
         return Writer(self.array, columns, self.stream, self.fault_stream, self.major, self.codes.device)
 
+    def mismatch(self) -> Mismatch | None:
+        """The errors of the converters that read the matrix; None if they are alike."""
+        if not mismatched(self.array):
+            return None
+        codes, by_sample = self.codes, isinstance(self.stream, SampleStreams)
+        return draw_mismatch(self.array, codes.shape, self.slices, self.fault_stream, by_sample=by_sample, like=codes)
+
 
 def write_request(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions]) -> WriteRequest:
     """Check and complete the arguments of a write, and count its cell writes.
@@ -230,7 +156,6 @@ def write_request(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions
     """
     if unknown := next((name for name in options if name not in WriteOptions.__annotations__), None):
         raise BadInput(f"write: {unknown}: is not an argument; {suggest(unknown, list(WriteOptions.__annotations__))}")
-    check_simulated(array, "array")
     stream, w_range, major = options.get("stream", 0), options.get("w_range"), options.get("major", "outputs")
     codes = encoding.checked_matrix(codes, "write: codes")
     slices = array.slices(options.get("max_code"))
@@ -252,10 +177,15 @@ def write_request(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions
     return WriteRequest(array, codes, slices, unit, stream, options.get("fault_stream") or stream, major)
 
 
-def _stacked(by_slice: list[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tensor | None]:
-    """Stack what `Writer.write` gave for each slice: digits [P, S, ..., O, I], and those before drift, if any."""
-    written = [before for _, before in by_slice if before is not None]
-    return torch.stack([digits for digits, _ in by_slice], dim=1), torch.stack(written, dim=1) if written else None
+def _stacked(by_slice: list[Held]) -> Held:
+    """Stack what cells hold, slice by slice: tensors [P, S, ..., O, I]."""
+    written = [held.written for held in by_slice if held.written is not None]
+    stds = [held.read_std for held in by_slice if held.read_std is not None]
+    return Held(
+        torch.stack([held.digits for held in by_slice], dim=1),
+        torch.stack(written, dim=1) if written else None,
+        torch.stack(stds, dim=1) if stds else None,
+    )
 
 
 def reference_targets(codes: Tensor, array: Crossbar, slices: int) -> list[Tensor]:

@@ -186,11 +186,13 @@ def _even_digits(stored: Tensor, slices: int) -> Iterator[Tensor]:
 
 
 def level_conductances(array: Crossbar, device: torch.device | None = None) -> Tensor:
-    """The conductance [S] of each digit of a cell, [max_digit + 1] in float64."""
+    """The conductance [S] to which a cell is written for each of its digits, [max_digit + 1] in float64."""
     if array.cell.uneven:
-        return torch.tensor(array.cell.level_conductances, dtype=torch.float64, device=device)
-    all_digits = torch.arange(array.max_digit + 1, dtype=torch.float64, device=device)
-    return array.cell.g_min + array.step * all_digits
+        levels = torch.tensor(array.cell.level_conductances, dtype=torch.float64, device=device)
+    else:
+        all_digits = torch.arange(array.max_digit + 1, dtype=torch.float64, device=device)
+        levels = array.cell.g_min + array.step * all_digits
+    return _within_window_(levels, array)
 
 
 def target_conductances(target: Tensor, array: Crossbar) -> Tensor:
@@ -201,8 +203,19 @@ def target_conductances(target: Tensor, array: Crossbar) -> Tensor:
         array: the hardware.
     """
     if array.cell.uneven:
-        return linear(target, tuple(map(float, range(array.used_levels))), array.cell.level_conductances)
-    return (array.step * target).add_(array.cell.g_min)
+        g = linear(target, tuple(map(float, range(array.used_levels))), array.cell.level_conductances)
+    else:
+        g = (array.step * target).add_(array.cell.g_min)
+    return _within_window_(g, array)
+
+
+def _within_window_(g: Tensor, array: Crossbar) -> Tensor:
+    """Clamp targets [S], in place, to the window that wear has left; the writer does not know of it."""
+    cell, ends = array.cell, array.cell.window(array.writes)
+    if ends == (0.0, 1.0):
+        return g
+    low, high = (cell.g_min + end * (cell.g_max - cell.g_min) for end in ends)
+    return g.clamp_(low, high)
 
 
 def reference_digits(array: Crossbar, slices: int) -> list[int]:
@@ -264,10 +277,13 @@ def bit_planes(x: Tensor, array: Crossbar, *, signed: bool) -> tuple[Tensor, lis
 
     Returns:
         What is applied, [Z, ..., I], and Z weights. Bit-serial inputs: bits 0 or 1 with weights 2^z, where the last one
-        is -2^(b-1) in two's complement. Amplitudes: x itself with weight 1.
+        is -2^(b-1) in two's complement. Amplitudes: x itself with weight 1. Integrated inputs: the number, with the
+        sign of x, that each group of bits holds.
     """
     if array.inputs.kind == "amplitude":
         return x.unsqueeze(0), [1]
+    if array.inputs.kind == "integrated":
+        return _bit_groups(x, array.inputs.group_sizes)
     bits = array.inputs.bits
     rest = torch.where(x < 0, x + 2**bits, x)
     planes = []
@@ -279,6 +295,24 @@ def bit_planes(x: Tensor, array: Crossbar, *, signed: bool) -> tuple[Tensor, lis
     if signed:
         weights[-1] = -weights[-1]
     return torch.stack(planes), weights
+
+
+def cycle_weights(array: Crossbar, *, signed: bool) -> list[int]:
+    """The weights of the conversions of one input vector, as in `bit_planes`."""
+    return bit_planes(torch.zeros(1), array, signed=signed)[1]
+
+
+def _bit_groups(x: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, list[int]]:
+    """The numbers with sign [Z, ..., I] that groups of bits of the magnitudes of x hold, and their weights."""
+    if len(sizes) == 1:
+        return x.unsqueeze(0), [1]
+    sign, rest, groups, weights = x.sign(), x.abs(), [], [1]
+    for size in sizes:
+        higher = (rest / 2**size).floor_()
+        groups.append(torch.sub(rest, higher, alpha=2**size).mul_(sign))
+        rest = higher
+        weights.append(weights[-1] << size)
+    return torch.stack(groups), weights[:-1]
 
 
 def read_power(x: Tensor, array: Crossbar) -> Tensor:

@@ -8,16 +8,17 @@ matrices that share one call, such as samples and heads.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Unpack
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from ohmformer.array import crossbar, encoding
-from ohmformer.array.crossbar import Programmed, WriteOptions, WriteRequest
+from ohmformer.array import encoding
+from ohmformer.array.peripherals import drivers, reported
+from ohmformer.array.peripherals.mismatch import Mismatch
+from ohmformer.array.programmed import Programmed, read_variance
 from ohmformer.array.spec import Crossbar
-from ohmformer.array.writing import one_sided
+from ohmformer.array.writing import Held
 from ohmformer.errors import BadInput
 from ohmformer.streams import Streams
 
@@ -31,15 +32,19 @@ class Folded:
         variance: [..., O, I] variance of one read of them at unit input, in values squared; None without read noise.
         reference_variance: [..., C, I] likewise of the reference columns of `offset` arrays, in codes squared.
         unit: [..., O or 1, 1] value of one code.
+        slices: number of slices that were summed, copies included; 0 if unknown.
+        mismatch: errors of the converters, whose gains `weight` and the variances contain; None if they are alike.
     """
 
     weight: Tensor
     variance: Tensor | None
     reference_variance: Tensor | None
     unit: Tensor
+    slices: int = 0
+    mismatch: Mismatch | None = None
 
 
-class _SliceSum:
+class SliceSum:
     """Sum of the slices of one group of columns (one polarity, or the references), each times its slice weight."""
 
     def __init__(self, array: Crossbar, read_noise: bool) -> None:
@@ -48,16 +53,20 @@ class _SliceSum:
         self.total: Tensor | None = None
         self.variance: Tensor | None = None
 
-    def add(self, cells: Tensor, written: Tensor | None) -> None:
+    def add(self, held: Held, gains: Tensor | None = None) -> None:
         """Add the next slice, from the least significant one up.
 
         Args:
-            cells: digits [..., O or C, I] that the cells hold; not changed.
-            written: digits before drift, if read noise depends on them.
+            held: what its cells hold, [..., O or C, I]; not changed.
+            gains: [..., O or C, I] of the converters; None for 1.
         """
         weight = float(self.array.slice_weight(self.added_slices))
-        self.total = cells.clone() if self.total is None else self.total.add_(cells, alpha=weight)
-        variance = crossbar.read_variance(cells, self.array, written) if self.read_noise else None
+        variance = read_variance(held, self.array) if self.read_noise else None
+        digits = held.digits
+        if gains is not None:
+            digits = digits * gains
+            variance = None if variance is None else variance * gains.square()
+        self.total = digits.clone() if self.total is None else self.total.add_(digits, alpha=weight)
         if variance is not None:
             self.variance = variance if self.variance is None else self.variance.add_(variance, alpha=weight**2)
         self.added_slices += 1
@@ -81,86 +90,57 @@ def fold(programmed: Programmed, *, read_noise: bool = True) -> Folded:
         programmed: the matrix; not changed.
         read_noise: compute the variances of reads, too.
     """
-    before = programmed.written
-    groups = [(cells, None if before is None else before[p]) for p, cells in enumerate(programmed.cells.unbind(0))]
+    array, mismatch = programmed.array, programmed.mismatch
+    cells = Held(programmed.cells, programmed.written, programmed.read_std, programmed.ages)
+    groups = [cells.at(p) for p in range(len(programmed.cells))]
     if programmed.reference is not None:
-        groups.append((programmed.reference, programmed.reference_written))
+        groups.append(Held(programmed.reference, programmed.reference_written, None, programmed.reference_ages))
     sums = []
-    for cells, written in groups:
-        group = _SliceSum(programmed.array, read_noise)
-        for s, part in enumerate(cells.unbind(0)):
-            group.add(part, None if written is None else written[s])
-        sums.append(group)
-    return _difference(sums[0], sums[1], programmed.array, programmed.unit)
+    for side, group in enumerate(groups):
+        total = SliceSum(array, read_noise)
+        for s in range(programmed.slices):
+            gains = None if mismatch is None else mismatch.gains(side, s, array.rows, programmed.inputs)
+            total.add(group.at(s), gains)
+        sums.append(total)
+    folded = difference(sums[0], sums[1], array, programmed.unit)
+    return replace(folded, slices=programmed.slices, mismatch=mismatch)
 
 
-def _difference(plus_sum: _SliceSum, minus_sum: _SliceSum, array: Crossbar, unit: Tensor) -> Folded:
+def difference(plus_sum: SliceSum, minus_sum: SliceSum, array: Crossbar, unit: Tensor) -> Folded:
     """The difference of two groups of columns, in values."""
     plus, variance = plus_sum.mean_()
     minus, minus_variance = minus_sum.mean_()
     if array.encoding == "offset":
         shift = minus.repeat_interleave(array.columns, dim=-2)[..., : plus.shape[-2], :]
         return Folded((plus - shift).mul_(unit), None if variance is None else variance * unit**2, minus_variance, unit)
-    return _pair((plus - minus).mul_(unit), variance, minus_variance, unit)
+    return pair((plus - minus).mul_(unit), variance, minus_variance, unit)
 
 
-def _pair(weight: Tensor, variance: Tensor | None, minus_variance: Tensor | None, unit: Tensor) -> Folded:
+def pair(weight: Tensor, variance: Tensor | None, minus_variance: Tensor | None, unit: Tensor) -> Folded:
     """A folded differential pair, from its values and from the variances of its halves in codes squared."""
     if variance is None or minus_variance is None:
         return Folded(weight, None, None, unit)
     return Folded(weight, (variance + minus_variance).mul_(unit**2), None, unit)
 
 
-@torch.no_grad()
-def write_folded(codes: Tensor, array: Crossbar, *, read_noise: bool = True, **options: Unpack[WriteOptions]) -> Folded:
-    """The same numbers as `fold(write(codes, array, ...))`, without the memory for the cells of all slices.
-
-    Args:
-        codes: integer codes [..., O, I].
-        array: the hardware.
-        read_noise: compute the variances of reads, too.
-        options: see `WriteOptions`.
-
-    Raises:
-        BadInput: as in `write`.
-    """
-    request = crossbar.write_request(codes, array, **options)
-    if one_sided(array):
-        return _write_magnitudes(request, read_noise)
-    codes, slices, writer = request.codes, request.slices, request.writer("cell")
-    sums = [_SliceSum(array, read_noise) for _ in range(2)]
-    for digits in encoding.digits(codes, array, slices):
-        cells, written = writer.write(digits)
-        for p, part in enumerate(cells.unbind(0)):
-            sums[p].add(part, None if written is None else written[p])
-    if array.encoding == "offset":
-        writer = request.writer("reference")
-        for target in crossbar.reference_targets(codes, array, slices):
-            cells, written = writer.write(target)
-            sums[1].add(cells[0], None if written is None else written[0])
-    return _difference(sums[0], sums[1], array, request.unit)
-
-
-def _write_magnitudes(request: WriteRequest, read_noise: bool) -> Folded:
-    """`write_folded` for pairs whose unused half stays at G_min exactly: that half contributes only read noise."""
-    codes, unit, writer = request.codes, request.unit, request.writer("cell")
-    used, unused = _SliceSum(request.array, read_noise), _SliceSum(request.array, read_noise)
-    for digits in encoding.slice_digits(codes.abs().unsqueeze(0), request.array, request.slices):
-        used.add(writer.write(digits)[0][0], None)
-        unused.add(codes.new_zeros(()), None)
-    magnitude, variance = used.mean_()
-    _, unused_variance = unused.mean_()
-    return _pair(magnitude.mul_(codes.sign()).mul_(unit), variance, unused_variance, unit)
-
-
-def folded_product(codes: Tensor, folded: Folded, array: Crossbar, stream: Streams | None) -> Tensor:
+def folded_product(
+    codes: Tensor,
+    folded: Folded,
+    array: Crossbar,
+    stream: Streams | None,
+    *,
+    signed: bool = True,
+    converters: Conversions | None = None,
+) -> Tensor:
     """Multiply integer inputs by a folded matrix; the read noise of all cells of an output is one Gaussian.
 
     Args:
         codes: inputs [..., M, I].
         folded: the matrix [..., O, I].
         array: the hardware.
-        stream: key of the read noise; None if the matrix has none.
+        stream: key of the noise of reads; None if there is none.
+        signed: True if inputs have both signs.
+        converters: what converters add beside their gain; None for nothing.
 
     Returns:
         Results [..., M, O], in values of the matrix times input units.
@@ -168,12 +148,22 @@ def folded_product(codes: Tensor, folded: Folded, array: Crossbar, stream: Strea
     Raises:
         BadInput: the cells have read noise and no stream is given.
     """
-    y = codes @ folded.weight.transpose(-2, -1)
-    if folded.variance is None:
-        return y
-    if stream is None:
-        raise BadInput("the cells have read noise but no stream was given; pass stream=Stream(seed, ...) or an integer")
-    power = encoding.read_power(codes, array)
+    sent, power = codes, None
+    if not drivers.plain(array):
+        sent, power = drivers.folded_inputs(codes, array, signed=signed, stream=stream)
+    y = sent @ folded.weight.transpose(-2, -1)
+    if folded.variance is not None:
+        if stream is None:
+            raise BadInput(
+                "the cells have read noise but no stream was given; pass stream=Stream(seed, ...) or an integer"
+            )
+        y = _with_read_noise(y, encoding.read_power(codes, array) if power is None else power, folded, array, stream)
+    return y if converters is None else y + converters.added(codes, folded, stream)
+
+
+def _with_read_noise(y: Tensor, power: Tensor, folded: Folded, array: Crossbar, stream: Streams) -> Tensor:
+    """Results [..., M, O] with read noise; `power` [..., M, I] are the factors on the variances of the cells."""
+    assert folded.variance is not None
     std = (power @ folded.variance.transpose(-2, -1)).sqrt_()
     y = y.addcmul_(std, stream.child("read").normal(*std.shape, like=std))
     if folded.reference_variance is not None:
@@ -182,3 +172,55 @@ def folded_product(codes: Tensor, folded: Folded, array: Crossbar, stream: Strea
         shared = shared.repeat_interleave(array.columns, dim=-1)[..., : y.shape[-1]]
         y = y.addcmul_(shared, folded.unit.transpose(-2, -1), value=-1)
     return y
+
+
+@dataclass(frozen=True)
+class Conversions:
+    """All conversions behind a folded product, whose results are summed without rounding.
+
+    Attributes:
+        array: the hardware that converts; the matrix may be that of `analog(array)`.
+        span: range of the converters, in digits times input units of the hardware.
+        signed: True if inputs have both signs.
+        written: the hardware that the matrix was written for: `array`, or `analog` of it.
+    """
+
+    array: Crossbar
+    span: reported.Span
+    signed: bool
+    written: Crossbar
+
+    def added(self, codes: Tensor, folded: Folded, stream: Streams | None) -> Tensor:
+        """Return noise and offsets of all conversions of a product, [..., M, O] in values times input units.
+
+        Args:
+            codes: inputs [..., M, I].
+            folded: the matrix [..., O, I].
+            stream: key of the noise of reads; None for converters without noise.
+        """
+        array, parts, like = self.array, self.array.peripherals, folded.weight
+        slices = folded.slices if self.written is array else array.slices()
+        width, weights = reported.widths(self.span, slices, like), encoding.cycle_weights(array, signed=self.signed)
+        read = reported.read_blocks(codes, array.rows)
+        total = like.new_zeros(())
+        if parts.output_noise and stream is not None:
+            std = reported.folded_std(array, width, weights) * read.sum(-1, keepdim=True).sqrt()
+            total = total + self._noise(std, folded, stream)
+        if parts.offset_mismatch and folded.mismatch is not None:
+            if self.written is not array:  # one converter in place of those of all slices
+                width = reported.total_width(array, width).expand(folded.slices)
+            total = total + sum(weights) * reported.folded_offset(folded.mismatch, self.written, width, read)
+        return total * (folded.unit.transpose(-2, -1) * (self.written.max_code / array.max_code))
+
+    def _noise(self, std: Tensor, folded: Folded, stream: Streams) -> Tensor:
+        """Noise [..., M, O] in codes; `std` [..., M, 1] is that of one side of all slices and row blocks."""
+        array, outputs = self.array, folded.weight.shape[-2]
+        lead = torch.broadcast_shapes(std.shape[:-2], folded.weight.shape[:-2])
+        shape, numbers = (*lead, std.shape[-2], outputs), stream.child("output")
+        pair = array.encoding == "differential" and array.subtract == "digital"
+        noise = std * numbers.normal(*shape, like=std) * (2**0.5 if pair else 1.0)
+        if array.encoding == "offset" and array.subtract == "digital":
+            blocks = -(-outputs // array.columns)
+            shared = std * stream.child("output reference").normal(*shape[:-1], blocks, like=std)
+            noise = noise - shared.repeat_interleave(array.columns, dim=-1)[..., :outputs]
+        return noise

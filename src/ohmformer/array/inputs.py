@@ -39,9 +39,10 @@ class Integrated(Inputs):
 
     Every bit is a pulse on its row, whose sign is that of the input: `bits` - 1 pulses for the magnitude of a code. The
     charge of each pulse is added in the analog domain with the weight of its bit, and the sum is converted, as in
-    NeuRRAM (Wan et al., Nature 608, 2022) and many SRAM macros. It has a price, but is not simulated yet.
+    NeuRRAM (Wan et al., Nature 608, 2022) and many SRAM macros.
 
-    With one bit there is one pulse, for codes of -1, 0 and 1.
+    Inputs without a sign use the pulses of the magnitude only. With one bit there is one pulse, for codes of -1, 0 and
+    1.
     """
 
     cost_fields: ClassVar[tuple[str, ...]] = ("weighting", "phases")
@@ -69,13 +70,17 @@ class Integrated(Inputs):
         return max(1, self.bits - 1)
 
     @property
+    def group_sizes(self) -> tuple[int, ...]:
+        """Number of pulses of each group of bits, the least significant group first."""
+        whole, more = divmod(self.pulses, self.phases)
+        return tuple(whole + (group < more) for group in range(self.phases))
+
+    @property
     def reads(self) -> int:
         """Number of read times that all pulses take."""
         if self.weighting == "charge":
             return self.pulses
-        whole, more = divmod(self.pulses, self.phases)
-        sizes = [whole + (group < more) for group in range(self.phases)]
-        return sum((1 << size) - 1 for size in sizes)
+        return sum((1 << size) - 1 for size in self.group_sizes)
 
 
 InputStreaming = Annotated[BitSerial | Amplitude | Integrated, Field(discriminator="kind")]

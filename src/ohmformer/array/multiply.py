@@ -2,7 +2,8 @@
 
 `cell` (in `array/cell_level.py`) simulates every device, input cycle, slice and conversion. `array` has the same
 distribution with one Gaussian per conversion, and sums input cycles and slices if converters are ideal. `noise` leaves
-out converters and read noise.
+out the rounding of converters and the read noise of cells. Noise, mismatch and distortion of row drivers and converters
+(`array/peripherals`) act at every level; where converters do not round, those of all conversions are one sum.
 
 Shapes: M input vectors, O outputs, I inputs, R rows of one block, C column blocks (reference columns), S slices,
 Z input cycles; `...` are matrices that share one call, such as samples and heads.
@@ -18,8 +19,10 @@ import torch
 from torch import Tensor
 
 from ohmformer.array import cell_level, converters, encoding
-from ohmformer.array.crossbar import Programmed
-from ohmformer.array.folded import Folded, fold, folded_product
+from ohmformer.array.folded import Conversions, Folded, fold, folded_product
+from ohmformer.array.peripherals import drivers, reported
+from ohmformer.array.peripherals.spec import draws_for_reads, mismatched
+from ohmformer.array.programmed import Programmed
 from ohmformer.array.spec import Crossbar, Level
 from ohmformer.device import noise
 from ohmformer.errors import BadInput
@@ -70,7 +73,8 @@ def mvm(
     if not has_noisy_reads(level, array):
         stream = None
     elif stream is None:
-        raise BadInput("the cells have read noise but no stream was given; pass stream=Stream(seed, ...) or an integer")
+        noisy = "the drivers or converters have noise" if noise.exact_reads(array.cell) else "the cells have read noise"
+        raise BadInput(f"{noisy} but no stream was given; pass stream=Stream(seed, ...) or an integer")
     stream = Stream(stream) if isinstance(stream, int) else stream
     y = product(codes, programmed, array, level=level, signed=signed, stream=stream, adc_range=adc_range)
     return y.mul_(unit)
@@ -88,13 +92,13 @@ def needs_cells(level: Level, array: Crossbar) -> bool:
 
 
 def has_read_noise(level: Level) -> bool:
-    """True if the level simulates read noise."""
+    """True if the level simulates the read noise of cells."""
     return level != "noise"
 
 
 def has_noisy_reads(level: Level, array: Crossbar) -> bool:
-    """True if the level simulates read noise, and reads of the cells are noisy."""
-    return has_read_noise(level) and not noise.exact_reads(array.cell)
+    """True if reads draw noise: of cells, if the level simulates it, or of row drivers and converters."""
+    return (has_read_noise(level) and not noise.exact_reads(array.cell)) or draws_for_reads(array)
 
 
 def reads_may_follow_tokens(level: Level) -> bool:
@@ -111,6 +115,7 @@ def product(
     signed: bool,
     stream: Streams | None,
     adc_range: converters.Range | None,
+    converting: Crossbar | None = None,
 ) -> Tensor:
     """Multiply integer inputs by a written matrix, at a fidelity level.
 
@@ -125,17 +130,32 @@ def product(
         signed: as in `mvm`.
         stream: key of the read noise; None for reads without noise.
         adc_range: calibrated converter range, in digits times input units.
+        converting: the hardware, if `array` is `analog` of it.
 
     Returns:
         Results [..., M, O], in values of the matrix times input units.
     """
-    if isinstance(held, Folded):
-        return folded_product(codes, held, array, stream)
-    if not needs_cells(level, array):
-        return folded_product(codes, fold(held, read_noise=has_read_noise(level)), array, stream)
+    if isinstance(held, Folded) or not needs_cells(level, array):
+        added = _conversions(converting or array, array, signed=signed, adc_range=adc_range)
+        held = held if isinstance(held, Folded) else fold(held, read_noise=has_read_noise(level))
+        return folded_product(codes, held, array, stream, signed=signed, converters=added)
     span = converters.adc_range(array, signed=signed, calibrated=adc_range)
     computed = cell_level.product if level == "cell" else converted_product
     return computed(codes, held, signed=signed, stream=stream, span=span).mul_(held.unit.transpose(-2, -1))
+
+
+def _conversions(
+    array: Crossbar, written: Crossbar, *, signed: bool, adc_range: converters.Range | None
+) -> Conversions | None:
+    """What converters of an array add to a product that they do not round; None for nothing.
+
+    `written` is the array that holds the matrix: `array`, or `analog` of it.
+    """
+    parts = array.peripherals
+    if not (parts.output_noise or (parts.offset_mismatch and mismatched(array))):
+        return None
+    span = converters.adc_range(array, signed=signed, calibrated=adc_range)
+    return Conversions(array, span, signed, written)
 
 
 def converted_product(
@@ -157,7 +177,8 @@ def converted_product(
     """
     array = programmed.array
     total = codes.new_zeros(())
-    for s, weight, currents in column_currents(codes, programmed, signed=signed, stream=stream):
+    reads = column_currents(codes, programmed, signed=signed, stream=stream, noise=stream, span=span)
+    for s, weight, currents in reads:
         y, step, zero = converters.to_codes_(currents, array.adc, converters.at_slice(span, s))
         y = programmed.by_output(y, -1) if y.shape[-1] != programmed.outputs else y
         total = total.add_(y, alpha=weight * step) if total.dim() else y.mul_(weight * step)
@@ -167,7 +188,13 @@ def converted_product(
 
 
 def column_currents(
-    codes: Tensor, programmed: Programmed, *, signed: bool, stream: Streams | None
+    codes: Tensor,
+    programmed: Programmed,
+    *,
+    signed: bool,
+    stream: Streams | None,
+    noise: Streams | None = None,
+    span: converters.Range | None = None,
 ) -> Iterator[tuple[int, float, Tensor]]:
     """The currents of every read: of each row block, slice, input cycle and side (see `Programmed.sides`).
 
@@ -175,14 +202,22 @@ def column_currents(
         codes: integer inputs [..., M, I].
         programmed: the matrix [..., O, I].
         signed: as in `mvm`.
-        stream: key of the read noise; None for reads without noise.
+        stream: key of the read noise of cells; None for reads without noise.
+        noise: key of the noise of row drivers and converters; None for none.
+        span: range of the converters; None leaves out their offset and noise, which are shares of it.
 
     Returns:
         For each read: the slice, the weight of its result in the sum, and currents [..., M, O or C] in digits times
         input units, a new tensor.
     """
     array = programmed.array
-    planes, weights = encoding.bit_planes(codes, array, signed=signed)
+    powers: Tensor | None = None
+    if drivers.plain(array):
+        planes, weights = encoding.bit_planes(codes, array, signed=signed)
+    else:
+        planes, powers, weights = drivers.driven(codes, array, signed=signed, stream=noise)
+    ideal = not array.peripherals.output_noise and programmed.mismatch is None
+    converted = None if ideal else _Converters(programmed, codes, noise, span)
     reads = itertools.product(range(0, programmed.inputs, array.rows), range(programmed.slices), range(len(weights)))
     for first, s, z in reads:
         rows, weight = slice(first, first + array.rows), float(weights[z] * array.slice_weight(s))
@@ -192,10 +227,41 @@ def column_currents(
             if stream is not None and side.variance is not None:
                 numbers = stream.child("read", z, s, first, k)
                 power = applied if array.inputs.kind == "bit_serial" else applied.square()
+                power = power if powers is None else powers[z][..., rows]
                 std = (power @ side.variance[..., rows].transpose(-2, -1)).sqrt_()
                 y = y.addcmul_(std, numbers.normal(*std.shape, like=std))
                 if side.shared_variance is not None:
                     std = (power @ side.shared_variance[..., rows].transpose(-2, -1)).sqrt_()
                     shared = std.mul_(numbers.child("reference").normal(*std.shape, like=std))
                     y -= shared.repeat_interleave(array.columns, dim=-1)[..., : y.shape[-1]]
-            yield s, side.sign * weight, y
+            yield s, side.sign * weight, y if converted is None else converted.reported(y, k, s, z, first)
+
+
+class _Converters:
+    """The converters of a matrix whose gain, offset or noise is simulated.
+
+    Args:
+        programmed: the matrix.
+        codes: integer inputs [..., M, I].
+        noise: key of their noise; None for none.
+        span: their range; None leaves out offset and noise.
+    """
+
+    def __init__(
+        self, programmed: Programmed, codes: Tensor, noise: Streams | None, span: converters.Range | None
+    ) -> None:
+        self.programmed, self.noise, self.span = programmed, noise, span
+        self.read = reported.read_blocks(codes, programmed.array.rows)
+
+    def reported(self, current: Tensor, side: int, s: int, z: int, first: int) -> Tensor:
+        """What they get in place of a current [..., M, O or C] of one read; see `column_currents`."""
+        array, mismatch, block = self.programmed.array, self.programmed.mismatch, first // self.programmed.array.rows
+        low, high = (0.0, 0.0) if self.span is None else converters.at_slice(self.span, s)
+        return reported.reported(
+            current,
+            array,
+            errors=None if mismatch is None else mismatch.of_side(side, s)[..., block],
+            width=None if self.span is None else high - low,
+            read=self.read[..., block : block + 1],
+            stream=None if self.noise is None else self.noise.child("convert", z, s, first, side),
+        )

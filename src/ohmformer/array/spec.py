@@ -11,7 +11,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from ohmformer import units
+from ohmformer.array.degradation.wear import check_wear
 from ohmformer.array.inputs import Amplitude, BitSerial, InputStreaming
+from ohmformer.array.peripherals.spec import Peripherals, unsuited
 from ohmformer.array.prices.changed import prices_of_changed
 from ohmformer.array.prices.spec import ArrayCost, Bits, Encoding, LineCount, mean_conductance
 from ohmformer.array.residual.spec import Residual
@@ -139,8 +141,14 @@ class Crossbar(Spec):
     """Converters of the columns."""
     wires: Wires | None = None
     """Resistances of the wires; None for wires that lose no voltage."""
+    peripherals: Peripherals = Peripherals()
+    """Noise, mismatch and distortion of row drivers and converters."""
     age: Annotated[Seconds, Field(ge=0)] = 0.0
     """Time from programming to reading [s]."""
+    writes: Annotated[float, Field(ge=0, le=1e20, allow_inf_nan=False)] = 0.0
+    """Writes that every cell has seen before, repetitions of verified writes included; they wear it."""
+    drift_compensation: Literal["none", "global", "column"] = "none"
+    """One digital factor on the results of a matrix (`global`), or of each column, restores a reading of new cells."""
     write_verify: WriteVerify | None = None
     """Write-verify; None writes each cell once. A list of writes by slice counts copies once."""
     residual: Residual | None = None
@@ -161,15 +169,18 @@ class Crossbar(Spec):
         if self.cost is not None:
             # prices that name no size hold for the array in which they are first read; the copy is not public yet
             object.__setattr__(self, "cost", self.cost.bound(self))
-        if self.bits_per_cell > self.bits:
+        if self.bits_per_cell > self.bits and (self.radix is None or self.levels is None):
             raise ValueError(f"bits_per_cell = {self.bits_per_cell} is above bits = {self.bits}; lower it")
         if self.encoding == "offset" and self.bits < 2:
             raise ValueError("bits = 1 is too few for an offset; use 2 or more, or encoding = 'differential'")
         self._check_radix()
         self._check_levels()
         self._check_wires()
+        if reason := unsuited(self):
+            raise ValueError(reason)
         writes = self.write_verify.writes if self.write_verify else 1
         self._check_age()
+        check_wear(self.cell, self.writes, verified=self.write_verify is not None)
         if self.write_verify and (reason := self.cell.write_noise.missing_forms(*VERIFY_FORMS)):
             raise ValueError(f"write_verify: {reason}")
         digits = self.slices() // self.redundancy
@@ -251,8 +262,13 @@ class Crossbar(Spec):
 
     @property
     def aged_cell(self) -> Cell:
-        """The cell, with the write noise of cells that are read `age` seconds after they were written."""
-        return self.cell.at_age(self.age)
+        """The cell after `writes` writes, with the write noise of cells that are read `age` seconds after the last."""
+        return self.cell.at_age(self.age).worn(self.writes)
+
+    @property
+    def saturates(self) -> bool:
+        """True if wear keeps cells from reaching all of their range."""
+        return self.cell.window(self.writes) != (0.0, 1.0)
 
     @property
     def used_levels(self) -> int:
@@ -339,24 +355,9 @@ class Crossbar(Spec):
 
     def max_input(self, *, signed: bool) -> int:
         """Largest input code."""
+        if self.inputs.kind == "integrated":
+            return (1 << self.inputs.pulses) - 1
         return (1 << (self.inputs.bits - 1 if signed else self.inputs.bits)) - 1
-
-
-def check_simulated(array: Crossbar, where: str) -> None:
-    """Refuse an array that has a price but no simulation.
-
-    Args:
-        array: the array.
-        where: its path, such as "hardware.projection.array".
-
-    Raises:
-        BadInput: its inputs are integrated.
-    """
-    if array.inputs.kind == "integrated":
-        raise BadInput(
-            f"{where}.inputs.kind = 'integrated': one conversion for all input bits has a price, but accuracy does not "
-            "simulate it; take 'bit_serial' or 'amplitude', or compute the cost alone"
-        )
 
 
 @cache
@@ -364,14 +365,18 @@ def analog(array: Crossbar) -> Crossbar:
     """The array without digits: one cell per value and one voltage per input.
 
     Its codes have `bits` bits, whatever `radix` is. Its cells are verified as those of the most significant slice
-    of `array`, and each value has as many copies as a digit had.
+    of `array`, and each value has as many copies as a digit had. Inputs that drive only one voltage, and inputs that
+    are predistorted without rounding, meet cells whose current is in proportion to them.
     """
-    inputs = Amplitude(bits=array.inputs.bits, range=array.inputs.range, percentile=array.inputs.percentile)
+    bits, given = max(2, array.inputs.bits), array.inputs
+    inputs = Amplitude(bits=bits, range=given.range, percentile=given.percentile)
     whole: dict[str, Any] = {"bits_per_cell": array.bits, "levels": None, "radix": None, "inputs": inputs}
     if (verify := array.write_verify) is not None:
         whole["write_verify"] = verify.model_copy(update={"writes": verify.max_writes(-1)})
-    if array.cell.uneven:
-        whole["cell"] = array.cell.model_copy(update={"level_conductances": ()})
+    straight = given.kind != "amplitude" or array.peripherals.predistorted
+    if array.cell.uneven or (straight and array.cell.sinh_voltage is not None):
+        curve = None if straight else array.cell.sinh_voltage
+        whole["cell"] = array.cell.model_copy(update={"level_conductances": (), "sinh_voltage": curve})
     return array.model_copy(update=whole)
 
 

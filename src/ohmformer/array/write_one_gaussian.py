@@ -19,7 +19,9 @@ from torch import Tensor
 from ohmformer.array import crossbar, encoding
 from ohmformer.array.chunking import pieces
 from ohmformer.array.crossbar import WriteOptions, WriteRequest
+from ohmformer.array.degradation.compensation import compensates
 from ohmformer.array.folded import Folded
+from ohmformer.array.peripherals.spec import mismatched
 from ohmformer.array.spec import Crossbar
 from ohmformer.array.writing import one_sided
 from ohmformer.device import drift, faults, noise
@@ -32,13 +34,17 @@ the mean of such a cell by less than phi(4) - 4 Q(4) = 7e-6 of its standard devi
 def writable(array: Crossbar) -> bool:
     """True if `write_normal` supports the array.
 
-    It supports pairs that are written once with Gaussian noise, without drift, faults and losses in wires. If the clamp
-    matters, the unused half of a pair must also be free of noise.
+    It supports pairs that are written once with Gaussian noise, without drift and its compensation, faults, wear,
+    losses in wires and mismatch of converters. If the clamp matters, the unused half of a pair must also be free of
+    noise.
     """
     cell = array.aged_cell
     if array.encoding != "differential" or array.write_verify or array.wires or not noise.gaussian(cell):
         return False
-    still = not drift.drifts(cell, array.age) and not faults.faulty(cell)
+    if mismatched(array):
+        return False
+    still = not drift.drifts(cell, array.age) and not compensates(array)
+    still = still and not faults.faulty(cell) and not array.saturates
     return still and (one_sided(array) or clamp_is_negligible(array))
 
 

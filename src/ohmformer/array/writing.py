@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from itertools import product
 from math import prod
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ohmformer.array import encoding
 from ohmformer.array.spec import Crossbar
-from ohmformer.array.wires.effective import act_through_wires
+from ohmformer.array.wires.effective import act_through_wires, effective_shares
 from ohmformer.device import drift, faults, noise, write_verify
 from ohmformer.device.check import check_cell
 from ohmformer.device.spec import WriteVerify
@@ -29,17 +29,45 @@ Columns = Literal["cell", "reference"]
 
 
 def exact(array: Crossbar) -> bool:
-    """True if cells hold exactly the digits that are written to them: even levels, no write noise, drift or faults."""
+    """True if cells hold exactly the digits that are written: even levels, no write noise, drift, faults or wear."""
     cell = array.aged_cell
     still = not drift.drifts(cell, array.age) and not faults.faulty(cell)
-    return still and noise.silent(cell) and not cell.uneven
+    return still and noise.silent(cell) and not cell.uneven and not array.saturates
 
 
 def one_sided(array: Crossbar) -> bool:
     """True for pairs whose unused half stays at G_min exactly, so that writing the magnitude is enough."""
     cell = array.aged_cell
     still = noise.silent_at_g_min(cell) and not drift.drifts(cell, array.age) and not faults.faulty(cell)
-    return array.encoding == "differential" and still and array.wires is None
+    lowest = array.cell.window(array.writes)[0]
+    return array.encoding == "differential" and still and array.wires is None and lowest == 0
+
+
+def has_faults(array: Crossbar) -> bool:
+    """True if cells may be stuck, by faults or by wear."""
+    return faults.faulty(array.aged_cell)
+
+
+class Held(NamedTuple):
+    """What cells hold, such as those of one slice, in digit units: [P, ..., O, I] each.
+
+    Attributes:
+        digits: after writing, drift and faults, less what wires lose.
+        written: before drift and the loss in wires; None unless there is drift and read noise depends on it.
+        read_std: standard deviation of one read at the ends of the wires; None unless wires lose voltage and reads are
+            noisy.
+        ages: [..., O or 1, I or 1] age of each cell when it is read [s], float64 on the CPU; None for `array.age`.
+    """
+
+    digits: Tensor
+    written: Tensor | None = None
+    read_std: Tensor | None = None
+    ages: Tensor | None = None
+
+    def at(self, index: int) -> Held:
+        """One entry of the first axis of all tensors but `ages`, which has no such axis."""
+        written, std = (None if t is None else t[index] for t in (self.written, self.read_std))
+        return Held(self.digits[index], written, std, self.ages)
 
 
 class Writer:
@@ -77,38 +105,52 @@ class Writer:
         # If a cell at G_min is exact, only the used half of a pair is noisy: both halves may share the numbers.
         self.noisy, self.shared = not noise.silent(cell), noise.silent_at_g_min(cell)
         self.drifts, self.faulty = drift.drifts(cell, array.age), faults.faulty(cell)
+        self.saturates = array.saturates
         if self.faulty and not isinstance(fault_stream, Stream):
             raise BadInput("faults belong to a chip, not to samples; give program a fault_stream")
         self.fault_stream = fault_stream
         self.next_slice = 0
 
-    def write(self, target: Tensor) -> tuple[Tensor, Tensor | None]:
+    def write(self, target: Tensor) -> Held:
         """Write the next slice, from the least significant one up.
 
         Args:
             target: digits [P, ..., O, I] to be written; not changed.
 
         Returns:
-            The digits [P, ..., O, I] that the cells hold after writing, drift and faults, less what wires lose; and the
-            digits before drift, or None unless there is drift and read noise depends on them. Without any error it is
-            `target` itself.
+            What the cells hold; without any error its digits are `target` itself.
         """
         digits, written = self._held(target)
-        return digits if self.array.wires is None else act_through_wires(digits, self.array), written
+        if self.array.wires is None:
+            return Held(digits, written)
+        acting = act_through_wires(digits, self.array)
+        return Held(acting, written, self._read_std(digits, acting, written))
+
+    def _read_std(self, digits: Tensor, acting: Tensor, written: Tensor | None) -> Tensor | None:
+        """Standard deviation, in digits, of one read at the ends of the wires; None if reads are exact.
+
+        The error of a cell's conductance is lost in the wires like the conductance itself.
+
+        Args:
+            digits: [P, ..., O, I] that the cells hold.
+            acting: the same, less what wires lose.
+            written: `digits` before drift, if read noise depends on them.
+        """
+        cell, g_min = self.cell, self.cell.g_min
+        if noise.exact_reads(cell):
+            return None
+        g_written = None if written is None else g_min + self.step * written
+        std = noise.read_std(g_min + self.step * digits, cell, age=self.array.age, written=g_written)
+        return std.div_(self.step).mul_(effective_shares(digits, acting, self.array))
 
     def _held(self, target: Tensor) -> tuple[Tensor, Tensor | None]:
-        """`write` without the loss in wires."""
+        """Digits and, if read noise depends on them, digits before drift, as `write` returns them but without wires."""
         array, cell, s = self.array, self.cell, self.next_slice
         self.next_slice += 1
-        if not (self.noisy or self.drifts or self.faulty or cell.uneven):
+        if not (self.noisy or self.drifts or self.faulty or cell.uneven or self.saturates):
             return target, None
         g_target = encoding.target_conductances(target, array)
-        g, written = g_target, None
-        if self.noisy:
-            eps = self._normal(self.write_numbers, target, 1 if self.shared else len(target))
-            g = noise.write(
-                g, cell, eps if array.write_verify is None else self._verified(eps, target, array.write_verify, s)
-            )
+        g, written = self._noisy(g_target, target, s), None
         if self.drifts:
             written = self._to_digits_(g.clone()) if noise.remembers_writing(cell) else None
             g = drift.drift(g, g_target, cell, self._normal(self.drift_numbers, target, len(target)), age=array.age)
@@ -118,6 +160,33 @@ class Writer:
             if written is not None:
                 written = self._to_digits_(faults.apply_faults(cell.g_min + self.step * written, cell, u))
         return self._to_digits_(g), written
+
+    def _noisy(self, g_target: Tensor, target: Tensor, s: int) -> Tensor:
+        """Conductances [S] just after slice s is written; `g_target` itself if writes are exact."""
+        array = self.array
+        if not self.noisy:
+            return g_target
+        eps = self._normal(self.write_numbers, target, 1 if self.shared else len(target))
+        eps = eps if array.write_verify is None else self._verified(eps, target, array.write_verify, s)
+        return noise.write(g_target, self.cell, eps)
+
+    def write_unaged(self, target: Tensor, *, drifts: bool) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Write the next slice, and return all that decides what its cells hold later.
+
+        Args:
+            target: digits [P, ..., O, I] to be written; not changed.
+            drifts: True if the cells drift before they are read.
+
+        Returns:
+            Each [P, ..., O, I]: conductances to be written [S]; conductances just after the write [S], without faults;
+            standard normals of drift, or None; uniform numbers of faults, or None.
+        """
+        s = self.next_slice
+        self.next_slice += 1
+        g_target = encoding.target_conductances(target, self.array)
+        g = self._noisy(g_target, target, s)
+        normals = self._normal(self.drift_numbers, target, len(target)) if drifts else None
+        return g_target, g, normals, self._fault_numbers(target, s) if self.faulty else None
 
     def normal(self, like: Tensor) -> Tensor:
         """The next standard normals of write noise, of the shape [P, ..., O, I] of `like`."""

@@ -1,18 +1,49 @@
-"""The verbs on measured cells: device fit."""
+"""The verbs on cells: device fit and device require."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ohmformer.cli.options import CellFigure, CellFile
-from ohmformer.cli.output import check_outputs, goes_to_stdout, show, write
-from ohmformer.cli.stopping import Verbs
+from ohmformer.cli.options import (
+    CellFigure,
+    CellFile,
+    Grid,
+    Json,
+    Kinds,
+    Loss,
+    On,
+    Out,
+    Pair,
+    Python,
+    Quantities,
+    Resume,
+    Sets,
+    Step,
+    StudyName,
+    Workers,
+)
+from ohmformer.cli.output import (
+    check_outputs,
+    check_writable,
+    goes_to_stdout,
+    results_folder,
+    show,
+    write,
+    write_document,
+)
+from ohmformer.cli.stopping import Verbs, stopping
+from ohmformer.terminal.signals import GO_ON
+
+if TYPE_CHECKING:
+    from ohmformer.study.results.requirements import Requirements
 
 device = typer.Typer(
     cls=Verbs,
-    help="Make cells from measurements.",
+    help="Make cells from measurements, and find out how good cells must be.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -21,7 +52,7 @@ device = typer.Typer(
 
 @device.callback()
 def _root() -> None:
-    """Make cells from measurements."""
+    """Make cells from measurements, and find out how good cells must be."""
 
 
 @device.command("fit")
@@ -55,3 +86,71 @@ def fit(
         write(found.toml(), output)
         if not to_stderr:
             show(f"written to {output}")
+
+
+@device.command("require")
+def require(
+    study: StudyName,
+    loss: Loss,
+    quantities: Quantities = None,
+    pair: Pair = None,
+    grid: Grid = 7,
+    on: On = "all",
+    kinds: Kinds = None,
+    step: Step = 0.05,
+    sets: Sets = None,
+    out: Out = None,
+    json: Json = None,
+    workers: Workers = None,
+    resume: Resume = True,
+    python: Python = None,
+) -> None:
+    """Search the limits of cells within which a study loses no more than LOSS. A search that was stopped goes on."""
+    from ohmformer.study.permission import check_python
+    from ohmformer.study.requirements.catalog import read_kinds
+    from ohmformer.study.requirements.require import answered, checked_request
+
+    request = checked_request(
+        study,
+        loss,
+        quantities=quantities or None,
+        pair=pair,
+        on=on,
+        kinds=read_kinds(kinds or []),
+        step=step,
+        grid=grid,
+        sets=sets or [],
+    )
+    check_python([request.settings], python or (), request.study.where)
+    check_writable(json)
+    stopping.says = GO_ON
+    from ohmformer.study.executors import default_workers
+
+    folder = results_folder(out, request.study.name)
+    count = default_workers() if workers is None else workers
+    found = answered(request, folder, workers=count, fresh=not resume)
+    _report(found, folder, to_stderr=goes_to_stdout(json))
+    write_document(found, json)
+
+
+def _report(found: Requirements, folder: Path, *, to_stderr: bool) -> None:
+    """Show limits, and write them and their figure into a folder.
+
+    Raises:
+        BadInput: a file cannot be written; the tables are shown before.
+    """
+    from ohmformer.report.requirements_figure import save_requirements_figure
+    from ohmformer.report.requirements_table import requirement_sentences, requirements_csv, requirements_tables
+    from ohmformer.study.results.document import to_json
+
+    show(requirements_tables(found), to_stderr=to_stderr)
+    for sentence in requirement_sentences(found):
+        show(sentence, to_stderr=to_stderr)
+    if not os.access(folder, os.W_OK):
+        show(f"read from {folder}, which may not be written: its files stay as they are", to_stderr=to_stderr)
+        return
+    write(to_json(found), str(folder / "requirements.json"))
+    write(requirements_csv(found), str(folder / "requirements.csv"))
+    figures = save_requirements_figure(found, folder)
+    files = ["requirements.json", "requirements.csv", "results.sqlite", *(file.name for file in figures)]
+    show(f"written to {folder}: {', '.join(files)}", to_stderr=to_stderr)

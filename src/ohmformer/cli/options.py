@@ -105,3 +105,40 @@ Batch = Annotated[
     int | None,
     typer.Option(metavar="N", help="Requests that start together, in place of model.batch.", show_default=False),
 ]
+Loss = Annotated[
+    str,
+    typer.Option(
+        metavar="LOSS",
+        help='Accepted loss against the software model: "1 %" is one percentage point of an accuracy, and 1 % of any '
+        "other metric.",
+    ),
+]
+Quantities = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--quantity",
+        metavar="NAME",
+        help="Search only this quantity: write_noise, read_noise, drift, verify_tolerance, retention or levels. May be "
+        "repeated.",
+    ),
+]
+Pair = Annotated[
+    tuple[str, str] | None,
+    typer.Option("--map", metavar="FIRST SECOND", help="Search the limit of SECOND at several values of FIRST."),
+]
+Grid = Annotated[int, typer.Option(metavar="N", help="Values of FIRST.")]
+On = Annotated[
+    str,
+    typer.Option(
+        metavar="ARRAYS", help="Whose cells change: all, projection, attention, attention.key or attention.value."
+    ),
+]
+Kinds = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--kind",
+        metavar="NAME=KIND",
+        help="Kind of noise that cells get, such as write_noise=sqrt_range. May be repeated.",
+    ),
+]
+Step = Annotated[float, typer.Option(metavar="SHARE", help="Relative distance of neighboring values.")]

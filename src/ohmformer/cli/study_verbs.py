@@ -48,7 +48,10 @@ def run(
     whole = read_whole(study, sets or [])
     check_python((point.settings for point in whole.points), python or (), whole.where)
     if has_accuracy(whole):
-        results = _measured(accuracy_half(whole), out, json, workers, resume, costs=cost_half(whole))
+        from ohmformer.study.use.hours import in_use
+
+        costs = cost_half(whole)
+        results = _measured(in_use(accuracy_half(whole), costs), out, json, workers, resume, costs=costs)
         write_document(results, json)
     else:
         if workers is not None:
@@ -70,10 +73,14 @@ def accuracy(
 ) -> None:
     """Measure the accuracy of a study, without its cost. Stored results are reused."""
     from ohmformer.study.permission import check_python
-    from ohmformer.study.read_study import read_study
+    from ohmformer.study.read_study import cost_half, read_both
 
-    points = read_study(study, sets or [])
+    points, whole = read_both(study, sets or [])
     check_python((point.settings for point in points.points), python or (), points.where)
+    if any(point.settings.simulation.hours for point in points.points):
+        from ohmformer.study.use.hours import in_use
+
+        points = in_use(points, cost_half(whole))
     write_document(_measured(points, out, json, workers, resume), json)
 
 

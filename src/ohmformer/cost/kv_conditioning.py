@@ -18,6 +18,7 @@ from ohmformer.cost.engine_choice import LayerOp, PlacedOp
 from ohmformer.cost.network.transfer import transfer_cost
 from ohmformer.cost.operands import LayerContext, attention_unit, first_attention
 from ohmformer.cost.stage import CONDITIONING, Stage
+from ohmformer.cost.vector.lanes import Lanes, vector_units
 from ohmformer.mitigation import rotation_ops
 from ohmformer.mitigation.spec import Conditioning
 from ohmformer.workload.spec import DynamicMatMul
@@ -124,9 +125,9 @@ def stages(ops: Iterable[LayerOp], context: LayerContext) -> list[Stage]:
     lane_operations = operations * chip.vector.add
     cost = components.lanes_cost(chip, lane_operations, context.working_lanes, context.vectors, name=CONDITIONING)
     stored = transfer_cost(chip, scales * context.bytes_per_value, 0.0)
-    return [
-        Stage(CONDITIONING, "attention", unit, per_token=cost.interval, energy=add_energy(cost.energy, stored.energy))
-    ]  # fmt: skip
+    lanes = vector_units(context) or Lanes(context.working_lanes, unit, False)
+    energy = add_energy(cost.energy, stored.energy)
+    return [lanes.stage(CONDITIONING, "attention", per_token=cost.interval, energy=energy)]
 
 
 def operations_beside(placed: PlacedOp) -> int:

@@ -9,6 +9,7 @@ from math import ceil, inf
 
 from ohmformer.array.event_counter import Counts
 from ohmformer.cost import components, kv_conditioning
+from ohmformer.cost.array_prices import number
 from ohmformer.cost.attention.beside_products import Beside, beside_products, sees, stage_keys, timed_by_keys
 from ohmformer.cost.attention.seen_keys import KeySum, SeenKeys
 from ohmformer.cost.attention.write_stages import write_stages
@@ -32,9 +33,13 @@ from ohmformer.cost.operands import (
 )
 from ohmformer.cost.power.standing import powered
 from ohmformer.cost.stage import CONDITIONING, Stage, merged
+from ohmformer.cost.vector.lanes import Lanes, lanes_of_engine, vector_units
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import ArrayEngine, ExactEngine, GpuEngine, SimdEngine, SramEngine, Work
 from ohmformer.workload.spec import DynamicMatMul, Exchange, StaticMatMul
+
+VECTOR = "vector"
+"""Ending of the name of a stage that does the digital work behind the products of another one."""
 
 
 def layer_stages(ops: Sequence[LayerOp], context: LayerContext) -> list[Stage]:
@@ -47,7 +52,10 @@ def layer_stages(ops: Sequence[LayerOp], context: LayerContext) -> list[Stage]:
         if any(isinstance(op, PlacedOp) and role_of(op.op) == "attention.key" for op in stage_ops):
             later = (op for ops in list(stages.values())[index:] for op in ops)
             priced += _written_stages(_Request("", [*first_attention(later)], context))
-        priced.append(_stage(_Request(name, stage_ops, context)))
+        request = _Request(name, stage_ops, context)
+        priced.append(_stage(request))
+        if vector_units(context) is not None:
+            priced += _in_vector_units(request)
     return merged(priced)
 
 
@@ -95,7 +103,7 @@ def _identity(op: LayerOp, *, prices: bool) -> object:
 def _without_prices(engine: ArrayEngine) -> tuple[object, ...]:
     """What an engine says of where matrices lie, how wide their sums are, and what is written."""
     array, most = engine.array, engine.arrays if isinstance(engine, SramEngine) else None
-    cells = array.encoding, array.bits, array.bits_per_cell, array.radix, array.redundancy
+    cells = array.encoding, array.bits, array.bits_per_cell, array.radix, array.redundancy, array.drift_compensation
     place = array.rows, array.columns, array.inputs.bits, most
     return (type(engine), engine.written, engine.resident, engine.overflow, *cells, *place)
 
@@ -116,6 +124,31 @@ def _stage(request: _Request) -> Stage:
     if len(ops) == 1 and isinstance(ops[0], Exchange):
         return on_chips(exchange_stage(ops[0], context), context.sharing)
     return on_chips(powered(_priced_stage(request), ops, context), context.sharing)
+
+
+@lru_cache(maxsize=512)
+def _in_vector_units(request: _Request) -> tuple[Stage, ...]:
+    """The stage of the digital work behind products, in the vector units that all layers share; empty without such."""
+    ops, context, lanes = request.ops, request.context, vector_units(request.context)
+    products = [op.engine for op in ops if isinstance(op, PlacedOp)]
+    if lanes is None or not products or isinstance(products[0], (GpuEngine, SimdEngine)):
+        return ()
+    work = beside_products(ops, context, "lanes")
+    if not work.cost.energy:
+        return ()
+    side = role_of(next(op.op for op in ops if isinstance(op, PlacedOp))).partition(".")[0]
+    chip, cost = context.chip, work.cost
+    results = sum(values_moved(op)[1] for op in ops if isinstance(op, PlacedOp)) * context.bytes_per_value
+    back = {"network": results * number(chip.network_energy)} if number(chip.network_energy) else {}
+    energy, fixed = add_energy(cost.energy, back), chip.network_latency
+    stage = lanes.stage(f"{request.name}_{VECTOR}", side, fixed=fixed, per_token=cost.interval, energy=energy)
+    stage = timed_by_keys(stage, work.seen, work.parts)
+    return (on_chips(powered(stage, (), context), context.sharing),)
+
+
+def _beside(ops: list[LayerOp], context: LayerContext) -> Beside:
+    """The digital work at the same time as products: none of vector lanes if all layers share these."""
+    return beside_products(ops, context, "all" if vector_units(context) is None else "outside")
 
 
 def _priced_stage(request: _Request) -> Stage:
@@ -185,7 +218,7 @@ def _on_exact_engine(
     numbers = (price.seconds, *price.energy.values())
     if not all(0 <= number < inf for number in numbers):
         raise BadInput(f"{where}: its price is {price}; give seconds and joules of 0 or more")
-    traffic, rest = _traffic(_Request(name, ops, context).moves()), beside_products(ops, context)
+    traffic, rest = _traffic(_Request(name, ops, context).moves()), _beside(ops, context)
     energy = add_energy(dict(price.energy), traffic.energy(context.chip), rest.cost.energy)
     in_memory = tile_memory_time(products, context, context.homes.tiles)
     fixed = context.chip.network_latency
@@ -206,7 +239,8 @@ def _on_lanes(
 ) -> tuple[Stage, Traffic | None]:
     """Products in vector lanes, followed by the other operations of the stage in the same lanes."""
     products = [op for op in ops if isinstance(op, PlacedOp)]
-    count = context.lanes if engine.lanes == "of_layer" else engine.lanes
+    lanes = lanes_of_engine(engine, context)
+    count = lanes.number
     if not count:
         raise BadInput(
             f"hardware.{products[0].role}.lanes = 'of_layer': no weights of {name} lie on arrays, so "
@@ -218,9 +252,8 @@ def _on_lanes(
     rest = beside_products(ops, replace(context, lanes=count))
     energy = add_energy(product.energy, traffic.energy(chip), rest.cost.energy)
     tiles = ceil(count / (chip.cores_per_tile * chip.vector.lanes_per_core))
-    shared = engine.lanes != "of_layer"  # a given number of lanes exists once, for all layers
     time = product.interval + rest.cost.interval
-    stage = Stage(name, side, "lanes", shared, fixed=chip.network_latency, per_token=time, energy=energy)
+    stage = lanes.stage(name, side, fixed=chip.network_latency, per_token=time, energy=energy)
     if rest.seen is not None:
         first = _macs_by_keys(products, rest.seen, context).times(engine.ops_per_mac / (count * chip.clock))
         stage = timed_by_keys(stage, rest.seen, tuple(first + part for part in rest.parts))
@@ -244,7 +277,8 @@ def _without_products(name: str, ops: list[LayerOp], context: LayerContext) -> S
     if isinstance(context.hardware.projection, GpuEngine):
         return _on_gpu(name, "projection", ops, context.hardware.projection, context)
     cost = beside_products(ops, replace(context, lanes=context.working_lanes)).cost
-    return Stage(name, "projection", f"projection.{name}", per_token=cost.interval, energy=cost.energy)
+    lanes = vector_units(context) or Lanes(context.working_lanes, f"projection.{name}", False)
+    return lanes.stage(name, "projection", per_token=cost.interval, energy=cost.energy)
 
 
 def _on_arrays(name: str, side: str, ops: list[LayerOp], context: LayerContext) -> tuple[Stage, Traffic | None]:
@@ -289,10 +323,10 @@ def _around_arrays(request: _Request) -> tuple[Traffic, dict[str, float], Beside
     """
     ops, context = request.ops, request.context
     products = [op for op in ops if isinstance(op, PlacedOp)]
-    tiles = context.working_lanes // (context.chip.cores_per_tile * context.chip.vector.lanes_per_core)
+    tiles = ceil(context.working_lanes / (context.chip.cores_per_tile * context.chip.vector.lanes_per_core))
     spilled = tile_memory_time((op for op in products if lane_macs(op)), context, tiles)
     traffic = _traffic(request.moves())
-    return traffic, traffic.energy(context.chip), beside_products(ops, context), spilled
+    return traffic, traffic.energy(context.chip), _beside(ops, context), spilled
 
 
 @lru_cache(maxsize=512)

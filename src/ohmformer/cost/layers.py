@@ -180,7 +180,7 @@ class Divided(NamedTuple):
             layer, group = layers[first], self.group_of(first)
             nearest = _neighbors(first, self.kinds) if layer.index is None else ()
             near = (kind for kind in (first, *nearest) if lanes[kind] and self.group_of(kind) == group)
-            layer_lanes = next((lanes[kind] for kind in near), 0)
+            layer_lanes = tiles.lanes_of_unit(hardware) or next((lanes[kind] for kind in near), 0)
             filled = tiles.share_filled(hardware, arrays, lanes[first])
             sizes = self.workload.batch, layer.tokens, layer_lanes
             sharing = self.sharing[group]

@@ -32,7 +32,8 @@ class LayerContext:
         hardware: the accelerator, with its prices.
         batch: number of samples.
         tokens: tokens per sample.
-        lanes: vector lanes in the tiles that hold the layer; 0 if no tile does.
+        lanes: vector lanes in the tiles that hold the layer, 0 if no tile does; or those of a unit, if all layers share
+            vector units.
         homes: what lives in which memory.
         weight_uses: how often weights that no cell holds are read: once for all samples, or once for each.
         filled: share of the arrays in the tiles of the layer's weights that hold its weights.
@@ -80,7 +81,8 @@ class LayerContext:
         chip = self.chip
         places = (chip.arrays_per_core, chip.cores_per_tile, chip.vector.lanes_per_core, self.lanes, self.filled)
         counts = (self.batch, self.tokens, self.weight_uses, self.bytes_per_value, self.homes.tiles)
-        return (*places, *counts, chip.partial_sum_bits, chip.attention_tiles)
+        scores = chip.attention_tiles, chip.softmax is None
+        return (*places, *counts, chip.partial_sum_bits, *scores, chip.vector.units)
 
     @cached_property
     def key(self) -> tuple[object, ...]:
@@ -369,3 +371,11 @@ def rotations(placed: PlacedOp) -> int:
     """Number of operations that rotate the inputs of a product, for all samples; each product rotates its own."""
     op = placed.op
     return op.vectors * rotation_ops.operations(op.inputs) if placed.rotated and isinstance(op, StaticMatMul) else 0
+
+
+def compensations(placed: PlacedOp) -> int:
+    """Number of multiplications that compensate the drift of weights, for all samples: one per result."""
+    op, engine = placed.op, placed.engine
+    if not isinstance(op, StaticMatMul) or not isinstance(engine, ArrayEngine):
+        return 0
+    return op.vectors * op.outputs if engine.array.drift_compensation != "none" else 0

@@ -27,7 +27,7 @@ from ohmformer.cost.network.load import highest_loads, link_notes
 from ohmformer.cost.stage import MEMORY, Stage, total_energy
 from ohmformer.cost.write_wear import Wear, wear
 from ohmformer.errors import BadInput, check_type, printable
-from ohmformer.hardware.price_notes import machine_notes
+from ohmformer.hardware.price_notes import machine_notes, unit_notes
 from ohmformer.hardware.rules import RuleBook, Rules
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import KVClip, KVConditioning, WeightMitigation
@@ -139,6 +139,11 @@ class Placement:
         return self.softmax_sets == "one" and any(count_softmax_units(layers) > 1 for layers in self.by_chip)
 
     @cached_property
+    def has_pools(self) -> bool:
+        """True if several equal units take waiting tokens first come, first served, so that no closed form holds."""
+        return any(stage.pool for layer, _ in self.distinct() for stage in layer.all_stages())
+
+    @cached_property
     def shares_memory(self) -> bool:
         """True if several units take turns with the memory off the chip."""
         if not self.homes.off_chip:
@@ -171,7 +176,7 @@ class Placement:
     def notes(self) -> list[str]:
         """What latency, energy and area leave out: loads of links, prices that hold for another machine."""
         links = link_notes(self.hardware.chip, self.loads) if self.tiles else []
-        return [*links, *machine_notes(self.hardware)]
+        return [*links, *machine_notes(self.hardware), *unit_notes([self.hardware])]
 
     @property
     def counts(self) -> Counts:

@@ -52,6 +52,9 @@ class Stage:
         engine: projection or attention.
         unit: the unit that the stage occupies; other stages on the same unit wait.
         shared: True if all layers use the same unit.
+        pool: number of equal units of this name. A token takes any of them, and waits for one first come, first served;
+            0 for a single unit, which takes blocks in the order of layers, samples and blocks.
+        whole: True if it takes all tokens of a sample at once, whatever the blocks.
         fixed: time per block [s], such as the filling of a pipeline.
         per_token: time per token [s].
         floor: minimum time of a block [s].
@@ -72,6 +75,8 @@ class Stage:
     engine: str
     unit: str
     shared: bool = False
+    pool: int = 0
+    whole: bool = False
     fixed: float = 0.0
     per_token: float = 0.0
     floor: float = 0.0
@@ -169,11 +174,17 @@ def merged(stages: list[Stage]) -> list[Stage]:
     """The stages with consecutive ones on the same unit merged into one."""
     result: list[Stage] = []
     for stage in stages:
-        if result and result[-1].unit == stage.unit and result[-1].shared == stage.shared:
-            result[-1] = _joined(result[-1], stage)
+        last = result[-1] if result else None
+        if last and last.unit == stage.unit and last.shared == stage.shared and _may_join(last, stage):
+            result[-1] = _joined(last, stage)
         else:
             result.append(stage)
     return result
+
+
+def _may_join(one: Stage, other: Stage) -> bool:
+    """True if a unit may do two stages without a pause; in a pool, only those of the same engine."""
+    return one.whole == other.whole and (not one.pool or one.engine == other.engine)
 
 
 def _joined(one: Stage, other: Stage) -> Stage:

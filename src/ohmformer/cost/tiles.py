@@ -54,12 +54,14 @@ class LayerArrays:
         weights: its weights, without those that lie in the cells of an earlier product.
         kv: its K and V.
         limited: its further weights, for which the engine has a limited number of arrays.
+        lanes: vector lanes of engines that every layer has for itself.
     """
 
     count: int
     weights: list[Plan]
     kv: list[KVUse]
     limited: list[Plan] = field(default_factory=list)
+    lanes: int = 0
 
     @cached_property
     def arrays(self) -> int:
@@ -143,7 +145,10 @@ def layer_arrays(ops: Iterable[LayerOp], count: int) -> LayerArrays:
     weights: list[Plan] = []
     limited: list[Plan] = []
     kv: list[KVUse] = []
+    own: dict[SimdEngine, int] = {}
     for placed in ops:
+        if isinstance(placed, PlacedOp) and isinstance(placed.engine, SimdEngine) and placed.engine.shared == "layer":
+            own[placed.engine] = _lanes(placed.engine)
         if not isinstance(placed, PlacedOp) or not isinstance(placed.engine, ArrayEngine):
             continue
         op, engine = placed.op, placed.engine
@@ -154,7 +159,7 @@ def layer_arrays(ops: Iterable[LayerOp], count: int) -> LayerArrays:
         elif placed.holds_cells:
             held = weights if limit_of(placed) is None else limited
             held.append(array_reads(placed).matrices)
-    return LayerArrays(count, weights, kv, limited)
+    return LayerArrays(count, weights, kv, limited, sum(own.values()))
 
 
 def kv_arrays(workload: Workload, layers: list[LayerArrays], sets: int = 1) -> list[KVArrays]:
@@ -271,7 +276,7 @@ def allocate_tiles(hardware: Accelerator, layers: list[LayerArrays], kv: list[KV
     single = [entry for entry in kv if entry.engine.write_lines != "transposable"] if double else kv
     in_attention = [*_by_kind((entry.engine.array, entry.arrays) for entry in single), *transposable]
     total, attention = sum(count for _, count in weights), sum(count for _, count in in_attention)
-    fixed = given_lanes(hardware)
+    fixed = given_lanes(hardware, layers)
     if not total and not attention and not fixed:
         return Tiles([])
     chip = chip_of(hardware)
@@ -309,11 +314,29 @@ def _weight_bytes(layers: list[LayerArrays]) -> float:
     return sum(count * plan.inputs * plan.outputs * plan.matrices * plan.array.bits / 8 for count, plan in plans)
 
 
-def given_lanes(hardware: Accelerator) -> int:
-    """Number of vector lanes that an engine specifies, regardless of arrays; 0 if none does."""
+def given_lanes(hardware: Accelerator, layers: Iterable[LayerArrays] = ()) -> int:
+    """Number of vector lanes that engines and the chip specify, regardless of arrays; 0 if none do.
+
+    Args:
+        hardware: the accelerator.
+        layers: the layers of a chip, each of which may have lanes of its own.
+    """
     engines = (hardware.projection, hardware.attention.key, hardware.attention.value)
-    numbers = [engine.lanes for engine in engines if isinstance(engine, SimdEngine)]
-    return max((number for number in numbers if not isinstance(number, str)), default=0)
+    for_all = [_lanes(engine) for engine in engines if isinstance(engine, SimdEngine) and engine.shared == "chip"]
+    own = sum(layer.count * layer.lanes for layer in layers)
+    units = hardware.chip.vector.units if hardware.chip else None
+    return max(for_all, default=0) + own + (units or 0) * lanes_of_unit(hardware)
+
+
+def _lanes(engine: SimdEngine) -> int:
+    """Number of vector lanes of an engine; 0 if they are those of its layers."""
+    return 0 if isinstance(engine.lanes, str) else engine.lanes * (engine.units or 1)
+
+
+def lanes_of_unit(hardware: Accelerator) -> int:
+    """Lanes of one of the vector units that all layers share; 0 if lanes belong to layers."""
+    chip = hardware.chip
+    return 0 if chip is None or chip.vector.units is None else chip.vector.lanes_per_core
 
 
 def layer_lanes(hardware: Accelerator, layer: LayerArrays) -> int:

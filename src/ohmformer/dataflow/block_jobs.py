@@ -45,7 +45,7 @@ class _Builder:
                     self._layer(index, sample)
             return self.built.jobs
         for sample in range(batch):
-            self.left[sample] = (0, self.left[sample - 1][1][-1:]) if sample else (0, [])
+            self.left[sample] = (0, list(self._last(self.left[sample - 1][1]))) if sample else (0, [])
             for index in range(count):
                 self._layer(index, sample)
         return self.built.jobs
@@ -57,14 +57,14 @@ class _Builder:
         loaded: tuple[int, ...] = ()
         if sample == 0 or self.dataflow.batching == "serial":
             share = 1.0 if self.dataflow.batching == "pipelined" else 1.0 / self.placement.workload.batch
-            loaded = self.built.set_up(index, tuple(before[-1:]), sample=sample, share=share) if layer.setup else ()
+            loaded = self.built.set_up(index, self._last(before), sample=sample, share=share) if layer.setup else ()
         sizes = blocks(layer.tokens, self.dataflow.size_of_block(layer.tokens))
-        one_by_one = self.dataflow.decides("overlaps") and tokens == layer.tokens
+        one_by_one = self.dataflow.decides("overlaps") and tokens == layer.tokens and len(before) == len(sizes)
         last: dict[int, int] = {}
         for first, end, whole in segments(layer, self.dataflow):
             ends = []
             for block, size in enumerate([layer.tokens] if whole else sizes):
-                after = tuple(before[block : block + 1] if one_by_one and not whole else before[-1:])
+                after = tuple(before[block : block + 1]) if one_by_one and not whole else self._last(before)
                 after += loaded if first == 0 else ()
                 for place in range(first, end):
                     after += self._read_before(layer, place) if block == 0 else ()
@@ -89,3 +89,11 @@ class _Builder:
         for writer, job in by_writer.items():
             if writer is not None:
                 self.readers.setdefault(unit_name(layer, layer.stages[writer]), []).append(job)
+
+    def _last(self, blocks: list[int]) -> tuple[int, ...]:
+        """The jobs among those of consecutive blocks, behind which no other one ends.
+
+        Blocks of one size end in order, since later ones take as long or longer. The last one may be smaller. If one of
+        several equal units takes it, it may end before the block before it.
+        """
+        return tuple(blocks[-2:] if self.placement.has_pools else blocks[-1:])

@@ -21,8 +21,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +28,12 @@ import numpy.typing as npt
 from ohmformer.cost.layers import PlacedLayer
 from ohmformer.cost.placement import Placement
 from ohmformer.dataflow.block_recursion import recursive_latency
+from ohmformer.dataflow.blocks.block_times import Timed, times_of_block
+from ohmformer.dataflow.jobs import check_size
 from ohmformer.dataflow.layer_cuts import Segment, further_units, segments
+from ohmformer.dataflow.points.together import latencies_together
 from ohmformer.dataflow.spec import Dataflow
+from ohmformer.dataflow.timeline import build_timeline
 from ohmformer.errors import BadInput
 
 Array = npt.NDArray[np.float64]
@@ -54,34 +56,17 @@ class Designs:
     time: Mapping[str, Array]
 
 
-class Timed(Protocol):
-    """The fields of `Stage` that decide its time: numbers, or arrays [N] with a value per design."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def fixed(self) -> float | Array: ...
-
-    @property
-    def per_token(self) -> float | Array: ...
-
-    @property
-    def floor(self) -> float | Array: ...
-
-    @property
-    def cap(self) -> float | Array: ...
-
-    @property
-    def turn(self) -> float | Array: ...
-
-
 def latency(placement: Placement, dataflow: Dataflow) -> float:
     """The latency of a workload [s]; it equals that of the event engine up to rounding.
+
+    The event engine itself gives it where tokens wait for equal units first come, first served.
 
     Raises:
         BadInput: the dataflow defines its own jobs, or there are too many blocks to compute.
     """
+    if placement.has_pools:
+        check_size(placement, dataflow)
+        return build_timeline(placement, dataflow).latency
     longest = max(layer.tokens for layer in placement.layers)
     designs = Designs(np.array([dataflow.size_of_block(longest)]), {})
     if dataflow.has_closed_form and not _has_formula(placement, dataflow, dataflow.size_of_block(longest)):
@@ -106,6 +91,11 @@ def latencies(placement: Placement, dataflow: Dataflow, designs: Designs) -> Arr
     if not dataflow.has_closed_form:
         raise BadInput(
             f"dataflow {dataflow.kind!r} defines its own jobs, so there is no closed form; use the event engine"
+        )
+    if placement.has_pools:
+        raise BadInput(
+            "hardware: units that layers share (chip.vector.units, or units of an engine) take tokens first come, "
+            "first served, so there is no closed form; take of.simulate or of.explore"
         )
     if not _has_formula(placement, dataflow, int(designs.block.min())):
         return with_refresh(placement, _by_recursion(placement, dataflow, designs))
@@ -152,11 +142,13 @@ def _has_formula(placement: Placement, dataflow: Dataflow, block: int) -> bool:
 
 def _by_recursion(placement: Placement, dataflow: Dataflow, designs: Designs) -> Array:
     """Latencies [N] from the recursion."""
-    found = []
-    for number, block in enumerate(designs.block):
+
+    def alone(number: int) -> float:
         speed = {name: float(factors[number]) for name, factors in designs.time.items()}
-        found.append(recursive_latency(placement, dataflow, speed, block=int(block)))
-    return np.array(found)
+        return recursive_latency(placement, dataflow, speed, {each: int(sizes[each][number]) for each in sizes})
+
+    sizes = {layer.tokens: np.minimum(designs.block, layer.tokens) for layer in placement.layers}
+    return latencies_together(placement, dataflow, sizes, alone, speed=designs.time)
 
 
 def alone_latency(
@@ -200,21 +192,10 @@ def _times(stages: Sequence[Timed], size: IntArray, designs: Designs) -> list[tu
     """For each stage, the times for which a block of `size` tokens [N] occupies it and until it has arrived [s]."""
     times = []
     for stage in stages:
-        last, before = (size, None) if stage.turn is inf else _turns(stage, size)
-        work = stage.per_token * np.minimum(last, stage.cap)
-        busy, time = np.maximum(stage.floor, work), np.maximum(stage.floor, stage.fixed + work)
-        if before is not None:
-            busy, time = busy + before, time + before
+        busy, time = times_of_block(stage, size)
         factor = designs.time.get(stage.name, 1.0)
         times.append((busy * factor, time * factor))
     return times
-
-
-def _turns(stage: Timed, size: IntArray) -> tuple[Array, Array]:
-    """Tokens of the last turn of a block [N], and the time of the turns before it [N] [s]."""
-    turn = np.minimum(stage.turn, size)
-    turns = np.ceil(size / turn) - 1
-    return size - turns * turn, turns * np.maximum(stage.floor, stage.per_token * np.minimum(turn, stage.cap))
 
 
 def advance(

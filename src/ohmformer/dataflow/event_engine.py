@@ -3,6 +3,10 @@
 A discrete-event simulation with a heap of events. Every unit is a queue: it runs one job at a time, in program order. A
 job that occupies several units starts when it is the next of all of them. Its units are free at its end; jobs that wait
 for it start when its result has arrived, `lag` later.
+
+Equal units may form a pool (`Job.pool`). Its jobs wait in the order in which they become ready, those that become ready
+at the same time in program order, and the next one starts on the first unit that is free. So none of the units rests
+while a job waits for it, and at most as many jobs run as there are units.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ohmformer.dataflow.job import Job
 
@@ -24,12 +28,14 @@ class Schedule:
         end: end of each job [s].
         ready: arrival of the result of each job [s].
         cause: position of the job whose end or result let each job start (-1: it started at time 0).
+        member: job in a pool -> name of the unit that did it.
     """
 
     start: list[float]
     end: list[float]
     ready: list[float]
     cause: list[int]
+    member: dict[int, str] = field(default_factory=dict)
 
 
 def run_jobs(jobs: Sequence[Job]) -> Schedule:
@@ -44,6 +50,37 @@ def run_jobs(jobs: Sequence[Job]) -> Schedule:
     return _Engine(jobs).run()
 
 
+class Pool:
+    """Equal units whose jobs wait first come, first served.
+
+    Attributes:
+        waiting: heap of (time at which it became ready [s], job) of the jobs that have not started.
+        fresh: number of units that have done nothing yet, which have the highest numbers.
+    """
+
+    def __init__(self, name: str, count: int) -> None:
+        self.waiting: list[tuple[float, int]] = []
+        self.fresh = count
+        self._name, self._count = name, count
+        self._freed: list[int] = []
+
+    @property
+    def idle(self) -> bool:
+        """True if a unit is free."""
+        return bool(self._freed or self.fresh)
+
+    def take(self) -> str:
+        """The name of the first unit that is free, which is free no longer; units count from 1."""
+        if self._freed:
+            return f"{self._name} {heapq.heappop(self._freed)}"
+        self.fresh -= 1
+        return f"{self._name} {self._count - self.fresh}"
+
+    def free(self, unit: str) -> None:
+        """Make a unit free again."""
+        heapq.heappush(self._freed, int(unit.rpartition(" ")[2]))
+
+
 class _Engine:
     """The state of one simulation.
 
@@ -56,6 +93,9 @@ class _Engine:
         events: heap of (end [s], job) of the running jobs; of (arrival [s], job + number of jobs) of results that
             arrive later than their job ends; and of (time [s], job + 2 number of jobs) where a job frees the memory
             off the chip before its end.
+        pools: name of a pool -> its units, and its jobs that are ready but have not started.
+        crowded: those pools in which jobs wait.
+        member: job in a pool -> name of the unit that does it, or did it.
     """
 
     def __init__(self, jobs: Sequence[Job]) -> None:
@@ -63,8 +103,13 @@ class _Engine:
         self.waiting = [len(job.after) for job in jobs]
         self.followers: list[list[int]] = [[] for _ in jobs]
         self.queues: dict[str, deque[int]] = {}
+        self.pools: dict[str, Pool] = {}
+        self.crowded: dict[str, Pool] = {}
+        self.member: dict[int, str] = {}
         for number, job in enumerate(jobs):
-            for unit in (job.unit, *job.also):
+            if job.pool and job.unit not in self.pools:
+                self.pools[job.unit] = Pool(job.unit, job.pool)
+            for unit in job.also if job.pool else (job.unit, *job.also):
                 self.queues.setdefault(unit, deque()).append(number)
             for other in job.after:
                 self.followers[other].append(number)
@@ -79,6 +124,10 @@ class _Engine:
         """Handle the ends of jobs and the arrivals of results in the order of time."""
         for unit in self.queues:
             self._start_next(unit, 0.0)
+        for number, count in enumerate(self.waiting if self.pools else ()):
+            if not count and self.jobs[number].pool:
+                self._wait(number, 0.0)
+        self._start_in_pools(0.0)
         ended, count = 0, len(self.jobs)
         while self.events:
             now, event = heapq.heappop(self.events)
@@ -88,15 +137,18 @@ class _Engine:
                 units = [job.unit]
                 if job.also:
                     units += [unit for unit in job.also if unit != job.memory_unit or job.memory == job.duration]
+                if job.pool:
+                    units[0] = self.member[event]
+                    self.pools[job.unit].free(units[0])
                 for unit in units:
                     self.busy.discard(unit)
                     self.last[unit] = event
                 if job.lag:
                     heapq.heappush(self.events, (self.ready[event], event + count))
                 else:
-                    units += self._released(event)
+                    units += self._released(event, now)
             elif event < 2 * count:
-                units = self._released(event - count)
+                units = self._released(event - count, now)
             else:
                 memory = self.jobs[event - 2 * count].memory_unit
                 self.busy.discard(memory)
@@ -104,32 +156,76 @@ class _Engine:
                 units = [memory]
             for each in units:
                 self._start_next(each, now)
+            if self.crowded and (not self.events or self.events[0][0] > now):
+                self._start_in_pools(now)
         if ended != len(self.jobs):
             raise ValueError(
                 f"{len(self.jobs) - ended} jobs wait for one another in a circle; correct the field after of these jobs"
             )
-        return Schedule(self.start, self.end, self.ready, self.cause)
+        return Schedule(self.start, self.end, self.ready, self.cause, self.member)
 
-    def _released(self, number: int) -> list[str]:
+    def _released(self, number: int, now: float) -> list[str]:
         """The units of the jobs that wait for nothing more, now that the result of a job has arrived."""
         units = []
         for follower in self.followers[number]:
             self.waiting[follower] -= 1
             if not self.waiting[follower]:
-                units.append(self.jobs[follower].unit)
+                job = self.jobs[follower]
+                if job.pool:
+                    self._wait(follower, now)
+                else:
+                    units.append(job.unit)
         return units
+
+    def _start_in_pools(self, now: float) -> None:
+        """Start the jobs of pools that have a free unit; those that cannot have their other units go on waiting."""
+        for name in [name for name, pool in self.crowded.items() if pool.idle]:
+            pool, held = self.crowded[name], []
+            while pool.waiting and pool.idle:
+                entry = pool.waiting[0]
+                job = self.jobs[entry[1]]
+                heapq.heappop(pool.waiting)
+                if any(each in self.busy or self.queues[each][0] != entry[1] for each in job.also):
+                    held.append(entry)
+                    continue
+                unit = self.member[entry[1]] = pool.take()
+                self._run(entry[1], job.also, (unit, *job.also), now)
+            for entry in held:
+                heapq.heappush(pool.waiting, entry)
+            if not pool.waiting:
+                del self.crowded[name]
+
+    def _wait(self, number: int, now: float) -> None:
+        """Let a job that is ready wait for a unit of its pool."""
+        name = self.jobs[number].unit
+        self.crowded[name] = self.pools[name]
+        heapq.heappush(self.pools[name].waiting, (now, number))
 
     def _start_next(self, unit: str, now: float) -> None:
         """Start the next job of a unit, if the unit is free and the job waits for nothing more."""
-        queue = self.queues[unit]
-        if unit in self.busy or not queue or self.waiting[queue[0]]:
+        queue = self.queues.get(unit)
+        if not queue or unit in self.busy or self.waiting[queue[0]]:
             return
         number = queue[0]
         job = self.jobs[number]
+        if job.pool:
+            return
         units = (job.unit, *job.also) if job.also else (unit,)
         if job.also and any(each in self.busy or self.queues[each][0] != number for each in units):
             return
-        for each in units:
+        self._run(number, units, units, now)
+
+    def _run(self, number: int, queued: tuple[str, ...], units: tuple[str, ...], now: float) -> None:
+        """Start a job.
+
+        Args:
+            number: its position.
+            queued: its units that take their jobs in program order.
+            units: all its units.
+            now: the time [s].
+        """
+        job = self.jobs[number]
+        for each in queued:
             self.queues[each].popleft()
             self.busy.add(each)
         self.start[number], self.end[number] = now, now + job.duration

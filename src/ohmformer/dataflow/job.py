@@ -9,7 +9,7 @@ from ohmformer.cost.stage import MEMORY, Stage
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One block of one sample in one stage of one layer.
+    """One block of one sample in one stage of one layer, or a part of a block that one of several equal units takes.
 
     Attributes:
         layer: position of the layer in `Placement.layers`.
@@ -26,6 +26,8 @@ class Job:
         first: tokens of the sample before the block.
         memory: time for which it occupies the memory off the chip [s], at most `duration`.
         memory_unit: name of the memory off the chip, of which each of several chips has one.
+        pool: number of equal units named `unit`, of which it takes any, first come, first served; 0 for a single unit,
+            which takes its jobs in program order. Jobs of a unit must agree.
     """
 
     layer: int
@@ -41,6 +43,7 @@ class Job:
     memory: float = 0.0
     first: int = 0
     memory_unit: str = MEMORY
+    pool: int = 0
 
     def units(self) -> list[tuple[str, float]]:
         """The units that it occupies, each with the time from its start [s]."""

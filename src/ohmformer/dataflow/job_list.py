@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from ohmformer.cost.placement import Placement
-from ohmformer.cost.stage import MEMORY
+from ohmformer.cost.stage import MEMORY, Stage
 from ohmformer.dataflow.job import Job
 from ohmformer.dataflow.layer_cuts import further_units, unit_name
 from ohmformer.errors import BadInput
+
+
+class _Place(NamedTuple):
+    """What all jobs of a stage of a layer have in common.
+
+    Attributes:
+        layer: position of the layer.
+        place: position of the stage.
+        stage: the stage.
+        total: tokens of all samples.
+        unit: name of its unit.
+        also: names of its further units.
+        memory: name of the memory off the chip.
+    """
+
+    layer: int
+    place: int
+    stage: Stage
+    total: int
+    unit: str
+    also: tuple[str, ...]
+    memory: str
 
 
 class JobList:
@@ -22,6 +46,8 @@ class JobList:
         self.jobs: list[Job] = []
         self._tokens: dict[tuple[int, int, int], int] = {}
         self._times: dict[tuple[int, int, int], tuple[float, float]] = {}
+        self._parts: dict[int, tuple[int, ...]] = {}
+        self._places: dict[tuple[int, int, int], _Place] = {}
 
     def add(
         self, layer: int, stage: int, tokens: int, after: tuple[int, ...] = (), *, sample: int = 0, block: int = 0
@@ -30,6 +56,7 @@ class JobList:
 
         Tokens of a sample pass a stage in order, so that the first job of a sample there has its first tokens.
         Its units are busy for `Stage.occupancy(tokens)`; its result arrives `Stage.time(tokens)` after its start.
+        Where several equal units do the stage (`Stage.pool`), they share its tokens: one job for each part.
 
         Args:
             layer: position of the layer in `Placement.layers`.
@@ -40,7 +67,26 @@ class JobList:
             block: number of the block.
 
         Returns:
-            The position of the job.
+            The position of the job, which stands for all its parts in `after` of later ones.
+
+        Raises:
+            BadInput: there is no such layer or stage.
+        """
+        key = id(self.placement), layer, stage
+        place = self._places.get(key) or self._places.setdefault(key, self._place(layer, stage))
+        pool = place.stage.pool
+        if self._parts:
+            after = self._all_parts(after)
+        if pool < 2 or tokens == 1 or place.stage.whole:
+            return self._append(place, tokens, after, sample, block)
+        count = min(pool, tokens)
+        sizes = (tokens // count + (part < tokens % count) for part in range(count))
+        parts = tuple(self._append(place, size, after, sample, block) for size in sizes)
+        self._parts[parts[-1]] = parts
+        return parts[-1]
+
+    def _place(self, layer: int, stage: int) -> _Place:
+        """What all jobs of a stage have in common.
 
         Raises:
             BadInput: there is no such layer or stage.
@@ -53,21 +99,29 @@ class JobList:
             )
         placed = self.placement.layers[layer]
         entry = placed.stages[stage]
+        units = unit_name(placed, entry), further_units(self.placement, placed, stage), placed.on_chip(MEMORY)
+        total = placed.tokens * self.placement.workload.batch
+        return _Place(layer, stage, entry, total, *units)
+
+    def _all_parts(self, after: tuple[int, ...]) -> tuple[int, ...]:
+        """The positions of jobs, with all parts of those that are divided."""
+        return tuple(part for each in after for part in self._parts.get(each, (each,)))
+
+    def _append(self, place: _Place, tokens: int, after: tuple[int, ...], sample: int, block: int) -> int:
+        """Append one job; see `add`."""
+        layer, number, stage, total, unit, also, own = place
         first = 0
-        if entry.by_keys is not None:  # later tokens of a sample see more keys
-            first = self._tokens.get((layer, stage, sample), 0)
-            self._tokens[layer, stage, sample] = first + tokens
-        key = id(entry), tokens, first
+        if stage.by_keys is not None:  # later tokens of a sample see more keys
+            first = self._tokens.get((layer, number, sample), 0)
+            self._tokens[layer, number, sample] = first + tokens
+        key = id(stage), tokens, first
         if key not in self._times:
-            self._times[key] = entry.occupancy(tokens, first), entry.time(tokens, first)
+            self._times[key] = stage.occupancy(tokens, first), stage.time(tokens, first)
         busy, time = self._times[key]
-        share = tokens / (placed.tokens * self.placement.workload.batch)
-        memory = min(busy, entry.off_chip * tokens) if entry.off_chip else 0.0
-        also = further_units(self.placement, placed, stage)
-        unit = unit_name(placed, entry)
-        own = placed.on_chip(MEMORY)
+        memory = min(busy, stage.off_chip * tokens) if stage.off_chip else 0.0
+        share, lag = tokens / total, time - busy
         self.jobs.append(
-            Job(layer, entry, sample, block, unit, busy, after, share, time - busy, also, memory, first, own)
+            Job(layer, stage, sample, block, unit, busy, after, share, lag, also, memory, first, own, stage.pool)
         )
         return len(self.jobs) - 1
 
@@ -83,6 +137,6 @@ class JobList:
         if placed.setup is None:
             return after
         unit = unit_name(placed, placed.setup)
-        own = placed.on_chip(MEMORY)
+        own, after = placed.on_chip(MEMORY), self._all_parts(after)
         self.jobs.append(Job(layer, placed.setup, sample, 0, unit, placed.setup.time(1), after, share, memory_unit=own))
         return (len(self.jobs) - 1,)

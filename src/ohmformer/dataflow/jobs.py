@@ -21,7 +21,7 @@ MOST_JOBS = 1_000_000
 _VALUES: dict[str, tuple[type, str]] = {
     "stage": (Stage, "a stage of placement.layers"),
     "unit": (str, "the name of a unit"),
-    **dict.fromkeys(("layer", "sample", "block"), (Integral, "a whole number")),
+    **dict.fromkeys(("layer", "sample", "block", "pool"), (Integral, "a whole number")),
     **dict.fromkeys(("duration", "lag", "share"), (Real, "a number")),
 }
 """Field of a job -> type of its value, and what to give, for messages."""
@@ -36,8 +36,12 @@ def count_jobs(placement: Placement, dataflow: Dataflow) -> int:
     """Number of jobs that `jobs_of` builds for a dataflow in blocks, setup stages left out."""
     total = 0
     for layer in placement.layers:
-        count = -(-layer.tokens // dataflow.size_of_block(layer.tokens))
-        total += sum((end - first) * (1 if whole else count) for first, end, whole in segments(layer, dataflow))
+        size = dataflow.size_of_block(layer.tokens)
+        for first, end, whole in segments(layer, dataflow):
+            blocks, rest = (1, 0) if whole else divmod(layer.tokens, size)
+            for pool in (0 if stage.whole else stage.pool for stage in layer.stages[first:end]):
+                total += blocks * max(1, min(pool, layer.tokens if whole else size))
+                total += max(1, min(pool, rest)) if rest else 0
     return total * placement.workload.batch
 
 
@@ -94,6 +98,7 @@ def _check_jobs(jobs: Sequence[Job], placement: Placement, name: str) -> None:
     if not isinstance(jobs, Sequence) or isinstance(jobs, str):
         raise BadInput(f"{name}.jobs: returns {shown(jobs)}; return a list of ohmformer.dataflow.job.Job, or None")
     shares: dict[tuple[int, int], float] = {}
+    pools: dict[str, int] = {}
     for number, job in enumerate(jobs):
         where = f"{name}.jobs: number {number}"
         if not isinstance(job, Job):
@@ -105,6 +110,10 @@ def _check_jobs(jobs: Sequence[Job], placement: Placement, name: str) -> None:
             raise BadInput(
                 f"{where}: duration = {job.duration} s, lag = {job.lag} s, layer = {job.layer}: out of range; "
                 "correct them"
+            )
+        if job.pool < 0 or pools.setdefault(job.unit, job.pool) != job.pool:
+            raise BadInput(
+                f"{where}: pool = {job.pool}: is below 0, or not that of other jobs of {shown(job.unit)}; correct it"
             )
         key = job.layer, id(job.stage)
         shares[key] = shares.get(key, 0.0) + job.share

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import NamedTuple
 
 from ohmformer.cost.layers import PlacedLayer
 from ohmformer.cost.placement import Placement
@@ -26,7 +25,8 @@ def unit_name(layer: PlacedLayer, stage: Stage) -> str:
 
 def writer_of(stages: tuple[Stage, ...], index: int) -> int | None:
     """Position of the stage that writes the cells which the stage at `index` reads; None if it reads no such cells."""
-    if stages[index].engine != "attention" or stages[index].name in ("write", CONDITIONING):
+    stage = stages[index]
+    if stage.engine != "attention" or stage.pool or stage.name in ("write", CONDITIONING):
         return None
     return max((place for place in range(index) if stages[place].name == "write"), default=None)
 
@@ -54,17 +54,29 @@ def units_of(placement: Placement, layer: PlacedLayer) -> list[tuple[str, ...]]:
 def segments(layer: PlacedLayer, dataflow: Dataflow) -> tuple[Segment, ...]:
     """The segments of a layer's stages; each starts when the one before it has finished all blocks.
 
-    Stages from `gather` up to `join` take the sequence whole, all others block by block.
+    Stages from `gather` up to `join`, and those that are `Stage.whole`, take the sequence whole, all others block by
+    block.
     """
-    return joined_segments(layer) if dataflow.decides("joins") else ((0, len(layer.stages), False),)
+    return joined_segments(layer) if dataflow.decides("joins") else free_segments(layer)
 
 
 def joined_segments(layer: PlacedLayer) -> tuple[Segment, ...]:
     """The segments of a layer's stages if attention waits for all blocks."""
     cuts = [cut for cut in (layer.gather, layer.join) if cut is not None]
-    edges = [*sorted({0, *cuts, *layer.later_joins}), len(layer.stages)]
     whole = range(layer.gather, layer.join) if layer.gather is not None and layer.join is not None else range(0)
-    return tuple((first, last, first in whole) for first, last in pairwise(edges))
+    return _cut(layer, {*cuts, *layer.later_joins}, whole)
+
+
+def free_segments(layer: PlacedLayer) -> tuple[Segment, ...]:
+    """The segments of a layer's stages if attention does not wait for all blocks."""
+    return _cut(layer, set(), range(0))
+
+
+def _cut(layer: PlacedLayer, cuts: set[int], whole: range) -> tuple[Segment, ...]:
+    """The segments between cuts, and around stages that take all tokens of a sample at once."""
+    alone = {place for place, stage in enumerate(layer.stages) if stage.whole}
+    edges = [*sorted({0, *cuts, *alone, *(place + 1 for place in alone)} - {len(layer.stages)}), len(layer.stages)]
+    return tuple((first, last, first in whole or first in alone) for first, last in pairwise(edges))
 
 
 def loops(placement: Placement, layer: PlacedLayer) -> tuple[tuple[int, int, bool], ...]:
@@ -111,16 +123,3 @@ def kind_of(layer: PlacedLayer) -> tuple[object, ...]:
     """What decides the times of a layer, beside those at which blocks enter it."""
     waits = layer.join, layer.gather, layer.later_joins, layer.softmax
     return layer.tokens, layer.kept, waits, tuple(map(id, layer.stages)), id(layer.setup), layer.chip
-
-
-class Part(NamedTuple):
-    """Consecutive stages of a layer: from `first` to the one before `end`."""
-
-    layer: PlacedLayer
-    first: int
-    end: int
-
-    def writers(self) -> list[str]:
-        """The units that write cells."""
-        stages = self.layer.stages[self.first : self.end]
-        return sorted({unit_name(self.layer, stage) for stage in stages if stage.name == "write"})

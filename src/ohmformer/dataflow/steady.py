@@ -9,11 +9,10 @@ cells that are used in turn.
 from __future__ import annotations
 
 from collections import deque
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from ohmformer.cost.designs.per_design import beside, of_designs
 
 Array = npt.NDArray[np.float64]
 
@@ -35,11 +34,11 @@ class Steady:
     def __init__(self) -> None:
         self.states: deque[Array] = deque(maxlen=LONGEST_PERIOD + 1)
 
-    def add(self, state: Array) -> tuple[int, float] | None:
+    def add(self, state: Array) -> tuple[int, Any] | None:
         """Add a state.
 
         Returns:
-            The period, in steps, and by how much it shifts all times [s]; None if there is no period yet.
+            The period, in steps, and by how much it shifts all times [s] (see `shift`); None if there is no period yet.
         """
         while self.states and (len(self.states) + 1) * state.size > max(MOST_KEPT, 2 * state.size):
             self.states.popleft()
@@ -51,12 +50,19 @@ class Steady:
         return None
 
 
-def shift(before: Array, after: Array) -> float | None:
-    """The constant by which all times grew [s], for each design its own; None if they did not grow alike."""
+def shift(before: Array, after: Array) -> Any:
+    """The constant by which all times grew [s]; None if they did not grow alike.
+
+    Args:
+        before: times along the first axis [s]; a second one is that of designs, each with a constant of its own.
+        after: the same times later [s].
+    """
     if before.shape != after.shape:
         return None
-    gain = of_designs(after[..., 0] - before[..., 0])
-    return gain if bool(np.all(np.abs(after - before - beside(gain, 1)) <= SAME * np.abs(after))) else None
+    gain = after[0] - before[0]
+    if not np.all(np.abs(after[-1] - before[-1] - gain) <= SAME * np.abs(after[-1])):
+        return None  # most that differ do so here
+    return gain if bool(np.all(np.abs(after - before - gain) <= SAME * np.abs(after))) else None
 
 
 def alike(times: Array, period: int, gain: float) -> float | None:

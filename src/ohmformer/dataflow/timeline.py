@@ -101,10 +101,15 @@ class Timeline:
     def busy(self) -> dict[str, float]:
         """Unit -> time during which it is busy [s]."""
         seconds: dict[str, float] = {}
-        for job in self.jobs:
-            for unit, busy in job.units():
+        for number in range(len(self.jobs)):
+            for unit, busy in self._units(number):
                 seconds[unit] = seconds.get(unit, 0.0) + busy
         return seconds
+
+    def _units(self, number: int) -> list[tuple[str, float]]:
+        """The units that a job occupied, each with the time from its start [s]."""
+        (own, seconds), *further = self.jobs[number].units()
+        return [(self.schedule.member.get(number, own), seconds), *further]
 
     @property
     def utilization(self) -> dict[str, float]:
@@ -223,7 +228,7 @@ class Timeline:
             durations, memory = np.maximum(ends - begins, 0.0), np.maximum(freed - begins, 0.0)
         for number, job in enumerate(self.jobs):
             layer = self.placement.layers[job.layer].name
-            for unit, _ in job.units():
+            for unit, _ in self._units(number):
                 busy = memory[number] if unit == job.memory_unit != job.unit else durations[number]
                 yield {
                     "name": job.stage.name,

@@ -1,11 +1,11 @@
-"""What does one cell do to a conductance: write noise, read noise, drift, faults?"""
+"""What does one cell do to a conductance: write noise, read noise, drift, faults, wear?"""
 
 from importlib import import_module
 from typing import Any
 
 FILES = (
     *("cell_range", "closed_forms", "drift", "families", "faults", "interpolation", "kinds", "measured_kinds"),
-    *("moments", "noise", "retention_kinds", "spec", "write_verify"),
+    *("moments", "noise", "retention_kinds", "spec", "wear_kinds", "write_verify"),
 )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Annotated, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, Self, TypeVar, cast
 
 from pydantic import Field
 
@@ -99,9 +99,7 @@ class WriteNoise(Family):
         Raises:
             BadInput: the kind has no `strength`.
         """
-        if not self.strength:
-            raise BadInput(f"write noise {self.kind!r} does not say how it is scaled; give its class a `strength`")
-        return self.model_copy(update={name: factor * getattr(self, name) for name in self.strength})
+        return _times(self, "write noise", factor)
 
     def moments(self, g: Tensor, cell: CellRange) -> tuple[Tensor, Tensor]:
         """Mean error [S] and variance [S^2] of one write of targets g [S], with the clamp."""
@@ -141,9 +139,7 @@ class WriteNoise(Family):
         Raises:
             BadInput: a name in it is not a field.
         """
-        for name in cls.strength:
-            if name not in cls.model_fields:
-                raise BadInput(f"register({cls.__name__}): strength names {name!r}, which is not a field; correct it")
+        _check_strength(cls)
 
 
 class GaussianWriteNoise(WriteNoise):
@@ -210,6 +206,10 @@ class ReadNoise(Family):
     family: ClassVar[str] = "read_noise"
     remembers_writing: ClassVar[bool] = False
     """True if the noise depends on the conductance just after programming, which is then stored, too."""
+    strength: ClassVar[tuple[str, ...]] = ()
+    """Fields that together scale the noise: with all of them times x, the noise is times x."""
+    takes_ages: ClassVar[bool] = False
+    """True if `age` may be a tensor in float64 that broadcasts against conductances: an age of each cell."""
 
     kind: str
 
@@ -230,13 +230,52 @@ class ReadNoise(Family):
         """True if every read is exact."""
         return False
 
+    def scaled(self, factor: float) -> Self:
+        """This kind with the noise times `factor`.
+
+        Raises:
+            BadInput: the kind has no `strength`.
+        """
+        return _times(self, "read noise", factor)
+
+    @classmethod
+    def check_class(cls) -> None:
+        """Check that `strength` names fields of the class.
+
+        Raises:
+            BadInput: a name in it is not a field.
+        """
+        _check_strength(cls)
+
 
 class Drift(Family):
     """The change of a conductance over time after it was written. Drift has no closed form here."""
 
     family: ClassVar[str] = "drift"
+    strength: ClassVar[tuple[str, ...]] = ()
+    """Fields that together scale the exponent of a power law: with all of them times x, it is times x."""
+    takes_ages: ClassVar[bool] = False
+    """True if `age` of `drifted` may be a tensor in float64 that broadcasts against conductances: an age of each cell.
+    It then may hold ages at which `acts` is false."""
 
     kind: str
+
+    def scaled(self, factor: float) -> Self:
+        """This kind with the exponent of drift times `factor`.
+
+        Raises:
+            BadInput: the kind has no `strength`.
+        """
+        return _times(self, "drift", factor)
+
+    @classmethod
+    def check_class(cls) -> None:
+        """Check that `strength` names fields of the class.
+
+        Raises:
+            BadInput: a name in it is not a field.
+        """
+        _check_strength(cls)
 
     @abstractmethod
     def acts(self, age: float) -> bool:
@@ -254,9 +293,19 @@ class Drift(Family):
             age: time since programming [s].
         """
 
+    def common_factor(self, age: Tensor) -> Tensor | None:
+        """The factor by which drift multiplies the difference of any two cells; None if cells differ in it.
+
+        Args:
+            age: times since programming [s], of any shape, in float64.
+        """
+        return None
+
 
 class PowerLawDrift(Drift):
     """G(t) = G' (t / t0)^-nu for t >= t0. A kind defines the exponent nu of each cell."""
+
+    takes_ages: ClassVar[bool] = True
 
     t0: PositiveSeconds
     """Time at which drift starts [s]."""
@@ -277,7 +326,12 @@ class PowerLawDrift(Drift):
 
     def drifted(self, g: Tensor, target: Tensor, cell: CellRange, eps: Tensor, *, age: float) -> Tensor:
         """G' (t / t0)^-nu."""
-        return g * (-self.exponent(target, cell, eps) * math.log(age / self.t0)).exp()
+        exponent = -self.exponent(target, cell, eps)
+        return g * (exponent * (math.log(age / self.t0) if isinstance(age, (int, float)) else self._log(age, g))).exp()
+
+    def _log(self, age: Tensor, like: Tensor) -> Tensor:
+        """ln(t / t0), 0 before t0, in the dtype and on the device of `like`."""
+        return (age / self.t0).clamp(min=1.0).log().to(like)
 
 
 class FaultModel(Family):
@@ -294,8 +348,41 @@ class FaultModel(Family):
 
     def conductances(self, cell: CellRange) -> tuple[tuple[float, float], ...]:
         """The stuck states of a cell: for each, its conductance [S] and its probability."""
-        span = cell.g_max - cell.g_min
-        return tuple((cell.g_max if x == 1 else cell.g_min + x * span, probability) for x, probability in self.states())
+        return tuple((_at_share(x, cell), probability) for x, probability in self.states())
+
+    def intervals(self) -> tuple[tuple[float, float, float], ...]:
+        """The stuck states as intervals of a uniform number: for each, its share of the range, and its two ends."""
+        found, low = [], 0.0
+        for x, probability in self.states():
+            found.append((x, low, low + probability))
+            low += probability
+        return tuple(found)
+
+    def stuck_intervals(self, cell: CellRange) -> tuple[tuple[float, float, float], ...]:
+        """`intervals` with conductances [S] in place of shares of the range."""
+        return tuple((_at_share(x, cell), low, high) for x, low, high in self.intervals())
+
+
+def _at_share(x: float, cell: CellRange) -> float:
+    """The conductance at a share of the range [S]."""
+    return cell.g_max if x == 1 else cell.g_min + x * (cell.g_max - cell.g_min)
+
+
+K = TypeVar("K", bound=WriteNoise | ReadNoise | Drift)
+
+
+def _times(kind: K, family: str, factor: float) -> K:
+    """A kind with the fields of its `strength` times a factor."""
+    if not kind.strength:
+        raise BadInput(f"{family} {kind.kind!r} does not say how it is scaled; give its class a `strength`")
+    values: dict[str, Any] = {name: factor * getattr(kind, name) for name in kind.strength}
+    return cast("K", kind.model_copy(update=values))
+
+
+def _check_strength(cls: type[WriteNoise] | type[ReadNoise] | type[Drift]) -> None:
+    for name in cls.strength:
+        if name not in cls.model_fields:
+            raise BadInput(f"register({cls.__name__}): strength names {name!r}, which is not a field; correct it")
 
 
 def _as_tensor(g: float) -> Tensor:

@@ -24,11 +24,8 @@ def apply_faults(g: Tensor, cell: Cell, u: Tensor) -> Tensor:
     Returns:
         Conductances [S].
     """
-    low = 0.0
-    for g_stuck, probability in cell.faults.conductances(cell):
-        high = low + probability
+    for g_stuck, low, high in cell.faults.stuck_intervals(cell):
         g = torch.where((u >= low) & (u < high), g_stuck, g)
-        low = high
     return g
 
 

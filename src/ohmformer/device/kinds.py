@@ -22,6 +22,7 @@ from ohmformer.device.families import (
     ReadNoise,
     WriteNoise,
 )
+from ohmformer.device.flicker import flicker_growth
 from ohmformer.quantities import Deviation, Fraction, Real, Share, Siemens
 from ohmformer.registry import register
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 @register
 class NoNoise(GaussianWriteNoise, ReadNoise):
     """An ideal write or read."""
+
+    takes_ages: ClassVar[bool] = True
 
     kind: Literal["none"] = "none"
 
@@ -101,6 +104,7 @@ class Proportional(GaussianWriteNoise, ReadNoise):
     """G' = G (1 + sigma eps)."""
 
     strength: ClassVar[tuple[str, ...]] = ("sigma",)
+    takes_ages: ClassVar[bool] = True
 
     kind: Literal["proportional"] = "proportional"
     sigma: Deviation
@@ -124,6 +128,7 @@ class Uniform(GaussianWriteNoise, ReadNoise):
     """G' = G + sigma (G_max - G_min) eps."""
 
     strength: ClassVar[tuple[str, ...]] = ("sigma",)
+    takes_ages: ClassVar[bool] = True
 
     kind: Literal["uniform"] = "uniform"
     sigma: Deviation
@@ -238,6 +243,8 @@ class PcmFlicker(ReadNoise):
     """
 
     remembers_writing: ClassVar[bool] = True
+    strength: ClassVar[tuple[str, ...]] = ("q_scale", "q_max")
+    takes_ages: ClassVar[bool] = True
 
     kind: Literal["pcm_flicker"] = "pcm_flicker"
     q_scale: Deviation
@@ -253,15 +260,41 @@ class PcmFlicker(ReadNoise):
         """|G| q sqrt(ln((t + t_read) / (2 t_read)))."""
         x = (g if written is None else written) / cell.g_max
         q = (self.q_scale / x.clamp(min=1e-12).pow(self.q_power)).clamp(max=self.q_max)
-        growth = max(0.0, math.log((age + self.t_read) / (2 * self.t_read)))
-        return g.abs() * q * math.sqrt(growth)
+        return g.abs() * q * flicker_growth(age, self.t_read, g)
+
+
+@register
+class SqrtReadNoise(ReadNoise):
+    """Read noise whose variance is in proportion to the conductance: G' = G + sigma sqrt(|G| G_max) eps.
+
+    Source: aihwkit, `WeightNoiseType.PCM_READ`, whose `w_noise` is sigma.
+    """
+
+    kind: Literal["sqrt"] = "sqrt"
+    sigma: Deviation
+    """Standard deviation at G_max, as a share of G_max."""
+
+    def read_std(self, g: Tensor, cell: CellRange, *, age: float, written: Tensor | None) -> Tensor:
+        """sigma sqrt(|G| G_max)."""
+        return (g.abs() * cell.g_max).sqrt_().mul_(self.sigma)
+
+    @property
+    def exact(self) -> bool:
+        """True for sigma = 0."""
+        return self.sigma == 0
 
 
 @register
 class NoDrift(Drift):
     """No drift."""
 
+    takes_ages: ClassVar[bool] = True
+
     kind: Literal["none"] = "none"
+
+    def scaled(self, factor: float) -> NoDrift:
+        """The same: no drift."""
+        return self
 
     def acts(self, age: float) -> bool:
         """Never."""
@@ -276,11 +309,17 @@ class NoDrift(Drift):
 class PowerLaw(PowerLawDrift):
     """G(t) = G' (t / t0)^-nu for t >= t0, where nu of each cell is a normal number, clamped to at least 0."""
 
+    strength: ClassVar[tuple[str, ...]] = ("nu", "nu_std")
+
     kind: Literal["power_law"] = "power_law"
     nu: Deviation
     """Mean drift exponent."""
     nu_std: Deviation = 0.0
     """Standard deviation of the exponent from cell to cell."""
+
+    def common_factor(self, age: Tensor) -> Tensor | None:
+        """(t / t0)^-nu if all cells have the same exponent."""
+        return None if self.nu_std else (self._log(age, age) * -self.nu).exp()
 
     def exponent(self, target: Tensor, cell: CellRange, eps: Tensor) -> Tensor:
         """nu + nu_std eps, at least 0."""
@@ -294,6 +333,10 @@ class PcmDrift(PowerLawDrift):
     nu = |mu + s eps|, mu = clamp(mu_slope ln g + mu_offset, mu_min, mu_max), s = clamp(s_slope ln g + s_offset, s_min,
     s_max), g = G / G_max. All coefficients are dimensionless. Source: Joshi et al. 2020.
     """
+
+    strength: ClassVar[tuple[str, ...]] = (
+        *("mu_slope", "mu_offset", "mu_min", "mu_max", "s_slope", "s_offset", "s_min", "s_max"),
+    )
 
     kind: Literal["pcm_drift"] = "pcm_drift"
     mu_slope: Real

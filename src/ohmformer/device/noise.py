@@ -6,9 +6,12 @@ nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
+from ohmformer.device.drift import age_by_age
 from ohmformer.device.families import GaussianWriteNoise, WriteNoise
 from ohmformer.device.kinds import SqrtRange
 from ohmformer.device.spec import Cell
@@ -54,6 +57,24 @@ def read_std(g: Tensor, cell: Cell, *, age: float = 0.0, written: Tensor | None 
         written: conductances just after programming [S], if they have drifted since; None for g.
     """
     return cell.read_noise.read_std(g, cell, age=age, written=written)
+
+
+def read_std_by_age(g: Tensor, cell: Cell, ages: Tensor, *, written: Tensor | None = None) -> Tensor:
+    """`read_std` of cells that were written at different times.
+
+    Args:
+        g: present conductances [S].
+        cell: the cell.
+        ages: time since programming of each cell [s], float64 on the CPU; broadcasts against g.
+        written: as in `read_std`.
+    """
+    if cell.read_noise.takes_ages:
+        return cell.read_noise.read_std(g, cell, age=ages, written=written)  # type: ignore[arg-type]
+
+    def of_age(age: float, part: Callable[[Tensor], Tensor]) -> Tensor:
+        return read_std(part(g), cell, age=age, written=None if written is None else part(written))
+
+    return age_by_age(ages, of_age, g)
 
 
 def exact_reads(cell: Cell) -> bool:

@@ -1,11 +1,12 @@
 """Specification of a memory cell: its conductance range, non-idealities, write-verify, and the cost of a write.
 
-`kinds.py`, `measured_kinds.py` and `retention_kinds.py` have the kinds of noise, drift and faults to choose from.
+`kinds.py`, `measured_kinds.py`, `retention_kinds.py` and `wear_kinds.py` have the kinds to choose from.
 """
 
 from __future__ import annotations
 
 from itertools import pairwise
+from math import inf
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -16,26 +17,27 @@ from ohmformer.device.families import Drift, FaultModel, PositiveSiemens, ReadNo
 from ohmformer.device.kinds import Faults, NoDrift, NoNoise
 from ohmformer.device.measured_kinds import MeasuredTable as MeasuredTable  # its file registers kinds
 from ohmformer.device.retention_kinds import Exponential as Exponential  # its file registers kinds
+from ohmformer.device.wear_kinds import NoWear, WearModel, WornFaults
 from ohmformer.errors import BadInput, Misplaced, cut, shown
-from ohmformer.quantities import Duration, Endurance, Fraction, Joules, Siemens
-from ohmformer.registry import called
+from ohmformer.quantities import Duration, Endurance, Fraction, Joules, Siemens, Volts
+from ohmformer.registry import called, number_from
 from ohmformer.schema import Spec
 
 Writes = Annotated[int, Field(ge=1, le=100_000)]
 
 
-def _states(faults: FaultModel) -> Any:
-    """The states of a fault model.
+def _pairs(kind: FaultModel | WearModel, method: str, *arguments: Any) -> tuple[tuple[float, float], ...]:
+    """The pairs of place and probability that a method of a kind returns.
 
     Raises:
-        BadInput: its method fails, or returns anything but pairs of numbers.
+        BadInput: the method fails, or returns anything but pairs of numbers.
     """
-    states = called(faults, "states")
+    states = called(kind, method, *arguments)
     try:
         return tuple((float(place), float(chance)) for place, chance in states)
     except (TypeError, ValueError):
-        name = type(faults).__name__
-        raise BadInput(f"{name}.states: returns {shown(states)}; return pairs of place and probability") from None
+        name = type(kind).__name__
+        raise BadInput(f"{name}.{method}: returns {shown(states)}; return pairs of place and probability") from None
 
 
 def _tuple(value: Any) -> Any:
@@ -92,6 +94,8 @@ WRITE_PRICES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
 """Fields of a cell, and the prices of a write that depend on them."""
 WRITE_FIELDS = ("g_min", "g_max", "write_pulses")
 """Fields that decide the prices of a write."""
+WEAR_FIELDS = ("endurance", "write_pulses")
+"""Fields of the cost half that decide how far cells are worn."""
 
 
 class Cell(Spec):
@@ -120,10 +124,14 @@ class Cell(Spec):
     level_conductances: LevelList = ()
     """The distinguishable conductances [S], from G_min to G_max, sorted; files may also write resistances. The steps
     between them may differ. Empty if all steps are equal."""
+    sinh_voltage: Annotated[Volts, Field(gt=0)] | None = None
+    """V_0 of the current I = G V_r sinh(V / V_0) / sinh(V_r / V_0) at a voltage V [V], where the conductance G is that
+    at the read voltage V_r of the array; None for I = G V."""
     write_noise: WriteNoise = NoNoise()
     read_noise: ReadNoise = NoNoise()
     drift: Drift = NoDrift()
     faults: FaultModel = Faults()
+    wear: WearModel = NoWear()
     write_time: Annotated[Duration, Field(gt=0)] | None = None
     """Time of one write with all its pulses, such as RESET and SET [s]. All cells of a row are written at once."""
     write_energy: Annotated[Joules, Field(ge=0)] | None = None
@@ -149,7 +157,7 @@ class Cell(Spec):
             _check_levels(self.level_conductances, self.levels, self.g_min, self.g_max)
         if self.g_ceiling is not None and self.g_ceiling < self.g_max:
             raise ValueError("g_ceiling is below g_max; raise it or leave it out")
-        states = _states(self.faults)
+        states = _pairs(self.faults, "states")
         if not all(0 <= share <= 1 and 0 <= chance <= 1 for share, chance in states) or sum(p for _, p in states) > 1:
             raise ValueError(
                 f"faults: {type(self.faults).__name__} gives the states {cut(repr(states))}; give places that are "
@@ -157,6 +165,7 @@ class Cell(Spec):
             )
         if reason := called(self.write_noise, "unsuited", self):
             raise ValueError(f"write_noise: {reason}")
+        self._check_wear()
         self._bind()
         return self
 
@@ -168,6 +177,72 @@ class Cell(Spec):
         """
         noise = called(self.write_noise, "at_age", age)
         return self if noise is self.write_noise else self.model_copy(update={"write_noise": noise})
+
+    def _check_wear(self) -> None:
+        """Refuse wear without the endurance that it needs, or without a place where worn cells are stuck."""
+        if self.wear.uses_endurance and self.endurance is None:
+            raise ValueError(f"wear: {self.wear.kind!r} needs the endurance of the cell; give endurance, in pulses")
+        if isinstance(self.wear, NoWear):
+            return
+        places = _pairs(self.wear, "stuck_places", self.faults)
+        if not places and self.endurance != inf:
+            raise ValueError(
+                "wear: nothing says whether worn cells are stuck at g_min or at g_max; give wear.stuck_high, the share "
+                "of those at g_max, or faults"
+            )
+        if not all(0 <= x <= 1 and 0 <= part <= 1 for x, part in places) or sum(part for _, part in places) > 1 + 1e-9:
+            raise ValueError(
+                f"wear: {type(self.wear).__name__} gives the stuck places {cut(repr(places))}; give places that are "
+                "shares of the range, from 0 to 1, and parts that sum to 1"
+            )
+
+    def worn(self, writes: float) -> Self:
+        """Return the cell after a number of writes, with the cells that wear has made stuck among its faults.
+
+        Raises:
+            BadInput: a method of the kind of wear returns no usable number.
+        """
+        if not writes or isinstance(self.wear, NoWear):
+            return self
+        endurance = inf if self.endurance is None else self.endurance
+        share = number_from(self.wear, "stuck_share", self.pulses(writes), endurance)
+        if not 0 <= share <= 1:
+            name = type(self.wear).__name__
+            raise BadInput(f"{name}.stuck_share: returns {shown(share)}; return a probability from 0 to 1")
+        if not share:
+            return self
+        places = _pairs(self.wear, "stuck_places", self.faults)
+        return self.model_copy(update={"faults": WornFaults(original=self.faults, share=share, places=places)})
+
+    def window(self, writes: float) -> tuple[float, float]:
+        """Return the part of its range that a cell reaches after a number of writes, as shares: (0, 1) if all of it.
+
+        Raises:
+            BadInput: nothing of it is left, or the kind of wear returns anything but two numbers.
+        """
+        if not writes or isinstance(self.wear, NoWear):
+            return 0.0, 1.0
+        found = called(self.wear, "window", self.pulses(writes))
+        try:
+            low, high = map(float, found)
+        except (TypeError, ValueError):
+            name = type(self.wear).__name__
+            raise BadInput(f"{name}.window: returns {shown(found)}; return two shares of the range") from None
+        if not 0 <= low < high <= 1:
+            raise BadInput(
+                f"writes = {writes:g}: wear leaves no window between g_min and g_max (its ends are at {low:.3g} and "
+                f"{high:.3g} of the range); lower writes, or the wear of the cell"
+            )
+        return low, high
+
+    def pulses(self, writes: float) -> float:
+        """The pulses of a number of writes."""
+        return writes * (self.write_pulses or 1)
+
+    def physical(self) -> dict[str, Any]:
+        """See `Spec.physical`; with wear, endurance and pulses decide numbers, too."""
+        worn = {} if isinstance(self.wear, NoWear) else {name: self._plain(name) for name in WEAR_FIELDS}
+        return {**super().physical(), **worn}
 
     @property
     def level_count(self) -> int | None:

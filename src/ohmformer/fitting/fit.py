@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+from pydantic import ValidationError
 
 from ohmformer import units
 from ohmformer.device.spec import Cell
 from ohmformer.errors import BadInput
 from ohmformer.fitting.aging import Aging, drift, endurance
-from ohmformer.fitting.measurements import Measurements, measurements_of, read_measurements
+from ohmformer.fitting.measurements import LEAST_ROWS, Measurements, measurements_of, read_measurements
 from ohmformer.fitting.noise_models import Fitted, candidates
 
 EQUAL = 2.0
 """Difference of information criteria up to which two candidates explain measurements equally well."""
+SAME_TIME = 2.0
+"""Ratio to their median up to which first times of cells count as the same."""
+LEAST_CONDUCTANCE, LARGEST_CONDUCTANCE = 1e-15, 1.0
+"""Conductances that cells may have [S]."""
 DOUBTFUL = 0.01
 """Probability of the residuals below which a fit is called doubtful."""
 
@@ -71,15 +77,17 @@ def fit_cell(frame: Any) -> CellFit:
         BadInput: a column is missing or has no unit, a value is not a number, or all targets are the same.
     """
     table = read_measurements(frame) if isinstance(frame, str) else measurements_of(frame)
-    first = table if table.time is None else table.rows(table.time == table.time.min())
+    first = table if table.time is None else table.rows(_first_rows(table))
     scale, low = float(first.target.max()), float(first.target.min())
     if not scale > low * (1 + 1e-9):
         raise BadInput(
             f"{table.where}: all targets are {units.show(scale, 'S')}, so the cell has no range; measure two or more"
         )
+    _check_usable(first, low, scale)
+    aging = None if table.time is None or len(np.unique(table.time)) < 2 else drift(table)
+    first = _just_after_writing(first, aging)
     tried = candidates(first.target / scale, first.measured / scale, low / scale)
     found = sorted(tried, key=lambda each: each.bic)
-    aging = None if table.time is None or len(np.unique(table.time)) < 2 else drift(table)
     worn = endurance(first)
     chosen = min((each for each in found if each.bic <= found[0].bic + EQUAL), key=lambda each: each.count)
     cell: dict[str, Any] = {"g_min": low, "g_max": scale, "write_noise": noise_fields(chosen, scale, low)}
@@ -87,13 +95,70 @@ def fit_cell(frame: Any) -> CellFit:
         cell["drift"] = {"kind": aging.kind, **aging.values}
     if worn is not None:
         cell["endurance"] = worn[0]
-    return CellFit(Cell.model_validate(cell), chosen, tuple(found), aging, worn, first, scale, table.left_out)
+    try:
+        usable = Cell.model_validate(cell)
+    except ValidationError as error:
+        first_fault = error.errors()[0]
+        field = ".".join(map(str, first_fault["loc"]))
+        reason = f"{field} = {first_fault['input']!r}: {first_fault['msg']}"
+        raise BadInput(f"{table.where}: the fitted cell is beyond all cells ({reason}); check the units") from None
+    return CellFit(usable, chosen, tuple(found), aging, worn, first, scale, table.left_out)
+
+
+def _first_rows(table: Measurements) -> npt.NDArray[np.bool_]:
+    """Which rows are the first measurements after a write.
+
+    They are those of the first time. If some targets were not measured at that time, since times vary from cell to
+    cell, they are the first ones of each cell and target, up to `SAME_TIME` times their median.
+    """
+    assert table.time is not None
+    exact: npt.NDArray[np.bool_] = table.time == table.time.min()
+    if len(np.unique(table.target[exact])) == len(np.unique(table.target)):
+        return exact
+    keys = [column for column in (table.target, table.cell, table.cycle) if column is not None]
+    _, group = np.unique(np.stack(keys), axis=1, return_inverse=True)
+    earliest = np.full(int(group.max()) + 1, np.inf)
+    np.minimum.at(earliest, group.ravel(), table.time)
+    last = SAME_TIME * float(np.median(earliest))
+    early: npt.NDArray[np.bool_] = table.time <= last
+    return early if table.cell is None else early & (table.time == earliest[group.ravel()])
+
+
+def _check_usable(first: Measurements, low: float, scale: float) -> None:
+    """Refuse conductances that no cell has, and tables without one measurement above zero.
+
+    Raises:
+        BadInput: the table is of this kind.
+    """
+    if scale > LARGEST_CONDUCTANCE or 0 < low < LEAST_CONDUCTANCE:
+        raise BadInput(
+            f"{first.where}: targets from {units.show(low, 'S')} to {units.show(scale, 'S')} are beyond cells; "
+            "check the unit"
+        )
+    if not np.any(first.measured > 0):
+        raise BadInput(f"{first.where}: no measured conductance is above 0; check the signs")
+    if len(first.target) < LEAST_ROWS:
+        raise BadInput(
+            f"{first.where}: has {len(first.target)} measurements just after a write, at least {LEAST_ROWS} are "
+            "needed; add some"
+        )
+
+
+def _just_after_writing(first: Measurements, aging: Aging | None) -> Measurements:
+    """The first measurements, without what an exponential decay has taken since the write.
+
+    A power law starts at the first time, so nothing is taken before.
+    """
+    if aging is None or aging.kind != "exponential":
+        return first
+    assert first.time is not None
+    return replace(first, measured=first.measured * np.exp(first.time / aging.values["tau"]))
 
 
 def noise_fields(fitted: Fitted, scale: float, low: float) -> dict[str, Any]:
     """The fields of the write noise of a cell, in SI units, from a fit in units of the largest target [S]."""
     if fitted.kind == "piecewise_polynomial":
-        coefficients = tuple(scale * c for c in fitted.values["coefficients"])
+        coefficients = tuple(_siemens(scale * c) for c in fitted.values["coefficients"])
         return {"kind": fitted.kind, "g_ref": scale, "coefficients": (coefficients,)}
     if fitted.kind == "table":
         return {"kind": fitted.kind, **_table_fields(fitted, scale, low)}
@@ -104,7 +169,15 @@ def _table_fields(fitted: Fitted, scale: float, low: float) -> dict[str, Any]:
     """A table in SI units, whose ends are moved to the range of the cell."""
     targets = [scale * value for value in fitted.values["targets"]]
     targets[0], targets[-1] = low, scale
-    fields: dict[str, Any] = {"targets": tuple(targets), "std": (tuple(scale * v for v in fitted.values["std"]),)}
+    fields: dict[str, Any] = {
+        "targets": tuple(targets),
+        "std": (tuple(_siemens(scale * v) for v in fitted.values["std"]),),
+    }
     if "mean" in fitted.values:
-        fields["mean"] = (tuple(scale * v for v in fitted.values["mean"]),)
+        fields["mean"] = (tuple(_siemens(scale * v) for v in fitted.values["mean"]),)
     return fields
+
+
+def _siemens(value: float) -> float:
+    """A fitted value; 0 if it is smaller than any conductance of a cell."""
+    return value if abs(value) >= LEAST_CONDUCTANCE else 0.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ import numpy.typing as npt
 
 from ohmformer import units
 from ohmformer.errors import BadInput, shown
-from ohmformer.textfiles import home_expanded, read_text
+from ohmformer.textfiles import LARGEST_TEXT, home_expanded, read_text
 
 Array = npt.NDArray[np.float64]
 
@@ -31,8 +30,10 @@ NAMES = {
 }
 """Column -> the names that files may give it, in lower case with underscores."""
 
-MISSING = ("", "-", "na", "n/a", "nan", "null", "none")
+MISSING = ("", "-", "--", "?", "na", "n/a", "n.a.", "#n/a", "nan", "null", "none")
 LEAST_ROWS = 10
+_GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
+"""A number whose commas may separate thousands."""
 _HEADER = re.compile(r"(.*?)\s*(?:[\[(]\s*([^\])]*?)\s*[\])]|/\s*(\S+))?\s*")
 
 
@@ -73,24 +74,67 @@ def read_measurements(file: str) -> Measurements:
     Raises:
         BadInput: one line with file, column, row and remedy.
     """
-    path = home_expanded(file)
-    lines = [line for line in read_text(path).splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    if len(lines) < 2:
+    header, rows, numbers, separator = _table(file)
+    columns = _named(header, file)
+    texts = {name: [row[index] for row in rows] for name, (index, _) in columns.items()}
+    if separator != ",":
+        _check_commas(texts, file, numbers)
+    units_of = {name: unit for name, (_, unit) in columns.items()}
+    return _measurements(texts, units_of, file, numbers, comma=separator != ",")
+
+
+def _table(file: str) -> tuple[list[str], list[list[str]], list[int], str]:
+    """Return header, rows, their line numbers and the separator of a CSV file, without comments and empty lines.
+
+    Raises:
+        BadInput: the file cannot be read, has no rows, or rows differ in length.
+    """
+    text = read_text(home_expanded(file), LARGEST_TEXT).replace("\r\n", "\n").replace("\r", "\n")
+    numbered = [
+        (number, line)
+        for number, line in enumerate(text.split("\n"), start=1)
+        if line.strip() and not line.lstrip().startswith("#") and not (number == 1 and line.startswith("sep="))
+    ]
+    if len(numbered) < 2:
         raise BadInput(f"{file}: has no measurements; write a line of column names, then one line for each of them")
-    separator = max(";\t,", key=lambda mark: lines[0].count(mark))
+    first = numbered[0][1]
+    separator = max(";\t,", key=lambda mark: first.count(mark))
+    reader = csv.reader((f"{line}\n" for _, line in numbered), delimiter=separator, skipinitialspace=True, strict=True)
+    found, numbers = [], []
     try:
-        header, *rows = csv.reader(io.StringIO("\n".join(lines)), delimiter=separator, skipinitialspace=True)
+        for row in reader:
+            found.append(row)
+            numbers.append(numbered[reader.line_num - 1][0])
     except csv.Error as error:
-        raise BadInput(f"{file}: is not a table ({error}); save it as CSV") from None
-    for number, row in enumerate(rows, start=2):
+        row_number = numbered[min(reader.line_num, len(numbered)) - 1][0]
+        raise BadInput(f"{file}: row {row_number} ends a quotation wrongly ({error}); correct its quotes") from None
+    header = found[0]
+    for number, row in zip(numbers[1:], found[1:], strict=True):
         if len(row) != len(header):
             raise BadInput(
                 f"{file}: row {number} has {len(row)} values for {len(header)} columns; correct it, or put values with "
                 "commas in quotes"
             )
-    columns = _named(header, file)
-    texts = {name: [row[index] for row in rows] for name, (index, _) in columns.items()}
-    return _measurements(texts, {name: unit for name, (_, unit) in columns.items()}, file, comma=separator != ",")
+    return header, found[1:], numbers[1:], separator
+
+
+def _check_commas(texts: Mapping[str, Sequence[str]], where: str, numbers: Sequence[int]) -> None:
+    """Refuse numbers whose commas may be decimal commas or separate thousands, if no number tells which it is.
+
+    Raises:
+        BadInput: all numbers with commas are of this kind.
+    """
+    example = ""
+    for name in ("target", "measured", "time"):
+        for number, text in zip(numbers, texts.get(name, ()), strict=False):
+            if "," not in text:
+                continue
+            value = text.strip().split()[0]
+            if not _GROUPED.fullmatch(value):
+                return
+            example = example or f"{name}, row {number}: {shown(value)}"
+    if example:
+        raise BadInput(f"{where}: {example} may have a decimal comma or separate thousands; write decimal points")
 
 
 def measurements_of(frame: Any) -> Measurements:
@@ -110,7 +154,8 @@ def measurements_of(frame: Any) -> Measurements:
     if len(set(lengths.values())) > 1:
         raise BadInput(f"frame: columns have different lengths {lengths}; give one value for each measurement")
     si = {"target": "S", "measured": "S", "time": "s", "cycle": "", "cell": ""}
-    return _measurements(values, {name: unit or si[name] for name, (_, unit) in columns.items()}, "frame", comma=False)
+    units_of = {name: unit or si[name] for name, (_, unit) in columns.items()}
+    return _measurements(values, units_of, "frame", range(2, 2 + len(values["target"])), comma=False)
 
 
 def _named(header: Sequence[str], where: str) -> dict[str, tuple[int, str]]:
@@ -160,11 +205,11 @@ def _factor(unit: str, si: str) -> float | None:
 
 
 def _measurements(
-    columns: Mapping[str, Sequence[Any]], unit: Mapping[str, str], where: str, *, comma: bool
+    columns: Mapping[str, Sequence[Any]], unit: Mapping[str, str], where: str, numbers: Sequence[int], *, comma: bool
 ) -> Measurements:
-    """The table from texts or numbers, in SI units."""
+    """The table from texts or numbers, in SI units; `numbers` are those of the rows, for messages."""
     arrays = {
-        name: _column(name, values, unit[name], where, comma=comma)
+        name: _column(name, values, unit[name], where, numbers, comma=comma)
         for name, values in columns.items()
         if name != "cell"
     }
@@ -173,7 +218,7 @@ def _measurements(
         known &= np.isfinite(arrays["time"])
     for name in ("target", "time"):
         if name in arrays and np.any(arrays[name][known] < 0):
-            row = int(np.flatnonzero(known & (arrays[name] < 0))[0]) + 2
+            row = numbers[int(np.flatnonzero(known & (arrays[name] < 0))[0])]
             raise BadInput(f"{where}: {name}: is negative in row {row}; correct it")
     if known.sum() < LEAST_ROWS:
         raise BadInput(f"{where}: has {known.sum()} complete measurements, at least {LEAST_ROWS} are needed; add some")
@@ -185,11 +230,11 @@ def _measurements(
     ).rows(known)  # fmt: skip
 
 
-def _column(name: str, values: Sequence[Any], unit: str, where: str, *, comma: bool) -> Array:
+def _column(name: str, values: Sequence[Any], unit: str, where: str, numbers: Sequence[int], *, comma: bool) -> Array:
     """A column in SI units; NaN where a value is missing.
 
     Raises:
-        BadInput: a value is not a number, or its unit is missing or unknown.
+        BadInput: a value is not a number, its unit is missing or unknown, or a resistance is not above zero.
     """
     dimensions = {"target": ("S", "ohm"), "measured": ("S", "ohm"), "time": ("s",)}.get(name, ())
     factor, inverse = 1.0, False
@@ -198,14 +243,32 @@ def _column(name: str, values: Sequence[Any], unit: str, where: str, *, comma: b
         if si is None:
             raise BadInput(f"{where}: {name}: has the unit {shown(unit)}; write it in {' or '.join(dimensions)}")
         factor, inverse = _factor(unit, si) or 1.0, si == "ohm"
-    read = [
-        _value(value, bool(unit) or not dimensions, dimensions, f"{where}: {name}, row {row}", comma=comma)
-        for row, value in enumerate(values, start=2)
-    ]
-    array = np.array([value if done else value * factor for value, done in read])
-    inverted = np.array([inverse and not done for _, done in read])
-    with np.errstate(divide="ignore"):
-        return np.where(inverted, np.where(array > 0, 1 / np.where(array > 0, array, 1.0), np.nan), array)
+    array = _numbers(values) if unit or not dimensions else None
+    if array is None:
+        read = [
+            _value(value, bool(unit) or not dimensions, dimensions, f"{where}: {name}, row {row}", comma=comma)
+            for row, value in zip(numbers, values, strict=True)
+        ]
+        array, done = np.array([value for value, _ in read]), np.array([done for _, done in read])
+    else:
+        done = np.zeros(len(array), dtype=bool)
+    array = np.where(done, array, array * factor)
+    if not inverse:
+        return array
+    if np.any(~done & (array <= 0)):
+        row = numbers[int(np.flatnonzero(~done & (array <= 0))[0])]
+        raise BadInput(f"{where}: {name}, row {row}: is not a resistance above 0; correct it, or leave the cell empty")
+    return np.where(done, array, 1 / np.where(done, 1.0, array))
+
+
+def _numbers(values: Sequence[Any]) -> Array | None:
+    """Plain finite numbers, converted together; None if some are anything else."""
+    try:
+        array = np.asarray(values).astype(np.float64)
+    except (TypeError, ValueError):
+        return None
+    plain = array.ndim == 1 and bool(np.isfinite(array).all())
+    return array if plain and not any(isinstance(value, str) and "_" in value for value in values) else None
 
 
 def _value(value: Any, has_unit: bool, dimensions: tuple[str, ...], where: str, *, comma: bool) -> tuple[float, bool]:
@@ -221,20 +284,28 @@ def _value(value: Any, has_unit: bool, dimensions: tuple[str, ...], where: str, 
     text = value.strip().strip('"')
     if text.lower() in MISSING:
         return math.nan, True
+    text = text.replace("\u2212", "-")
     if comma:
         text = text.replace(",", ".") if text.count(",") == 1 and "." not in text else text
     try:
-        number = float(text)
+        number = float(text if "_" not in text else "no number")
     except ValueError:
         for si in dimensions:
             try:
                 quantity = units.parse(text, si)
             except ValueError:
                 continue
-            return (1 / quantity if quantity else math.nan) if si == "ohm" else quantity, True
+            if si == "ohm" and quantity <= 0:
+                raise BadInput(
+                    f"{where}: {shown(value)} is not a resistance above 0; correct it, or leave it empty"
+                ) from None
+            return 1 / quantity if si == "ohm" else quantity, True
         raise BadInput(f"{where}: {shown(value)} is not a number; correct it, or leave the cell empty") from None
     if not math.isfinite(number):
         raise BadInput(f"{where}: {shown(value)} is not finite; correct it, or leave the cell empty")
     if not has_unit:
-        raise BadInput(f"{where}: {shown(value)} has no unit; write the unit in the name of the column, as in '[uS]'")
+        example = "s" if dimensions == ("s",) else "uS"
+        raise BadInput(
+            f"{where}: {shown(value)} has no unit; write the unit in the name of the column, as in '[{example}]'"
+        )
     return number, False

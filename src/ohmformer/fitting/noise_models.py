@@ -22,6 +22,10 @@ Deviation = Callable[[Array, Array], Array]
 HIGHEST_DEGREE = 4
 MOST_POINTS = 33
 """Number of distinct targets up to which each of them is a point of a table."""
+MOST_TARGETS = 2000
+"""Number of distinct targets up to which each of them enters a likelihood on its own."""
+EXACT_TEST = 10_000
+"""Number of residuals up to which the probability of their distance from normal is exact; it takes seconds beyond."""
 LEAST_AT_POINT = 5
 """Number of measurements that each point of a table has at least."""
 BINS = 9
@@ -101,9 +105,14 @@ def log_likelihood(mean: Array, std: Array, y: Array, floor: float) -> float:
 def _maximized(law: Deviation, start: Array, g: Array, y: Array, floor: float) -> tuple[Array, Array, float]:
     """Parameters of the largest likelihood, their standard errors, and its logarithm.
 
-    Measurements with the same target enter through their number and the sum of their squared errors.
+    Measurements with the same target enter through their number and the sum of their squared errors; if there are more
+    than `MOST_TARGETS` targets, likewise those with neighboring targets.
     """
     points, index = np.unique(g, return_inverse=True)
+    merged = len(points) > MOST_TARGETS
+    if merged:
+        index = _ranks(g) * MOST_TARGETS // len(g)
+        points = np.bincount(index, weights=g) / np.bincount(index)
     inside = y > 0
     counts, clamped = (np.bincount(index[rows], minlength=len(points)) for rows in (inside, ~inside))
     squares = np.bincount(index[inside], weights=(y - g)[inside] ** 2, minlength=len(points))
@@ -119,7 +128,15 @@ def _maximized(law: Deviation, start: Array, g: Array, y: Array, floor: float) -
     best, options = start, {"maxiter": 4000, "xatol": 1e-8, "fatol": 1e-6}
     for _ in range(2):
         best = np.asarray(optimize.minimize(loss, best, method="Nelder-Mead", options=options).x, dtype=np.float64)
-    return best, _standard_errors(loss, best), -float(loss(best))
+    value = log_likelihood(g, law(best, g).clip(0), y, floor) if merged else -float(loss(best))
+    return best, _standard_errors(loss, best), value
+
+
+def _ranks(g: Array) -> npt.NDArray[np.intp]:
+    """The place of each value in rising order, from 0."""
+    ranks = np.empty(len(g), dtype=np.intp)
+    ranks[np.argsort(g, kind="stable")] = np.arange(len(g))
+    return ranks
 
 
 def _standard_errors(loss: Callable[[Array], float], p: Array) -> Array:
@@ -145,9 +162,15 @@ def _fitted(
     s = np.sqrt(std.clip(0) ** 2 + floor**2)
     inside = (y > 0) & (std > floor)  # not clamped, and not exact
     z = ((y - mean) / s)[inside]
-    ks = float(stats.kstest(z, "norm").pvalue) if len(z) > 1 else math.nan
+    ks = _normality(z) if len(z) > 1 else math.nan
     bic = count * math.log(len(y)) - 2 * likelihood
     return Fitted(kind, label, values, errors, likelihood, count, mean, s, bic, ks)
+
+
+def _normality(z: Array) -> float:
+    """Probability that as many normal numbers lie as far from normal as these (Kolmogorov and Smirnov)."""
+    method = "auto" if len(z) <= EXACT_TEST else "asymp"
+    return float(stats.kstest(z, "norm", method=method).pvalue)
 
 
 def _lognormal(g: Array, y: Array) -> Fitted:
@@ -157,7 +180,7 @@ def _lognormal(g: Array, y: Array) -> Fitted:
     value = float((stats.norm.logpdf(z, scale=max(sigma, 1e-12)) - np.log(y)).sum())
     factor = math.exp(sigma**2)
     mean, std = g * math.sqrt(factor), g * math.sqrt(factor * (factor - 1))
-    ks = float(stats.kstest(z / max(sigma, 1e-12), "norm").pvalue)
+    ks = _normality(z / max(sigma, 1e-12))
     error = sigma / math.sqrt(2 * len(y))
     bic = math.log(len(y)) - 2 * value
     return Fitted("lognormal", "lognormal", {"sigma": sigma}, {"sigma": error}, value, 1, mean, std, bic, ks)
@@ -205,9 +228,8 @@ def _tables(g: Array, y: Array, floor: float) -> Iterator[Fitted]:
     """A table of deviations, and one of means and deviations."""
     groups = _groups(g)
     points = np.array([g[group].mean() for group in groups])
-    shifts = np.array([(y[group] - g[group]).mean() for group in groups])
-    around = np.array([np.sqrt(np.mean((y[group] - g[group]) ** 2)) for group in groups])
-    within = np.array([(y[group] - g[group]).std() for group in groups])
+    around = np.array([_deviation(g[group], y[group]) for group in groups])
+    shifts, within = np.array([_shift_and_deviation(g[group], y[group]) for group in groups]).T
     numbers = np.array([len(group) for group in groups])
     for biased in (False, True):
         stds = within if biased else around
@@ -221,3 +243,30 @@ def _tables(g: Array, y: Array, floor: float) -> Iterator[Fitted]:
             errors["mean"] = tuple((stds / np.sqrt(numbers)).tolist())
         label = "table of means and deviations" if biased else "table of deviations"
         yield _fitted("table", label, values, errors, value, (1 + biased) * len(points), g, y, std, mean, floor)
+
+
+def _deviation(g: Array, y: Array) -> float:
+    """Standard deviation of largest likelihood around the targets."""
+    start = float(np.sqrt(np.mean((y - g) ** 2)))
+    if start == 0 or y.min() > 0:
+        return start
+    found = optimize.minimize_scalar(
+        lambda s: -log_likelihood(g, np.full_like(g, math.exp(s)), y, 0.0),
+        bounds=(math.log(start) - 3, math.log(start) + 3),
+        method="bounded",
+    )
+    return math.exp(float(found.x))
+
+
+def _shift_and_deviation(g: Array, y: Array) -> tuple[float, float]:
+    """Mean error and standard deviation of largest likelihood. No mean is below zero."""
+    shift, std = float((y - g).mean()), float((y - g).std())
+    if std == 0 or y.min() > 0 or y.max() <= 0:
+        return max(shift, -float(g.mean())), std
+    low = -float(g.mean())
+
+    def loss(p: Array) -> float:
+        return -log_likelihood(g + max(p[0], low), np.full_like(g, math.exp(p[1])), y, 0.0)
+
+    p = optimize.minimize(loss, np.array([max(shift, low), math.log(std)]), method="Nelder-Mead").x
+    return max(float(p[0]), low), math.exp(float(p[1]))

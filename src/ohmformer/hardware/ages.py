@@ -10,7 +10,9 @@ where rewritten[i] is the last time before this read at which all cells were wri
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +21,11 @@ from ohmformer.errors import BadInput, given, shown
 from ohmformer.quantities import whole_number
 
 Array = npt.NDArray[np.float64]
+Numbers = Sequence[int] | npt.NDArray[np.int64]
+"""Numbers of tokens; negative where there is no token."""
 
 HOUR = 3600.0
+TIMES = ("written", "read", "rewritten")
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +105,83 @@ class OperandAges:
                 longest.append(ages.max())
         return np.array(distances, dtype=np.int64), np.array(mean), np.array(longest)
 
+    def between(self, queries: Numbers, keys: Numbers) -> Array:
+        """The ages of keys when queries read them.
+
+        Args:
+            queries: [M] numbers of the queries' tokens.
+            keys: [n] numbers of the keys' tokens.
+
+        Returns:
+            [M, n] ages [s]; 0 where a number is negative, or a key is written after the query has read.
+
+        Raises:
+            BadInput: a number is not among those of the timeline.
+        """
+        asked, held = self._places("query", queries), self._places("key", keys)
+        found = self.read[asked, None] - np.maximum(self.written[held], self.rewritten[asked, None])
+        known = (np.asarray(queries)[:, None] >= 0) & (np.asarray(keys) >= 0)
+        ages: Array = np.where(known, np.maximum(found, 0.0), 0.0)
+        return ages
+
+    def over_queries(self, keys: Numbers, which: Literal["mean", "longest"] = "mean") -> Array:
+        """The mean or the longest age of each key over all queries.
+
+        Args:
+            keys: [n] numbers of the keys' tokens.
+            which: "mean" or "longest".
+
+        Returns:
+            [n] ages [s]; 0 where a number is negative.
+
+        Raises:
+            BadInput: a number is not among those of the timeline.
+        """
+        held = self._places("key", keys)
+        found = np.zeros(len(held))
+        for place, key in enumerate(held):
+            ages = np.maximum(self.read - np.maximum(self.written[key], self.rewritten), 0.0)
+            found[place] = ages.mean() if which == "mean" else ages.max()
+        return np.where(np.asarray(keys) >= 0, found, 0.0)
+
+    def refreshes(self, queries: Numbers, keys: Numbers) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """The refreshes that keys have seen when queries read them.
+
+        Args:
+            queries: [M] numbers of the queries' tokens.
+            keys: [n] numbers of the keys' tokens.
+
+        Returns:
+            [M] number of refreshes before each query has read; [M, n] True for keys that the last of them wrote again.
+        """
+        asked, held = self._places("query", queries), self._places("key", keys)
+        times = np.unique(self.rewritten[np.isfinite(self.rewritten)])
+        count = np.searchsorted(times, self.rewritten[asked], side="right").astype(np.int64)
+        return count, self.rewritten[asked, None] > self.written[held]
+
+    def _places(self, what: Literal["query", "key"], numbers: Numbers) -> npt.NDArray[np.int64]:
+        """Indices of tokens among the times of queries or keys; 0 for negative numbers.
+
+        Raises:
+            BadInput: the timeline has no such token.
+        """
+        wanted = np.asarray(numbers, dtype=np.int64)
+        first, count = (self.first_query, len(self.read)) if what == "query" else (0, len(self.written))
+        outside = wanted[(wanted >= 0) & ((wanted < first) | (wanted >= first + count))]
+        if len(outside):
+            raise BadInput(
+                f"ages: {self.name}: {what} {outside[0]} is not in the timeline, which has {what} numbers {first} to "
+                f"{first + count - 1}; take a timeline of texts that are as long"
+            )
+        places: npt.NDArray[np.int64] = np.where(wanted < 0, 0, wanted - first)
+        return places
+
+    def plain(self) -> dict[str, Any]:
+        """All attributes as JSON values; an infinite time is None."""
+        times = {name: _plain_times(getattr(self, name)) for name in TIMES}
+        others = {name: getattr(self, name) for name in ("name", "role", "layer", "first_query", "causal", "across")}
+        return {**others, **times}
+
     @property
     def longest(self) -> float:
         """The longest age of any read [s]: a query reads the first key, too."""
@@ -142,12 +224,39 @@ class Ages:
         writes: the writes of each kind of arrays.
         seconds: time from the start of the pass or request to its end [s].
         sample: number of the sample (or request) of the batch.
+        encoder: the age of a token that all queries read, as in an encoder: its "mean" over the queries, or its
+            "longest".
     """
 
     operands: tuple[OperandAges, ...] = ()
     writes: tuple[CellWrites, ...] = ()
     seconds: float = 0.0
     sample: int = field(default=0)
+    encoder: Literal["mean", "longest"] = "mean"
+
+    def __post_init__(self) -> None:
+        if self.encoder not in ("mean", "longest"):
+            raise BadInput(f"Ages: encoder is {given(self.encoder)}; give 'mean' or 'longest'")
+
+    def plain(self) -> dict[str, Any]:
+        """The times of all operands as JSON values, without the writes of cells; see `read`."""
+        return {"encoder": self.encoder, "operands": [operand.plain() for operand in self.operands]}
+
+    @staticmethod
+    def read(table: Any) -> Ages:
+        """The ages of what `plain` returned.
+
+        Raises:
+            BadInput: it is anything else.
+        """
+        try:
+            operands = tuple(
+                OperandAges(**{**entry, **{name: _read_times(entry[name]) for name in TIMES}})
+                for entry in table["operands"]
+            )
+            return Ages(operands, encoder=table["encoder"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadInput("ages: are not those that Ages.plain() returned; take these") from error
 
     @property
     def longest(self) -> float:
@@ -169,6 +278,16 @@ class Ages:
             if operand.layer == index and operand.role == role and not operand.across:
                 return operand
         raise BadInput(f"ages: layer = {shown(layer)}, role = {shown(role)}: nothing in cells; take one of `operands`")
+
+
+def _plain_times(times: Array) -> list[float | None]:
+    """Times as JSON values; None for minus infinity."""
+    return [value if np.isfinite(value) else None for value in np.asarray(times, dtype=np.float64).tolist()]
+
+
+def _read_times(times: Sequence[float | None]) -> Array:
+    """The inverse of `_plain_times`."""
+    return np.array([-np.inf if value is None else float(value) for value in times], dtype=np.float64)
 
 
 def _token(name: str, value: object) -> int:

@@ -107,9 +107,18 @@ def assign_kv(hardware: Accelerator, rule: Rule, role: KVRole) -> KVAssignment:
         hardware: the accelerator.
         rule: the rule that holds for the operand; `Rule()` if none matches.
         role: "attention.key" for K, "attention.value" for V.
+
+    Raises:
+        BadInput: the array compensates drift, which is for weights alone.
     """
     default = hardware.engines[role]
     placed_role, engine = _engine(hardware, role, rule, _NO_MITIGATION)
+    if isinstance(engine, ArrayEngine) and (how := engine.array.drift_compensation) != "none":
+        where = f"hardware.{placed_role}.array" if rule.array is None else "rules: array"
+        raise BadInput(
+            f"{where}.drift_compensation = {how!r}: holds {role.partition('.')[2]}s, whose tokens differ in "
+            "age, so that no factor compensates their drift; set it to 'none' where keys or values are written"
+        )
     written = rule.write
     if written == "hardware":
         written = default.written if isinstance(default, ArrayEngine) else "right"

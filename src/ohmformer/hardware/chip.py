@@ -41,6 +41,11 @@ class VectorUnit(Spec):
     """The digital lanes of a core: normalization, activations, additions, and softmax if no softmax unit exists."""
 
     lanes_per_core: Count
+    """Lanes of the vector unit of a core, which work in parallel."""
+    units: Count | None = None
+    """Number of vector units that all layers of a chip share, each with `lanes_per_core` lanes. A unit takes one token
+    of one layer at a time, first come, first served. None: every core has one, and a layer uses those of the cores that
+    hold it."""
     energy_per_op: Annotated[Joules, Field(ge=0)]
     """Energy of one operation of one lane [J]."""
     add: Factor

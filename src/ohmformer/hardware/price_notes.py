@@ -6,10 +6,15 @@ from collections.abc import Iterable, Iterator
 
 from ohmformer.array.spec import Crossbar
 from ohmformer.hardware.chip import Chip
-from ohmformer.hardware.spec import Accelerator, ArrayEngine
+from ohmformer.hardware.spec import Accelerator, ArrayEngine, SimdEngine
 
 MOST = 3
 """Largest number of differences that a note lists."""
+FIRST_COME = (
+    "tokens wait for digital units (chip.vector.units, or units of an engine) first come, first served; latency is "
+    "that of the event engine, since no closed form holds"
+)
+"""Note on machines with such units."""
 
 
 def arrays_of(hardware: Accelerator) -> Iterator[tuple[str, Crossbar]]:
@@ -34,6 +39,39 @@ def one_access_notes(arrays: Iterable[tuple[str, Crossbar]]) -> list[str]:
         f"cost.timing = 'one_access' of {' and '.join(names)} arrays: up to {cycles} times faster than reads and "
         "conversions allow"
         for cycles, names in places.items()
+    ]
+
+
+def array_notes(arrays: list[tuple[str, Crossbar]]) -> list[str]:
+    """All notes on the arrays of a machine: on their timing, and on what of them has no price."""
+    return [*one_access_notes(arrays), *calibration_notes(arrays), *compensation_notes(arrays)]
+
+
+def calibration_notes(arrays: Iterable[tuple[str, Crossbar]]) -> list[str]:
+    """Notes on calibrations of converters, which have no price.
+
+    Args:
+        arrays: (whose array, such as "projection", array).
+    """
+    calibrated = [place for place, array in arrays if array.peripherals.calibration is not None]
+    if not calibrated:
+        return []
+    places = " and ".join(dict.fromkeys(calibrated))
+    return [f"peripherals.calibration of {places} arrays: its conversions, once for a chip, are not priced"]
+
+
+def compensation_notes(arrays: Iterable[tuple[str, Crossbar]]) -> list[str]:
+    """A note on arrays that compensate drift: what of that has no price.
+
+    Args:
+        arrays: (whose array, such as "projection", array).
+    """
+    places = dict.fromkeys(place for place, array in arrays if array.drift_compensation != "none")
+    if not places:
+        return []
+    return [
+        f"drift_compensation of {' and '.join(places)} arrays: one multiplication per result is priced; the readings "
+        "that give the factors, one of every row at each compensation, are not"
     ]
 
 
@@ -65,10 +103,20 @@ def tile_note(held: str, found: list[str]) -> str:
     )
 
 
+def unit_notes(machines: Iterable[Accelerator]) -> list[str]:
+    """A note if tokens wait for the digital units of a machine first come, first served."""
+    for hardware in machines:
+        engines = (engine for engine in hardware.engines.values() if isinstance(engine, SimdEngine))
+        vector = None if hardware.chip is None else hardware.chip.vector.units
+        if vector is not None or any(engine.units is not None for engine in engines):
+            return [FIRST_COME]
+    return []
+
+
 def machine_notes(hardware: Accelerator) -> list[str]:
     """All notes on the prices of a machine, each once."""
     arrays = list(arrays_of(hardware))
-    notes = one_access_notes(arrays)
+    notes = array_notes(arrays)
     if hardware.chip is not None:
         held, found = unlike_tiles(hardware.chip, arrays)
         notes += [tile_note(held, found)] if found else []

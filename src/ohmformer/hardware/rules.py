@@ -177,8 +177,12 @@ class RecordedRules:
             if pattern not in self.used:
                 alone = RuleBook(((pattern, rule),))
                 shadowed = any(alone.match((name,)) for name in self.names)
-                reason = "stands behind rules that match first" if shadowed else "matches no module that multiplies"
-                raise BadInput(f"rules: {pattern!r} {reason}; correct or remove it")
+                if shadowed:
+                    raise BadInput(f"rules: {pattern!r} stands behind rules that match first; correct or remove it")
+                wider = f"*{pattern.strip('*')}*"
+                part = next((name for name in sorted(self.names) if RuleBook(((wider, rule),)).match((name,))), "")
+                remedy = f"patterns match whole names: {wider!r} would match {part}" if part else "correct or remove it"
+                raise BadInput(f"rules: {pattern!r} matches no module that multiplies; {remedy}")
 
 
 def as_rule(pattern: str, value: Any) -> Rule:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from math import inf
-from typing import Annotated, Any, ClassVar, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from ohmformer.array.spec import Crossbar
-from ohmformer.errors import BadInput, printable, shown
+from ohmformer.errors import BadInput, printable
 from ohmformer.hardware.chip import Chip
+from ohmformer.hardware.lane_units import LaneOwner, check_units
 from ohmformer.hardware.shared_engine import with_shared_engine
 from ohmformer.hardware.system import System
 from ohmformer.hardware.work import Price as Price
 from ohmformer.hardware.work import Work as Work
-from ohmformer.hardware.work import holds_numbers, is_number
+from ohmformer.hardware.work import area_of, bits_of, price_of
 from ohmformer.hardware.write_lines import WriteLines, check_transposable, check_weights, in_both_roles
 from ohmformer.quantities import (
     Bytes,
@@ -32,7 +32,7 @@ from ohmformer.quantities import (
     SquareMeters,
     Watts,
 )
-from ohmformer.registry import Family, called, register
+from ohmformer.registry import Family, register
 from ohmformer.schema import Spec
 
 Bits = Annotated[int, Field(ge=1, le=64)]
@@ -134,37 +134,16 @@ class ExactEngine(Engine):
         return 0.0
 
     def checked_price(self, work: Work) -> Price | None:
-        """`price`, checked.
-
-        Raises:
-            BadInput: the method fails, or returns anything but a `Price` with numbers, or None.
-        """
-        price = called(self, "price", work)
-        if price is not None and not holds_numbers(price):
-            raise BadInput(f"{type(self).__name__}.price: returns {shown(price)}; return an ohmformer.Price or None")
-        return cast("Price | None", price)
+        """`price`, checked (see `work.price_of`)."""
+        return price_of(self, work)
 
     def checked_bits(self) -> int | None:
-        """`operand_bits`, checked.
-
-        Raises:
-            BadInput: the method fails, or returns anything but a whole number from 1 to 64, or None.
-        """
-        bits = called(self, "operand_bits")
-        if bits is not None and (type(bits) is not int or not 1 <= bits <= 64):
-            raise BadInput(f"{type(self).__name__}.operand_bits: returns {shown(bits)}; return 1 to 64, or None")
-        return bits
+        """`operand_bits`, checked (see `work.bits_of`)."""
+        return bits_of(self)
 
     def checked_area(self) -> float:
-        """`own_area`, checked.
-
-        Raises:
-            BadInput: the method fails, or returns anything but a finite number of 0 or more.
-        """
-        area = called(self, "own_area")
-        if not is_number(area) or not 0 <= area < inf:
-            raise BadInput(f"{type(self).__name__}.own_area: returns {shown(area)}; return square meters, 0 or more")
-        return float(area)
+        """`own_area`, checked (see `work.area_of`)."""
+        return area_of(self)
 
 
 @register
@@ -178,16 +157,30 @@ class DigitalEngine(ExactEngine):
 class SimdEngine(ExactEngine):
     """Computes in the vector lanes of the cores (see `Chip.vector`)."""
 
-    cost_fields: ClassVar[tuple[str, ...]] = ("ops_per_mac", "lanes", "bits")
+    cost_fields: ClassVar[tuple[str, ...]] = ("ops_per_mac", "lanes", "units", "shared", "results", "bits")
 
     kind: Literal["simd"] = "simd"
     ops_per_mac: Factor
     """Lane operations per multiply-accumulate."""
     lanes: Count | Literal["of_layer"] = "of_layer"
-    """Lanes that work in parallel: a number that all layers share, or those of the cores with the layer's weights."""
+    """Lanes that work in parallel: a number, or those of the cores with the layer's weights. If the chip has vector
+    units (`Chip.vector.units`), `of_layer` stands for one of these units."""
+    units: Count | None = None
+    """Number of digital units with `lanes` lanes each. A unit takes one token of one layer at a time; tokens wait for a
+    unit first come, first served. None: all `lanes` together are one unit, which takes layer after layer."""
+    shared: LaneOwner = "chip"
+    """`chip`: all layers share the units. `layer`: each layer has as many of its own."""
+    results: Literal["by_token", "by_sequence"] = "by_token"
+    """When results go on to the next stage: `by_token`, those of each token when it is done, or `by_sequence`, those of
+    all tokens of a sample together. Then a unit takes a whole sequence of one layer at a time."""
     bits: Bits | None = None
     """Width of one weight, key or value [bit]; None for that of the inputs of the projection arrays, or for 8 without
     such arrays."""
+
+    @model_validator(mode="after")
+    def _units_have_lanes(self) -> SimdEngine:
+        check_units(self.lanes, self.units, self.shared)
+        return self
 
     def operand_bits(self) -> int | None:
         """`bits`."""

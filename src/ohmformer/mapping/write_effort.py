@@ -103,7 +103,7 @@ def _targets(array: Crossbar, s: int) -> list[_Target]:
     g = level_conductances(array)[: len(digits)]
     misses = write_verify.miss_probability(g, cell, tolerance).tolist()
     margin = tolerance * (cell.g_max - cell.g_min)
-    stuck_states = cell.faults.conductances(cell)
+    stuck_states = array.aged_cell.faults.conductances(cell)
     working = 1 - sum(probability for _, probability in stuck_states)
     targets = []
     for share, conductance, miss in zip(shares, g.tolist(), misses, strict=True):

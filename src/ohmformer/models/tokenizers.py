@@ -131,7 +131,7 @@ def _vocabulary_size(tokenizer: Any) -> int | None:
     return sum(token not in special for token in tokenizer.get_vocab())
 
 
-def agree_on_padding(tokenizer: Any, config: Any) -> None:
+def agree_on_pad_token(tokenizer: Any, config: Any) -> None:
     """Give tokenizer and model the same padding token: the tokenizer's, else the model's, else the end-of-text token.
 
     Models that classify by the last token use this token to find the last one before the padding.
@@ -208,16 +208,16 @@ def check_known(where: str, tokenizer: Any, ids: Iterable[Iterable[int]]) -> tup
     return (note,) if unknown >= NOTED_SHARE * len(words) else ()
 
 
-def check_numbers(where: str, tokens: Tensor, words: int | None) -> None:
-    """Refuse token numbers, padding included, beyond the model's token embedding.
+def check_token_ids(where: str, tokens: Tensor, words: int | None) -> None:
+    """Refuse token ids, padding included, beyond the model's token embedding.
 
     Args:
         where: beginning of messages.
-        tokens: token numbers, of any shape.
+        tokens: token ids, of any shape.
         words: number of rows of the model's token embedding; None if unknown.
 
     Raises:
-        BadInput: a token number is too high.
+        BadInput: a token id is too high.
     """
     if words is not None and tokens.numel() and int(tokens.max()) >= words:
         raise BadInput(

@@ -60,7 +60,7 @@ def costs_of_points(results: StudyResults) -> Group:
     points = [point for point, _ in priced]
     for members in groups.values():
         cost = members[0][1]
-        amounts = [units.show(cost.latency_s, "s"), units.show(cost.energy_J, "J"), square_mm(cost.area_m2)]
+        amounts = [units.show(cost.latency_s, "s"), units.show(cost.energy_J, "J"), units.square_mm(cost.area_m2)]
         name = "all points" if len(groups) == 1 else _members([point for point, _ in members], points)
         table.add_row(name, *amounts, duration(cost))
     return Group(table)
@@ -136,16 +136,11 @@ def _numbers(cost: CostResult) -> list[str]:
         units.show(cost.latency_s, "s"),
         units.show(cost.energy_J, "J"),
         units.show(cost.power_W, "W"),
-        square_mm(cost.area_m2),
+        units.square_mm(cost.area_m2),
         f"{cost.counts['arrays']:,}",
         *(f"{100 * used[engine]:.0f} %" if engine in used else "-" for engine in ("projection", "attention")),
         duration(cost),
     ]
-
-
-def square_mm(area: float) -> str:
-    """An area in mm^2, as people give it."""
-    return f"{area * 1e6:.4g} mm²"
 
 
 def duration(cost: CostResult | ServedResult) -> str:
@@ -215,7 +210,7 @@ def compare_table(costs: StudyCosts) -> Table:
     table.add_row("latency", *_with_ratios([(units.show(cost.latency_s, "s"), cost.latency_s) for cost in priced]))
     table.add_row("energy", *_with_ratios([(units.show(cost.energy_J, "J"), cost.energy_J) for cost in priced]))
     table.add_row("power", *_with_ratios([(units.show(cost.power_W, "W"), cost.power_W) for cost in priced]))
-    table.add_row("area", *_with_ratios([(square_mm(cost.area_m2), cost.area_m2) for cost in priced]))
+    table.add_row("area", *_with_ratios([(units.square_mm(cost.area_m2), cost.area_m2) for cost in priced]))
     for engine in ("projection", "attention"):
         shares = [cost.utilization.get(engine) for cost in priced]
         table.add_row(f"{engine} at work", *("-" if share is None else f"{100 * share:.0f} %" for share in shares))

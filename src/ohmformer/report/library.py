@@ -25,7 +25,7 @@ from ohmformer.study.sweep import SECTIONS, flatten
 from ohmformer.workload.shapes import Transformer
 
 FAMILIES: dict[str, str] = {
-    **dict.fromkeys(("write_noise", "read_noise", "drift", "faults"), "ohmformer.device.spec"),
+    **dict.fromkeys(("write_noise", "read_noise", "drift", "faults", "wear"), "ohmformer.device.spec"),
     **dict.fromkeys(("array_law", "dac_law"), "ohmformer.array.prices.array_laws"),
     "adc_law": "ohmformer.array.prices.converter_laws",
     "engine": "ohmformer.hardware.spec",

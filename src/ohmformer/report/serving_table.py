@@ -6,7 +6,7 @@ from rich.console import Group
 from rich.table import Table
 
 from ohmformer import units
-from ohmformer.report.cost_table import caption_of, duration, named_wears, point_name, shares, square_mm
+from ohmformer.report.cost_table import caption_of, duration, named_wears, point_name, shares
 from ohmformer.study.results.costs import ServedResult
 from ohmformer.study.results.spec import StudyServed
 
@@ -39,7 +39,7 @@ def _numbers(cost: ServedResult) -> list[str]:
         f"{cost.output_tokens_per_s:,.4g}",
         units.show(cost.energy_per_token_J, "J"),
         units.show(cost.power_W, "W"),
-        square_mm(cost.area_m2),
+        units.square_mm(cost.area_m2),
         duration(cost),
         f"{cost.steady.output_tokens_per_s:,.4g}" if cost.steady else "-",
     ]

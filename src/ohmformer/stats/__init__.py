@@ -1,1 +1,1 @@
-"""How sure is a number? Confidence intervals, correlation and perplexity. Free of torch."""
+"""How far may a measured number be from the truth? Intervals of means, correlations, perplexities. Free of torch."""

@@ -76,7 +76,7 @@ def _described(chips: ChipsResult) -> str:
     """Example: "16 chips of up to 61.5 mm² (2 groups of up to 8); 6.68 MB over links"."""
     groups = f"{chips.groups} groups" if chips.groups > 1 else "1 group"
     of_size = f" of up to {chips.sharing}" if chips.sharing > 1 else ""
-    size = f"{_square_mm(chips.largest_area_m2)} each" if chips.largest_area_m2 else "unknown area"
+    size = f"{units.square_mm(chips.largest_area_m2)} each" if chips.largest_area_m2 else "unknown area"
     return f"{chips.count} chips of up to {size}, in {groups}{of_size}: {units.show(chips.links_B, 'B')} over links"
 
 
@@ -96,11 +96,7 @@ def _too_large(costs: Sequence[CostResult | ServedResult]) -> list[str]:
         remedy = "lower hardware.chip.tiles, or let more chips share each layer" if several else "give hardware.system"
         what = "the largest of several chips" if several else "one chip"
         notes.append(
-            f"{what} has {_square_mm(area)}{where}, and lithography exposes at most {_square_mm(LARGEST_FIELD)} at "
-            f"once: {remedy} to price several chips and their links"
+            f"{what} has {units.square_mm(area)}{where}, and lithography exposes at most "
+            f"{units.square_mm(LARGEST_FIELD)} at once: {remedy} to price several chips and their links"
         )
     return notes
-
-
-def _square_mm(area: float) -> str:
-    return f"{area * 1e6:,.4g} mm²" if area < 1e-2 else f"{area * 1e6:,.0f} mm²"

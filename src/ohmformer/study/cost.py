@@ -21,7 +21,7 @@ from ohmformer.dataflow.lifetime import Lifetime, lifetime
 from ohmformer.dataflow.simulate import Run, simulate
 from ohmformer.errors import BadInput, shown, suggest
 from ohmformer.hardware.chip import Chip
-from ohmformer.hardware.price_notes import arrays_of, one_access_notes, tile_note, unlike_tiles
+from ohmformer.hardware.price_notes import array_notes, arrays_of, tile_note, unit_notes, unlike_tiles
 from ohmformer.hardware.spec import CrossbarEngine
 from ohmformer.mitigation.spec import Conditioning, KVClip
 from ohmformer.models.sources import bundled_file, split
@@ -367,7 +367,7 @@ def price_notes(settings: list[CostSettings]) -> list[str]:
         for (place, law), texts in laws.items()
     ]
     others = [tile_note(held, list(found)) for held, found in tiles.items() if found]
-    return [*derived, *one_access_notes(every), *others]
+    return [*derived, *array_notes(every), *others, *unit_notes(point.hardware for point in settings)]
 
 
 def remedy_notes(settings: list[CostSettings]) -> list[str]:

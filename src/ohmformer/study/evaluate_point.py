@@ -11,6 +11,8 @@ from torch import nn
 
 from ohmformer.capture.inputs import take
 from ohmformer.errors import BadInput
+from ohmformer.hardware.ages import Ages
+from ohmformer.hardware.use import check_used
 from ohmformer.mitigation.spec import Conditioning, KVClip
 from ohmformer.nn.calibration.calibrate import Calibration, Remedy, calibrate, set_kv
 from ohmformer.nn.convert.convert import StaysDigital, convert
@@ -34,16 +36,23 @@ REMEDY_SAMPLES = 100
 PROBE_NOTE = "the probe behind the features was fitted on clean training samples and stays digital"
 
 
-def evaluate_point(settings: Settings) -> PointResult:
+def evaluate_point(settings: Settings, ages: Ages | None = None) -> PointResult:
     """The result of one point: convert the model, calibrate it, try it on chips, and summarize the scores.
 
+    Args:
+        settings: of the point.
+        ages: times of K and V, if the settings take them from a timeline (see `study.timing.ages`).
+
     Raises:
-        BadInput: the model, the data or the hardware cannot be used.
+        BadInput: the model, the data or the hardware cannot be used, or ages are missing.
         KeyboardInterrupt: Ctrl-C came before all chips were done.
     """
+    if settings.timing is not None and ages is None:
+        raise BadInput(f"simulation.age = {settings.simulation.age!r}: the ages are missing; run it as a study")
+    check_used(settings.hardware, settings.simulation.hours)
     with one_thread():
         model, task = loaded(settings.model, settings.task)
-        converted = _converted(settings, model, task)
+        converted = _converted(settings, model, task, ages)
         calibration = _calibrated(settings, task, converted)
         stats = _tried_on_chips(settings, task, converted)
         software = software_metric(settings.model, settings.task, settings.simulation.batch)
@@ -55,7 +64,7 @@ def evaluate_point(settings: Settings) -> PointResult:
         )
 
 
-def _converted(settings: Settings, model: nn.Module, task: Task) -> nn.Module:
+def _converted(settings: Settings, model: nn.Module, task: Task, ages: Ages | None) -> nn.Module:
     """A copy of the model on the hardware of the settings, with fixed clips and conditionings set."""
     sample = take(task.calibration, slice(0, RANGE_SAMPLES))
     clip, kv = settings.mitigation.clip, settings.mitigation.kv
@@ -67,6 +76,7 @@ def _converted(settings: Settings, model: nn.Module, task: Task) -> nn.Module:
             "seed": settings.seed,
             "weights": settings.mitigation.weights,
             "clip": clip if isinstance(clip, KVClip) else None,
+            "ages": settings.simulation.age if settings.timing is None else ages,
         }
         converted = convert(model, settings.hardware, sample=sample, **options)
     if isinstance(kv, Conditioning):

@@ -85,9 +85,19 @@ def read_study(name: str, sets: Sequence[str] = ()) -> Study[Settings]:
     Raises:
         BadInput: the file or a change cannot be used; one line with file, path, value and remedy.
     """
+    return read_both(name, sets)[0]
+
+
+def read_both(name: str, sets: Sequence[str] = ()) -> tuple[Study[Settings], Study[Whole]]:
+    """The accuracy half of a study, see `read_study`, and the whole study.
+
+    Raises:
+        BadInput: as `read_study`.
+    """
     if name in catalog.entries("costs"):
         raise BadInput(f"{name}: is a study of cost alone; take `ohmformer cost {name}`, or `ohmformer compare`")
-    return accuracy_half(read_whole(name, sets))
+    whole = read_whole(name, sets)
+    return accuracy_half(whole), whole
 
 
 def make_study(
@@ -105,10 +115,14 @@ def make_whole(
     Raises:
         BadInput: one line with `where`, path, value and remedy.
     """
+    changes: list[tuple[str, Any]] = []
     try:
-        study = _make(dict(document), parse_sets(sets), folder or Path())
+        changes = parse_sets(sets)
+        study = _make(dict(document), changes, folder or Path())
     except BadInput as error:
-        raise BadInput(f"{where}: {error}") from error.__cause__
+        named = str(error).partition(" = ")[0].partition(":")[0]
+        by_set = any(named == path or named.startswith(f"{path}.") for path, _ in changes)
+        raise BadInput(f"{where}: {error}{' (set by --set)' if by_set else ''}") from error.__cause__
     return replace(study, where=where)
 
 

@@ -8,18 +8,18 @@ import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Future
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ohmformer.errors import BadInput
 from ohmformer.models.user_code import guarded
-from ohmformer.study.evaluate_point import evaluate_point
 from ohmformer.study.executors import completed, open_executor
 from ohmformer.study.loaded import check_identity, identify
-from ohmformer.study.results.key import Identity, point_key
+from ohmformer.study.results.key import Identity, digest, point_key
 from ohmformer.study.results.spec import PointResult
 from ohmformer.study.results.store import Store
 from ohmformer.study.spec import Point, Settings, Study
+from ohmformer.study.timing.ages import ages_of, evaluate_with_ages
 from ohmformer.terminal.files import make_folder, write_text
 from ohmformer.terminal.progress import Bar, bar
 from ohmformer.terminal.signals import Stopped
@@ -42,7 +42,7 @@ def run_study(
     workers: int = 1,
     fresh: bool = False,
     progress: bool = True,
-    evaluate: Evaluate = evaluate_point,
+    evaluate: Evaluate = evaluate_with_ages,
 ) -> list[PointResult]:
     """Compute all points of a study whose results are not stored yet.
 
@@ -100,9 +100,14 @@ def study_keys(study: Study[Settings]) -> list[str]:
 def _identities(study: Study[Settings]) -> list[Identity]:
     try:
         with guarded(USERS_CODE):
-            return [identify(point.settings) for point in study.points]
+            return [_identity(point.settings) for point in study.points]
     except BadInput as error:
         raise BadInput(f"{study.where}: {error}" if study.where else str(error)) from error
+
+
+def _identity(settings: Settings) -> Identity:
+    identity, ages = identify(settings), ages_of(settings)
+    return identity if ages is None else replace(identity, ages=digest(ages.plain()))
 
 
 @contextmanager

@@ -4,23 +4,35 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, get_args
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
 from ohmformer.array.spec import Level
 from ohmformer.dataflow.spec import Dataflow, LayerSerial
 from ohmformer.errors import BadInput, fault_of
-from ohmformer.hardware.rules import RulesField
+from ohmformer.hardware.assignment import KVRole, assign_kv
+from ohmformer.hardware.rules import Rule, RulesField
 from ohmformer.hardware.spec import Accelerator, CrossbarEngine
 from ohmformer.mitigation.spec import Conditioning, KVClip, WeightMitigation
 from ohmformer.models.spec import ModelChoice
-from ohmformer.quantities import Fraction, Hertz, Seed, WholeNumber
+from ohmformer.quantities import Fraction, Hertz, Seconds, Seed, WholeNumber
 from ohmformer.schema import Spec, validate
 from ohmformer.tasks.spec import TaskChoice
 from ohmformer.workload.spec import Phase
 
 S = TypeVar("S", bound=Spec)
+
+
+KV_ROLES: tuple[KVRole, ...] = get_args(KVRole)
 
 
 class Mitigation(Spec):
@@ -72,11 +84,50 @@ def _fixed(cls: type[S], table: dict[str, Any]) -> S:
         raise fault_of(error, cls, table) from None
 
 
+TIMELINES = ("timeline", "timeline_longest")
+"""Values of `simulation.age` that take ages from the cost half of the study."""
+Age = Annotated[Seconds, Field(ge=0)]
+
+
 class Simulation(Spec):
-    """`[simulation]`: level of fidelity (see the documentation), and number of samples in a batch."""
+    """`[simulation]`: level of fidelity (see the documentation), number of samples in a batch, age of K and V,
+    and hours of use.
+
+    Attributes:
+        level: how closely arrays are simulated.
+        batch: number of samples of a call.
+        age: "timeline" if each token of K and V has the age that the cost half of the study gives it when a query reads
+            it; "timeline_longest" likewise, with the longest age of a token that all queries read, not the mean; a
+            time for all tokens; None for the `age` of the arrays.
+        hours: time for which the machine has been in use [h]. It is the age of weights, and with the rate of `[cost]`
+            it gives the writes of cells of K and V that wear.
+    """
 
     level: Level = "array"
     batch: Annotated[int, Field(ge=1, le=1_000_000)] = 100
+    age: Literal["timeline", "timeline_longest"] | Age | None = None
+    hours: Annotated[float, Field(ge=0, le=1e7, allow_inf_nan=False)] = 0.0
+
+    @field_validator("age", mode="wrap")
+    @classmethod
+    def _age(cls, value: Any, check: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+        if value is None or (isinstance(value, str) and value in TIMELINES):
+            return value
+        if isinstance(value, bool):
+            raise ValueError("is no time; write one with its unit, 'timeline' or 'timeline_longest'")
+        try:
+            return _TIME.validate_python(value, context=info.context)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise ValueError(f"{reason}; or write 'timeline' or 'timeline_longest'") from None
+
+    @property
+    def on_timeline(self) -> bool:
+        """True if ages come from the cost half of the study."""
+        return self.age in TIMELINES
+
+
+_TIME: TypeAdapter[float] = TypeAdapter(Age)
 
 
 class Trials(Spec):
@@ -138,13 +189,32 @@ class Common(Spec):
     mitigation: Mitigation = Mitigation()
 
 
+class CostSettings(Common):
+    """All settings of one point of the cost half."""
+
+    model: CostModel
+    dataflow: Dataflow = LayerSerial()
+    cost: CostOptions = CostOptions()
+
+
 class Settings(Common):
-    """All settings of one point of the accuracy half."""
+    """All settings of one point of the accuracy half.
+
+    `timing` has those of the cost half where ages of K and V come from its timeline.
+    """
 
     task: TaskChoice
     seed: Seed = 0
     simulation: Simulation = Simulation()
     trials: Trials = Trials()
+    timing: CostSettings | None = None
+
+    @model_validator(mode="after")
+    def _compensates_weights_alone(self) -> Settings:
+        """Refuse a compensation of drift of K and V before the first point runs."""
+        for role in KV_ROLES:
+            assign_kv(self.hardware, Rule(), role)
+        return self
 
     @model_validator(mode="after")
     def _clip_fits(self) -> Settings:
@@ -156,14 +226,6 @@ class Settings(Common):
                 except BadInput as error:
                     raise BadInput(f"mitigation.{error}") from None
         return self
-
-
-class CostSettings(Common):
-    """All settings of one point of the cost half."""
-
-    model: CostModel
-    dataflow: Dataflow = LayerSerial()
-    cost: CostOptions = CostOptions()
 
 
 class Whole(Common):
@@ -184,8 +246,10 @@ class Whole(Common):
         """
         if self.task is None:
             raise BadInput("task: is missing, so there is no accuracy; add a [task], or run `ohmformer cost`")
-        values = {name: getattr(self, name) for name in Settings.model_fields if name not in ("provenance", "model")}
-        return validate(Settings, {**values, "model": _plain_model(self.model)}, where="")
+        others = ("provenance", "model", "timing")
+        values = {name: getattr(self, name) for name in Settings.model_fields if name not in others}
+        timing = self.costs() if self.simulation.on_timeline else None
+        return validate(Settings, {**values, "model": _plain_model(self.model), "timing": timing}, where="")
 
     def costs(self) -> CostSettings:
         """The settings of the cost half."""

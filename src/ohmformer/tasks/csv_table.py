@@ -18,7 +18,7 @@ from ohmformer.errors import BadInput, shown, suggest
 from ohmformer.models.class_names import canonical_name, numbers_of_names
 from ohmformer.models.preprocessing import Preparation, preparation, tokenizer_of
 from ohmformer.models.sources import existing, first_line, is_failure
-from ohmformer.models.tokenizers import check_known, check_numbers
+from ohmformer.models.tokenizers import check_known, check_token_ids
 from ohmformer.tasks.image_folder import MAX_CLASSES, read_labels
 from ohmformer.tasks.metric_kinds import is_allowed, label_kind
 from ohmformer.tasks.reading import Reading
@@ -310,7 +310,7 @@ class Encoder:
                 f"{self.where}: the model's tokenizer fails on its texts ({first_line(error)}); correct "
                 "tokenizer_config.json, such as its pad_token, or choose another model"
             ) from error
-        check_numbers(self.where, encoded["input_ids"], self.words)
+        check_token_ids(self.where, encoded["input_ids"], self.words)
         return {name: encoded[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in encoded}
 
     def notes(self, texts: Sequence[str]) -> tuple[str, ...]:

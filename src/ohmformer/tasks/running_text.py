@@ -15,7 +15,7 @@ from ohmformer.capture.inputs import Inputs
 from ohmformer.errors import BadInput, shown
 from ohmformer.models.preprocessing import preparation, tokenizer_of
 from ohmformer.models.sources import existing, first_line, is_failure
-from ohmformer.models.tokenizers import check_known, check_numbers
+from ohmformer.models.tokenizers import check_known, check_token_ids
 from ohmformer.tasks.metric_kinds import METRICS, is_allowed, label_kind
 from ohmformer.tasks.reading import IGNORED, Reading
 from ohmformer.tasks.spec import TaskChoice
@@ -75,7 +75,7 @@ def text_task(choice: TaskChoice, model: nn.Module | None) -> Task:
         ) from error
     notes = check_known(choice.where, tokenizer, [ids])
     tokens = torch.tensor(ids, dtype=torch.int64)
-    check_numbers(choice.where, tokens, preparation(model).words)
+    check_token_ids(choice.where, tokens, preparation(model).words)
     calibrating = (choice.calibration or CALIBRATION) * window
     if len(tokens) - calibrating < window + 2:
         raise BadInput(

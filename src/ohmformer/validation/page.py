@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from rich.table import Table
@@ -22,6 +22,9 @@ MARK = "Written by `ohmformer validate"
 
 PIPE = r"\|"
 """An escaped vertical bar in a Markdown table."""
+
+AS_ABOVE = "As above."
+"""The reason of a claim that shares the reason of the claim before it."""
 
 COLUMNS = ("claim", "where", "role", "reported", "modeled", "ratio", "tolerance", "verdict")
 
@@ -135,7 +138,7 @@ def _lines(papers: list[Paper]) -> Iterator[str]:
     yield ""
     yield f"{MARK}`: what papers report, and what this model gives. A claim that fixed a"
     yield "parameter is a calibration: meeting it proves nothing. Nothing is tuned for one claim. The command ends with"
-    yield "exit code 1 as long as a checked claim is missed, known as it may be."
+    yield "exit code 1 as long as any checked claim is missed, even if the page explains why."
     for paper in papers:
         yield from ("", f"## {_line(paper.title)}", "", f"{summary(paper)}.")
         if paper.note:
@@ -144,8 +147,26 @@ def _lines(papers: list[Paper]) -> Iterator[str]:
         for entry in paper.claims:
             yield f"| {' | '.join(_line(cell).replace('|', PIPE) for cell in _cells(entry))} |"
         yield from ("", "What each rests on, and why it may differ:", "")
-        for entry in paper.claims:
-            yield f"- **{_line(entry.claim.claim)}** ({entry.verdict}): {_safe(entry.claim.why)}"
+        yield from _reasons(paper.claims)
+
+
+def _reasons(claims: Iterable[Checked]) -> Iterator[str]:
+    """Yield one list item for each reason; claims that follow one another share it if reason and verdict are equal."""
+    groups: list[list[Checked]] = []
+    for entry in claims:
+        before = groups[-1][0] if groups else entry
+        if groups and entry.verdict == before.verdict and entry.claim.why in (before.claim.why, AS_ABOVE):
+            groups[-1].append(entry)
+        else:
+            groups.append([entry])
+    for group in groups:
+        first, last = (f"**{_line(entry.claim.claim)}**" for entry in (group[0], group[-1]))
+        verdict = group[0].verdict
+        names = {
+            1: f"{first} ({verdict})",
+            2: f"{first} and {last} (both {verdict})",
+        }.get(len(group), f"{first} to {last} ({len(group)} claims, all {verdict})")
+        yield f"- {names}: {_safe(group[0].claim.why)}"
 
 
 def _line(text: str) -> str:

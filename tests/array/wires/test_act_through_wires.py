@@ -7,7 +7,8 @@ import torch
 
 import ohmformer as of
 from ohmformer.array.crossbar import program
-from ohmformer.array.folded import fold, write_folded
+from ohmformer.array.folded import fold
+from ohmformer.array.folded_writes import write_folded
 from ohmformer.array.multiply import mvm
 from ohmformer.array.wires.effective import act_through_wires, exact
 from ohmformer.errors import BadInput

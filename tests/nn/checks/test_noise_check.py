@@ -215,3 +215,16 @@ def test_read_noise_of_weights_that_depends_on_padding_is_told_with_a_remedy_tha
         warnings.simplefilter("error", of.UnstableNoise)
         of.convert(model, READS, sample=sample, rules={"conv": None})
         of.convert(model, HARDWARE, sample=sample)
+
+
+def test_noise_of_converters_that_depends_on_padding_is_told() -> None:
+    """Also where converters round, so that the noise is compared without their rounding."""
+    torch.manual_seed(0)
+    sample = {"input_ids": torch.randint(1, 20, (3, 12))}
+    for adc in ({"bits": 8}, {"bits": 8, "range": {"kind": "calibrated"}}):
+        hardware = of.replace(of.replace(HARDWARE, "array.adc", adc), "array.peripherals", {"output_noise": 0.01})
+        with pytest.warns(of.UnstableNoise, match=r"rules=\{'conv': None\}"):
+            of.convert(CausalConvolution().eval(), hardware, sample=sample)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", of.UnstableNoise)
+            of.convert(CausalConvolution().eval(), hardware, sample=sample, rules={"conv": None})

@@ -182,9 +182,9 @@ def test_what_is_on_crossbars_already_is_said_to_be() -> None:
     converted = convert()
     with pytest.raises(BadInput, match=r"^this model is on crossbars already; .*revert\(\)"):
         convert(converted)
-    with pytest.raises(BadInput, match=r"^1 of this model is on crossbars already"):
+    with pytest.raises(BadInput, match=r"^module '1' of this model is on crossbars already"):
         convert(nn.Sequential(nn.Linear(24, 24), converted))
-    with pytest.raises(BadInput, match=r"^0 of this model is on crossbars already"):
+    with pytest.raises(BadInput, match=r"^module '0' of this model is on crossbars already"):
         convert(nn.Sequential(converted.q, nn.ReLU()))
 
 

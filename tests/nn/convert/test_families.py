@@ -27,13 +27,13 @@ PAGE = Path(__file__).parents[3] / "docs" / "models.md"
 HARDWARE = of.replace(of.load("clipformer_tcad_2024"), "attention.array.cell.write_noise.gamma", 3.0)
 HEAD = """# Models
 
-What of a model runs on crossbars, for tiny models of each family with random weights: how many matrices of weights (x
-W), and how many products Q K and P V of attention, experts of a mixture one by one. Every one of them gives the
-original output on exact hardware. What stays digital is named with its reason. For a family that is refused without a
-rule, the last column names the rule that helps; its key is a pattern of names of modules. Made with
+This table counts what runs on crossbars, for a tiny model of each family with random weights: matrices of weights
+(x W), and products Q K and P V of attention. Each expert of a mixture counts. Every model gives its original output on
+exact hardware. What stays digital is listed with its module, the reason and, in parentheses, how often it occurs. For a
+family that is refused without a rule, the last column gives the rule that helps: a pattern of module names. Made with
 {versions} by `python -m tests.nn.convert.test_families`; a test compares.
 
-| family | source | x W | Q K | P V | digital, and why | refused without |
+| family | source | x W | Q K | P V | digital, and why | refused without the rule |
 |---|---|---|---|---|---|---|
 """
 FOOT = """

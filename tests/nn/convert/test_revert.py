@@ -80,7 +80,7 @@ def test_revert_after_parametrization(converted: Any, digital: Any, layer: str, 
     assert len(of.capture_table(again).rows) == len(of.capture_table(converted).rows)
 
 
-@pytest.mark.filterwarnings("ignore:1 products stay digital")
+@pytest.mark.filterwarnings("ignore:1 product stays digital")
 def test_revert_after_parametrization_of_other_classes() -> None:
     """A module that multiplies by itself, PyTorch's attention, and a layer that was parametrized before, too."""
     torch.manual_seed(0)

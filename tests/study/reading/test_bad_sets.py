@@ -60,7 +60,10 @@ REFUSED = [
     ("model. .x=1", "has an empty key"),
     ("rules.=digital", "has an empty key"),
     (".model=1", r"\.model = 1: has an empty key; join the keys by single dots"),
-    ("model.source.x=1", r"model.source is 'shapes:bert-base', which has no keys; set model.source as a whole$"),
+    (
+        "model.source.x=1",
+        r"model.source is 'shapes:bert-base', which has no keys; set model.source as a whole \(set by --set\)$",
+    ),
     ("model.source.0=1", "model.source is 'shapes:bert-base', which has no keys"),
     ("hardware.attention.array.bits.0=1", "has no keys of its own; set it as a whole"),
     ("hardware.attention.key.9.x=1", r"hardware.attention.key.9: is not a key here; known"),
@@ -74,7 +77,10 @@ REFUSED = [
     ("hardware.projection.slice_base=2", r"did you mean hardware.projection.array.radix\?"),
     ("hardware.attention.gamma=2", r"did you mean hardware.attention.array.cell.write_noise.gamma\?"),
     ("hardware.attention.array.write_noise.gamma=2", r"did you mean hardware.attention.array.cell.write_noise\?"),
-    ("simulation.chips=2", r"simulation.chips: is not a key here; did you mean trials.chips\? known: batch, level"),
+    (
+        "simulation.chips=2",
+        r"simulation.chips: is not a key here; did you mean trials.chips\? known: batch, hours, level",
+    ),
     ("chips=2", r"unknown key 'chips'; did you mean trials.chips\? known: cost"),
     ("batch=2", r"did you mean model.batch or simulation.batch\?"),
     ("levelling=true", r"did you mean cost.leveling\?"),
@@ -145,3 +151,18 @@ def test_a_price_that_is_not_finite_is_one_line(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(Run, "energy", float("inf"))
     with pytest.raises(BadInput, match="study: energy_J is not finite; correct"):
         study_costs(make_costs(COST))
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        (["trials.chips=abc"], "without unit and quotes (set by --set)"),
+        (["hardware.projection.array.rows=0"], "raise it (set by --set)"),
+        (["seed=1"], "s.toml: trials.chips = 0: must be >= 1; raise it"),
+    ],
+)
+def test_messages_say_whether_the_file_or_a_change_holds_the_value(sets: list[str], message: str) -> None:
+    document = ACCURACY if sets != ["seed=1"] else {**ACCURACY, "trials": {"chips": 0}}
+    with pytest.raises(BadInput) as caught:
+        make_study(document, sets, where="s.toml")
+    assert str(caught.value).endswith(message)

@@ -23,6 +23,8 @@ CLOSE = 1e-6
 """Largest change of a sweep, as a share of an array's largest current, after which its sweeps end."""
 CHUNK = 1 << 24
 """Largest number of values in one matrix of a batch of arrays that are solved together."""
+LEAST_CONDUCTANCE = 1e-9
+"""Share of G_max from which on a cell conducts."""
 MANY_OPERATIONS = 1e12
 """Operations of one exact solution, above which a warning says how much it computes: a minute or more on one core."""
 
@@ -45,15 +47,53 @@ def act_through_wires(digits: Tensor, array: Crossbar) -> Tensor:
         Effective digits [..., O, I]; below zero where a cell acts as less than G_min.
     """
     assert array.wires is not None
-    *lead, O, I = digits.shape
-    C, R, step, g_min = array.columns, array.rows, array.step, array.cell.g_min
+    g = _cut_into_arrays(digits, array)
+    if array.wires.ir_drop == "exact":
+        _warn_if_slow(*g.shape)
+    acting = effective_conductances(g, array.wires)
+    return _joined((acting - array.cell.g_min) / array.step, digits.shape)
+
+
+def effective_shares(digits: Tensor, acting: Tensor, array: Crossbar) -> Tensor:
+    """Return the share of each cell's conductance that acts at the converters.
+
+    It is the effective conductance over that of the cell. A cell without conductance has the share of the first-order
+    solution.
+
+    Args:
+        digits: [..., O, I] that the cells hold, in digit units.
+        acting: what `act_through_wires` returns for them.
+        array: the hardware, with wires.
+
+    Returns:
+        Shares [..., O, I] from 0 to 1.
+    """
+    assert array.wires is not None
+    g_min, step = array.cell.g_min, array.step
+    g = _cut_into_arrays(digits, array)
+    rows, columns = _common_paths(g, array.wires)
+    without = _joined(1 / (1 + rows @ g + g @ columns), digits.shape)
+    held = g_min + step * digits
+    conducts = held > LEAST_CONDUCTANCE * array.cell.g_max
+    share = (g_min + step * acting) / torch.where(conducts, held, 1.0)
+    return torch.where(conducts, share, without).clamp(0.0, 1.0)
+
+
+def _cut_into_arrays(digits: Tensor, array: Crossbar) -> Tensor:
+    """Return the conductances [N, C, R] [S] of all cells of the arrays that hold digits [..., O, I]."""
+    O, I = digits.shape[-2:]
+    C, R = array.columns, array.rows
     padded = pad(digits, (0, -I % R, 0, -O % C))
     arrays = padded.reshape(-1, padded.shape[-2] // C, C, padded.shape[-1] // R, R).transpose(-3, -2)
-    g = arrays.reshape(-1, C, R) * step + g_min
-    if array.wires.ir_drop == "exact":
-        _warn_if_slow(len(g), C, R)
-    acting = (effective_conductances(g, array.wires) - g_min) / step
-    blocks = acting.reshape(arrays.shape).transpose(-3, -2).reshape(padded.shape)
+    return arrays.reshape(-1, C, R) * array.step + array.cell.g_min
+
+
+def _joined(arrays: Tensor, shape: torch.Size) -> Tensor:
+    """Return the part [..., O, I] of arrays [N, C, R] that a matrix of this shape fills."""
+    *lead, O, I = shape
+    C, R = arrays.shape[-2:]
+    across, down = -(-O // C), -(-I // R)
+    blocks = arrays.reshape(-1, across, down, C, R).transpose(-3, -2).reshape(-1, across * C, down * R)
     return blocks[..., :O, :I].reshape(*lead, O, I)
 
 

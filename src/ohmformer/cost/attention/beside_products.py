@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from math import inf
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from ohmformer.cost import components, kv_conditioning
 from ohmformer.cost.attention.seen_keys import KeySum, KeyTimes, SeenKeys
@@ -18,6 +18,7 @@ from ohmformer.cost.engine_choice import LayerOp, PlacedOp
 from ohmformer.cost.network.transfer import transfer_cost
 from ohmformer.cost.operands import (
     LayerContext,
+    compensations,
     lane_macs,
     lane_macs_by_keys,
     partial_sums,
@@ -82,8 +83,16 @@ def timed_by_keys(stage: Stage, seen: SeenKeys | None, parts: tuple[KeySum, ...]
     return replace(stage, by_keys=times, per_token=times.total / seen.queries)
 
 
-def beside_products(ops: list[LayerOp], context: LayerContext) -> Beside:
-    """The digital work of a stage, in vector lanes and softmax units."""
+def beside_products(
+    ops: list[LayerOp], context: LayerContext, where: Literal["all", "lanes", "outside"] = "all"
+) -> Beside:
+    """The digital work of a stage, in vector lanes and softmax units.
+
+    Args:
+        ops: the operations of the stage.
+        context: chip, and the lanes of the layer.
+        where: which part of the work: that of vector `lanes`, that `outside` of them, or all of it.
+    """
     chip, total, seen = context.chip, Cost(), stage_keys(ops, context)
     operations = conditioned = steady = 0.0
     by_keys = KeySum()
@@ -108,7 +117,7 @@ def beside_products(ops: list[LayerOp], context: LayerContext) -> Beside:
                     KeySum(0.0, ((value_time, 1, inf),)) if follows else KeySum(work.interval * rows_per_token)
                 )
             case PlacedOp():
-                adds = (partial_sums(op) + rotations(op) + 2 * lane_macs(op)) * chip.vector.add
+                adds = (partial_sums(op) + rotations(op) + compensations(op) + 2 * lane_macs(op)) * chip.vector.add
                 around = kv_conditioning.operations_beside(op) * chip.vector.add
                 operations, conditioned = operations + adds, conditioned + around
                 if sees(op.op, seen):
@@ -121,7 +130,10 @@ def beside_products(ops: list[LayerOp], context: LayerContext) -> Beside:
             case _:
                 count = _plain_operations(op, context)
                 operations, steady = operations + count, steady + count
-    cost = total.beside(_in_lanes(operations, conditioned, context))
+    if where == "outside":
+        return Beside(total, seen, tuple(units) if seen else ())
+    in_lanes = _in_lanes(operations, conditioned, context)
+    cost, units = (in_lanes, []) if where == "lanes" else (total.beside(in_lanes), units)
     if seen is None:
         return Beside(cost, None, ())
     lanes = (KeySum(steady / context.vectors) + by_keys).times(1 / (context.working_lanes * chip.clock))

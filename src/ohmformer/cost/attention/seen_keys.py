@@ -13,6 +13,7 @@ from ohmformer.cost.designs.per_design import beside, count_of, of_designs
 from ohmformer.workload.spec import DynamicMatMul
 
 Array = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 Term = tuple[float, float, float]
 """A coefficient c, a size s and a limit m, which stand for c ceil(min(n, m) / s)."""
 
@@ -126,6 +127,34 @@ class KeyTimes:
             count = min(step, self.seen.queries - start)
             found.append(np.add.reduceat(self._times(start, count), np.arange(0, count, size), axis=-1))
         return np.concatenate(found, axis=-1)
+
+    def by_blocks(self, sizes: IntArray, places: IntArray | None) -> Array:
+        """`by_block` for designs with blocks of other sizes.
+
+        Args:
+            sizes: queries per block of each of D designs [D].
+            places: for each design, its place among those that were priced at once [D]; None if all have the same
+                times.
+
+        Returns:
+            [B, D], where B is the largest number of blocks; designs with fewer have zeros before their first [s].
+        """
+        queries, designs = self.seen.queries, len(sizes)
+        counts = -(-queries // sizes)
+        found = np.zeros((designs, int(counts.max())))
+        if queries * max(self.designs, designs) > AT_ONCE:
+            for size in set(sizes.tolist()):
+                chosen, times = np.flatnonzero(sizes == size), self.by_block(size)
+                rows = times if times.ndim == 1 or places is None else times[places[chosen]]
+                found[chosen, found.shape[1] - times.shape[-1] :] = rows
+            return found.T
+        times = self._times(0, queries)
+        rows = np.broadcast_to(times, (designs, queries)) if times.ndim == 1 or places is None else times[places]
+        number = np.arange(found.shape[1]) - (found.shape[1] - counts)[:, None]
+        starts = np.arange(designs)[:, None] * queries + number * sizes[:, None]
+        full = number >= 0
+        found[full] = np.add.reduceat(rows.ravel(), starts[full])
+        return found.T
 
     def _times(self, first: int, count: int) -> Array:
         keys = self.seen.first + self.seen.step * np.arange(first, first + count, dtype=np.float64)

@@ -19,6 +19,7 @@ from dataclasses import replace
 
 from ohmformer.cost.operands import LayerContext
 from ohmformer.cost.stage import Stage
+from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import GpuEngine
 from ohmformer.workload.spec import Exchange
 
@@ -49,10 +50,19 @@ def exchange_stage(op: Exchange, context: LayerContext) -> Stage:
 
 
 def _with_sums(stage: Stage, op: Exchange, context: LayerContext) -> Stage:
-    """The stage with the additions of an all-reduce, of which each chip does its share; a GPU's take no extra time."""
+    """The stage with the additions of an all-reduce, of which each chip does its share; a GPU's take no extra time.
+
+    Raises:
+        BadInput: all layers of a chip share vector units.
+    """
     if isinstance(context.hardware.projection, GpuEngine) or context.hardware.chip is None:
         return stage
     chip = context.chip
+    if chip.vector.units is not None:
+        raise BadInput(
+            f"hardware.chip.vector.units = {chip.vector.units}: chips that share a layer add results in vector lanes, "
+            "which has no price with units that layers share; leave it out, or take system.partition = 'pipeline'"
+        )
     operations = (op.chips - 1) / op.chips * op.values * chip.vector.add
     time = operations / (context.working_lanes * chip.clock) / context.vectors
     energy = {**stage.energy, "vector": operations * chip.vector.energy_per_op}

@@ -5,7 +5,8 @@ block by row block, then slice by slice, both polarities side by side. So the ro
 neighbors. The slices and polarities of a row block are added where its first array is. Then the lanes of every core
 add the row blocks of the core, one core of every tile adds the sums of its cores, and one tile adds the sums of all
 tiles. With R row blocks in C cores of T tiles, R - C sums stay in their core, C - T pass through the memory of their
-tile, and T - 1 also pass the network.
+tile, and T - 1 also pass the network. If all layers share vector units, these add all row blocks, so that R - 1 sums
+pass the network.
 """
 
 from __future__ import annotations
@@ -89,6 +90,8 @@ def sum_bytes(matrices: Plan, chip: Chip) -> int:
 
 def crossing(matrices: Plan, chip: Chip) -> Crossing:
     """Which shares of the partial sums of matrices with several row blocks leave their core and their tile."""
+    if chip.vector.units is not None:
+        return Crossing(1.0, 1.0)
     stride = matrices.slices * matrices.array.polarities
     columns = matrices.matrices * matrices.column_blocks
     cores, tiles = chip.arrays_per_core, chip.arrays_per_core * chip.cores_per_tile

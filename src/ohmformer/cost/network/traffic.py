@@ -20,6 +20,7 @@ from ohmformer.cost.memory.limited_arrays import arrays_at_once
 from ohmformer.cost.memory.traffic import stored_bytes
 from ohmformer.cost.network.partial_sums import NO_SUMS, PartialSums, partial_sums_of
 from ohmformer.cost.operands import LayerContext, block_sums_by_keys, kv_tokens_read, lane_macs
+from ohmformer.cost.vector.lanes import lanes_of_engine
 from ohmformer.hardware.chip import Chip
 from ohmformer.hardware.spec import ArrayEngine, SimdEngine
 from ohmformer.workload.spec import DynamicMatMul, StaticMatMul
@@ -72,7 +73,7 @@ def traffic_of(products: list[PlacedOp], context: LayerContext, seen: SeenKeys |
     for placed in products:
         inputs, results = bytes_moved(placed, context)
         sums = partial_sums_of(placed, context.chip) if isinstance(placed.engine, ArrayEngine) else NO_SUMS
-        stays = role_of(placed.op) == "attention.key" and context.chip.attention_tiles == "by_head"
+        stays = role_of(placed.op) == "attention.key" and _scores_stay(context.chip)
         over = sums.over_network + (0.0 if stays else results)
         through, cached = inputs + results + sums.through_memories, _cached_bytes(placed, context)
         elsewhere += cached
@@ -86,6 +87,11 @@ def traffic_of(products: list[PlacedOp], context: LayerContext, seen: SeenKeys |
         return Traffic(registers, memories, network)
     means = network / (context.vectors * tiles), (memories - elsewhere) / (context.vectors * tiles)
     return Traffic(registers, memories, network, sent.times(1 / tiles), passed.times(1 / tiles), *means, seen)
+
+
+def _scores_stay(chip: Chip) -> bool:
+    """True if scores stay in the tiles of their head: softmax is beside them, not in units that all layers share."""
+    return chip.attention_tiles == "by_head" and (chip.vector.units is None or chip.softmax is not None)
 
 
 def bytes_moved(placed: PlacedOp, context: LayerContext) -> tuple[float, float]:
@@ -163,7 +169,7 @@ def _tiles(products: list[PlacedOp], context: LayerContext) -> float:
     """
     chip, first = context.chip, products[0].engine
     if isinstance(first, SimdEngine):
-        count = context.lanes if first.lanes == "of_layer" else first.lanes
+        count = lanes_of_engine(first, context).number
         return ceil(count / (chip.cores_per_tile * chip.vector.lanes_per_core))
     if not isinstance(first, ArrayEngine):
         return context.homes.tiles

@@ -17,6 +17,7 @@ from ohmformer.cost.engine_choice import LayerOp, PlacedOp
 from ohmformer.cost.memory.limited_arrays import arrays_at_once
 from ohmformer.cost.operands import LayerContext, chip_of
 from ohmformer.cost.stage import Stage
+from ohmformer.cost.vector.lanes import lanes_of_engine
 from ohmformer.hardware.spec import Accelerator, SimdEngine
 
 
@@ -56,4 +57,4 @@ def _lanes(placed: PlacedOp, context: LayerContext) -> int:
     """Number of vector lanes that compute a product; 0 if no lanes compute it."""
     if not isinstance(placed.engine, SimdEngine):
         return 0
-    return context.lanes if placed.engine.lanes == "of_layer" else placed.engine.lanes
+    return lanes_of_engine(placed.engine, context).number

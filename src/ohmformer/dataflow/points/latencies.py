@@ -9,23 +9,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ohmformer.cost.designs.per_design import Disagreement, values_of
 from ohmformer.cost.machine.refresh import Refresh
 from ohmformer.cost.placement import Placement
 from ohmformer.dataflow.block_recursion import recursive_latency
 from ohmformer.dataflow.closed_form import Array, Designs, alone_latency, has_equal_blocks, runs_one_by_one
+from ohmformer.dataflow.jobs import check_size
 from ohmformer.dataflow.layer_cuts import Segment
 from ohmformer.dataflow.placing import check_softmax
 from ohmformer.dataflow.points.priced import Priced
+from ohmformer.dataflow.points.together import latencies_together
 from ohmformer.dataflow.spec import Dataflow
 from ohmformer.dataflow.timeline import build_timeline
-from ohmformer.errors import BadInput
-
-MOST_SAMPLES = 64
-"""Maximum number of samples with which several designs are computed at once; more of them follow a steady pattern,
-which is found design by design."""
-MOST_BLOCKS = 4_000_000
-"""Maximum number of blocks of all designs and samples that are computed at once."""
 
 
 class Point(NamedTuple):
@@ -67,16 +61,19 @@ class _Stages:
     turn: float | Array
 
 
-class _Formula(NamedTuple):
-    """What decides how one formula gives a latency.
+class _Order(NamedTuple):
+    """How a dataflow passes the layers of a placement.
 
     Attributes:
         joins: True if attention waits for all blocks.
         blocks: for each pipeline, tokens per block.
+        recursion: equal for orders that differ only in their blocks; None if one formula gives the latency (top of
+            `closed_form.py`).
     """
 
     joins: bool
-    blocks: list[int]
+    blocks: tuple[int, ...]
+    recursion: Hashable
 
 
 def latencies(points: Sequence[Point], placements: Sequence[Placement]) -> Array:
@@ -90,83 +87,78 @@ def latencies(points: Sequence[Point], placements: Sequence[Placement]) -> Array
         BadInput: a field of a dataflow does not apply to an accelerator, or there are too many blocks to compute.
     """
     total = np.zeros(len(points))
-    formulas: dict[tuple[int, int], _Formula | None] = {}
+    orders: dict[tuple[int, int], _Order | None] = {}
     buckets: dict[tuple[Segment, ...], _Bucket] = {}
-    recursive: dict[tuple[int, Hashable], list[int]] = {}
+    recursive: dict[tuple[Hashable, ...], list[tuple[int, tuple[int, ...]]]] = {}
     refreshed: list[tuple[int, Refresh]] = []
     for number, (priced, place, dataflow) in enumerate(points):
         key = id(priced), id(dataflow)
-        if key not in formulas:
+        if key not in orders:
             check_softmax(priced.placement, dataflow)
-            formulas[key] = _formula(priced, dataflow)
-        formula = formulas[key]
-        if formula is None and not dataflow.has_closed_form:
+            closed = dataflow.has_closed_form and not priced.placement.has_pools
+            orders[key] = _order(priced, dataflow) if closed else None
+        order = orders[key]
+        if order is None:
+            check_size(placements[number], dataflow)
             total[number] = build_timeline(placements[number], dataflow).latency
             continue
         if priced.placement.refresh and (refresh := priced.refresh(place)):
             refreshed.append((number, refresh))
-        if formula is None:
-            recursive.setdefault((id(priced), _alike(dataflow)), []).append(number)
+        if order.recursion is not None:
+            recursive.setdefault((id(priced), order.recursion), []).append((number, order.blocks))
             continue
         batch = priced.placement.workload.batch
-        for (layer, repeats, start, stages, parts), block in zip(priced.pipelines, formula.blocks, strict=True):
-            bucket = buckets.setdefault(parts[formula.joins], _Bucket())
+        for (layer, repeats, start, stages, parts), block in zip(priced.pipelines, order.blocks, strict=True):
+            bucket = buckets.setdefault(parts[order.joins], _Bucket())
             bucket.rows.append((number, repeats * batch, start[place], layer.tokens, block))
             bucket.stages.append(stages[place])
     for segments, bucket in buckets.items():
         number_of, count_each, starts, tokens, blocks = np.array(bucket.rows).T
         passed = _passed(segments, bucket.stages, tokens, blocks, starts)
         np.add.at(total, number_of.astype(np.int64), count_each * passed)
-    for numbers in recursive.values():
-        total[numbers] = _by_recursion(numbers, points, placements)
+    for same in recursive.values():
+        total[[number for number, _ in same]] = _by_recursion(same, points, placements)
     for number, refresh in refreshed:
         total[number] = refresh.latency(float(total[number]))
     return total
 
 
-def _formula(priced: Priced, dataflow: Dataflow) -> _Formula | None:
-    """How one formula gives the latency (top of `closed_form.py`); None if none does."""
-    if not (dataflow.has_closed_form and priced.closed and runs_one_by_one(priced.placement, dataflow)):
-        return None
-    blocks = [dataflow.size_of_block(pipeline.layer.tokens) for pipeline in priced.pipelines]
-    found = zip(priced.pipelines, blocks, strict=True)
-    if not priced.equal and not all(has_equal_blocks(pipeline.layer, block) for pipeline, block in found):
-        return None
-    return _Formula(dataflow.decides("joins"), blocks)
+def _order(priced: Priced, dataflow: Dataflow) -> _Order:
+    """How a dataflow in blocks passes the layers of a placement."""
+    blocks = tuple(dataflow.size_of_block(pipeline.layer.tokens) for pipeline in priced.pipelines)
+    formula = priced.closed and runs_one_by_one(priced.placement, dataflow)
+    if formula and not priced.equal:
+        layers = (pipeline.layer for pipeline in priced.pipelines)
+        formula = all(has_equal_blocks(layer, block) for layer, block in zip(layers, blocks, strict=True))
+    joins = dataflow.decides("joins")
+    return _Order(joins, blocks, None if formula else (joins, dataflow.decides("overlaps"), dataflow.batching))
 
 
-def _by_recursion(numbers: list[int], points: Sequence[Point], placements: Sequence[Placement]) -> Array:
-    """The latencies of points with the same prices and dataflow by recursion, without refreshes [s].
+def _by_recursion(
+    alike: Sequence[tuple[int, tuple[int, ...]]], points: Sequence[Point], placements: Sequence[Placement]
+) -> Array:
+    """The latencies of points by recursion, without refreshes [s].
 
-    They are computed at once, unless a decision differs or they are too many; what is refused is refused alone.
+    Args:
+        alike: positions of points that differ only in their place among the same prices and in their blocks, each with
+            the tokens per block of each pipeline.
+        points: all points.
+        placements: the placement of each point alone.
     """
-    priced, _, dataflow = points[numbers[0]]
-    count = len(priced.numbers)
-    if count == 1:
-        return np.full(len(numbers), recursive_latency(priced.placement, dataflow))
-    if len(numbers) > 1 and _fit(priced, dataflow):
-        try:
-            found = values_of(recursive_latency(priced.placement, dataflow, designs=count), count)
-            return found[[points[number].place for number in numbers]]
-        except (Disagreement, BadInput):
-            pass
-    return np.array([recursive_latency(placements[number], dataflow) for number in numbers])
+    rows: dict[tuple[int, tuple[int, ...]], int] = {}
+    row_of = [rows.setdefault((points[number].place, blocks), len(rows)) for number, blocks in alike]
+    first = dict(zip(reversed(row_of), (number for number, _ in reversed(alike)), strict=True))
+    priced, _, dataflow = points[alike[0][0]]
+    sizes = {
+        pipeline.layer.tokens: [blocks[position] for _, blocks in rows]
+        for position, pipeline in enumerate(priced.pipelines)
+    }
 
+    def alone(row: int) -> float:
+        return recursive_latency(placements[first[row]], points[first[row]].dataflow)
 
-def _alike(dataflow: Dataflow) -> Hashable:
-    """Equal for dataflows of equal values."""
-    try:
-        hash(dataflow)
-    except TypeError:  # a kind of another package with a field that has no hash
-        return id(dataflow)
-    return dataflow
-
-
-def _fit(priced: Priced, dataflow: Dataflow) -> bool:
-    """True if all designs that were priced at once fit into one recursion."""
-    blocks = max(-(-layer.tokens // dataflow.size_of_block(layer.tokens)) for layer, *_ in priced.pipelines)
-    samples = priced.placement.workload.batch
-    return samples <= MOST_SAMPLES and len(priced.numbers) * samples * blocks <= MOST_BLOCKS
+    places = np.array([place for place, _ in rows]) if len(priced.numbers) > 1 else None
+    return latencies_together(priced.placement, dataflow, sizes, alone, places=places)[row_of]
 
 
 def _passed(segments: tuple[Segment, ...], stages: list[Array], tokens: Array, blocks: Array, starts: Array) -> Array:

@@ -13,7 +13,7 @@ from ohmformer.cost.machine.refresh import Refresh
 from ohmformer.cost.placement import Placement
 from ohmformer.cost.stage import Stage
 from ohmformer.dataflow.closed_form import Array, has_equal_blocks, is_pipeline
-from ohmformer.dataflow.layer_cuts import Segment, joined_segments
+from ohmformer.dataflow.layer_cuts import Segment, free_segments, joined_segments
 
 
 class Pipeline(NamedTuple):
@@ -64,7 +64,7 @@ class Priced:
                 repeats,
                 values_of(layer.setup.time(1) if layer.setup else 0.0, count).tolist(),
                 _stage_times(layer.stages, count),
-                (((0, len(layer.stages), False),), joined_segments(layer)),
+                (free_segments(layer), joined_segments(layer)),
             )
             for layer, repeats in distinct
         ]

@@ -198,6 +198,11 @@ def _parts(served: Served) -> tuple[Decoding, Transformer, Placement]:
     if table is None or alone is None or table.kind != "decoder":
         reason = "the passes are listed" if table is None else f"{shown(table.title)} is an encoder-decoder"
         raise BadInput(f"chunked_prefill: {reason}, so its prompt has no chunks; take a table of a decoder")
+    if decoding.prices.last.has_pools:
+        raise BadInput(
+            "hardware: units that layers share (chip.vector.units, or units of an engine) take tokens first come, "
+            "first served; chunked_prefill has no steps with mixed contexts for them; leave out the chunk, or the units"
+        )
     if not served.dataflow.has_closed_form or not decoding.one_recursion:
         raise BadInput(
             f"chunked_prefill: dataflow.kind = {served.dataflow.kind!r}: defines its own jobs, which say nothing of "

@@ -170,7 +170,7 @@ class Decoding:
     @property
     def one_recursion(self) -> bool:
         """True if one recursion serves all steps: a request is one block, and all steps have the same stages."""
-        return self.dataflow.has_closed_form and self._priced.alike
+        return self.dataflow.has_closed_form and self._priced.alike and not self.prices.last.has_pools
 
     @cached_property
     def _events(self) -> tuple[Array, Array]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ohmformer.cost.machine.arguments import check_cost_arguments
+from ohmformer.cost.placement import Placement
+from ohmformer.dataflow.jobs import MOST_JOBS, count_jobs
 from ohmformer.dataflow.placing import place_for
 from ohmformer.dataflow.serving.decoding import Decoding
 from ohmformer.dataflow.serving.pass_work import work_of
@@ -65,13 +67,30 @@ def serve(
     flow = dataflow or LayerSerial()
     options: dict[str, Any] = {"clip": clip, "rules": rules, "weights": weights}
     sized = size_machine(passes, hardware, flow, kv, options)
-    if isinstance(passes.steps, Steps) and flow.has_closed_form:
+    if passes.steps and sized.last.has_pools:
+        _check_jobs(sized.last, flow, passes.steps.count)
+    elif isinstance(passes.steps, Steps) and flow.has_closed_form:
         check_work(sized.last, flow, passes.steps.count)
     decoding = Decoding(sized.machine, flow, sized.last, passes.steps) if passes.steps else None
     alone = sized.prefill if passes.alone is not None else None
     if passes.alone is not None and passes.batch > 1:
         alone = place_for(flow, passes.alone, sized.hardware, kv=kv, shared=sized.shared, **options)
     return Served(passes, sized.machine, flow, sized.prefill, decoding, work_of(sized.prefill, flow), alone)
+
+
+def _check_jobs(last: Placement, dataflow: Dataflow, steps: int) -> None:
+    """Refuse decoding steps that the event engine cannot compute in seconds.
+
+    Raises:
+        BadInput: they have more than `MOST_JOBS` jobs.
+    """
+    jobs = steps * count_jobs(last, dataflow)
+    if jobs > MOST_JOBS:
+        raise BadInput(
+            f"serve: generate = {steps + 1:,}: takes {jobs:,} jobs in the event engine, which times units that layers "
+            f"share (chip.vector.units, or units of an engine); at most {MOST_JOBS:,} jobs are possible: generate "
+            "fewer tokens, lower batch, or leave these units out"
+        )
 
 
 def _passes(model: Any, prompt: Any, generate: Any, batch: Any) -> RequestPasses:

@@ -33,7 +33,7 @@ from ohmformer.dataflow.spec import Dataflow
 from ohmformer.dataflow.timeline import Timeline, build_timeline, gated_energy
 from ohmformer.errors import BadInput, check_type, shown
 from ohmformer.hardware.ages import Ages
-from ohmformer.hardware.price_notes import machine_notes
+from ohmformer.hardware.price_notes import machine_notes, unit_notes
 from ohmformer.terminal.files import write_text
 from ohmformer.terminal.plain import clean
 from ohmformer.workload.request import RequestPasses
@@ -273,8 +273,8 @@ class Served:
     def steady(self) -> SteadyState | None:
         """The steady state of as many requests at a time.
 
-        None if the prefill of one request is unknown, if the dataflow defines its own jobs, or if the decoding steps
-        differ in more than the lengths of their caches.
+        None if the prefill of one request is unknown, if the dataflow defines its own jobs, if layers share units that
+        take tokens first come, first served, or if the decoding steps differ in more than the lengths of their caches.
 
         Raises:
             BadInput: there are too many jobs to compute.
@@ -303,7 +303,8 @@ class Served:
     def notes(self) -> list[str]:
         """What latency, energy and area leave out: loads of links, prices that hold for another machine."""
         hardware = self.machine.hardware
-        return [*(link_notes(hardware.chip, self.loads) if self.machine.used.total else []), *machine_notes(hardware)]
+        links = link_notes(hardware.chip, self.loads) if self.machine.used.total else []
+        return [*links, *machine_notes(hardware), *unit_notes([hardware])]
 
     def parts(self) -> tuple[PassCost, ...]:
         """Prefill, first, mean and last decoding step, and the whole, each for all requests."""
@@ -371,7 +372,7 @@ class Served:
         """One line: model, lengths and machine."""
         passes, hardware = self.passes, clean(self.machine.hardware.title) or "(without a title)"
         lengths = f"prompt {passes.prompt:,}, {passes.generate:,} generated, batch {passes.batch:,}"
-        return f"{clean(passes.prefill.title)} on {hardware}: {lengths}, {self.area * 1e6:.4g} mm²"
+        return f"{clean(passes.prefill.title)} on {hardware}: {lengths}, {units.square_mm(self.area)}"
 
     def __repr__(self) -> str:
         """Model, lengths, machine, latency and energy in one line."""

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from ohmformer.array import writing
-from ohmformer.array.code_moments import no_closed_form
+from ohmformer.array.codes.code_moments import no_closed_form
+from ohmformer.array.peripherals.spec import draws_for_reads, mismatched
 from ohmformer.capture.inputs import Inputs, batches, call, size, take
-from ohmformer.device import faults, noise
+from ohmformer.device import noise
 from ohmformer.errors import BadInput, check_type, given, shown, suggest
 from ohmformer.mitigation.spec import Clip, Conditioning
 from ohmformer.nn.calibration import recipes
@@ -153,8 +154,9 @@ def _calibration(best: str, losses: Mapping[str, Tensor], settings: Mapping[str,
 
 def is_noiseless(operand: KVOperand) -> bool:
     """True if cells hold and return exactly the values that are written, so that there is nothing to protect."""
-    cell = operand.array.cell
-    return writing.exact(operand.plain) and noise.exact_reads(cell) and not faults.faulty(cell)
+    array, cell = operand.array, operand.array.cell
+    exact = writing.exact(operand.plain) and noise.exact_reads(cell) and not writing.has_faults(array)
+    return exact and not draws_for_reads(array) and not mismatched(array)
 
 
 @contextmanager

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from ohmformer.array import encoding
-from ohmformer.array.code_moments import held_moments
-from ohmformer.array.codec import Codec
+from ohmformer.array.codes.code_moments import held_moments
+from ohmformer.array.codes.codec import Codec
 from ohmformer.array.spec import Crossbar
 from ohmformer.nn.calibration.fit import Moments
 from ohmformer.nn.operands.kv_transform import Conditioner

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ohmformer.array import writing
+from ohmformer.array.peripherals.spec import draws_for_reads
 from ohmformer.array.spec import Level
 from ohmformer.capture.inputs import batch_size, call
 from ohmformer.capture.pytorch_quirks import evaluation_mode, unchanged_structure
@@ -74,7 +75,9 @@ def warn_of_unstable_noise(
     """
     lossless = [op for op in operands if op.array.wires is None]
     written = [op for op in lossless if not writing.exact(op.array)]
-    read = [op for op in lossless if not exact_reads(op.array.cell)]
+    # Converters that round hide whose noise differs; level `noise` sums that of drivers and converters unrounded.
+    rounds = any(op.array.adc.bits != "ideal" for op in operands)
+    read = [op for op in lossless if draws_for_reads(op.array) or not (rounds or exact_reads(op.array.cell))]
     messages: list[str] = []
     with (
         torch.no_grad(),
@@ -90,7 +93,7 @@ def warn_of_unstable_noise(
                     messages += _check_variants(original, converted, kv, sample)
                 messages += _check_decoding(original, converted, state, written, sample)
         if read and not messages:
-            with _noisy_cells(state, "array", "run"):
+            with _noisy_cells(state, "noise" if rounds else "array", "run"):
                 messages += _check_variants(original, converted, read, sample)
                 messages += _check_decoding(original, converted, state, read, sample)
     for message in messages:

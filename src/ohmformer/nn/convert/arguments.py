@@ -67,7 +67,7 @@ def checked_sample(model: nn.Module, sample: Any, rules: OrderedRules) -> Any:
     sample = at_home(model, as_sample(_one_batch(sample)))
     converted = converted_part(model)
     if converted is not None:
-        where = f"{converted} of this model" if converted else "this model"
+        where = f"module '{converted}' of this model" if converted else "this model"
         raise BadInput(f"{where} is on crossbars already; convert the original, or what revert() returns")
     _check_tensors(sample)
     first = next((leaf for leaf in tree_leaves(sample) if isinstance(leaf, Tensor)), None)

@@ -8,10 +8,11 @@ from typing import Any
 from torch import nn
 
 from ohmformer.array.spec import Level
-from ohmformer.capture.dry_run import dry_run, refusing_random_models
+from ohmformer.capture.dry_run import DryRun, dry_run, refusing_random_models
 from ohmformer.capture.pytorch_quirks import evaluation_mode, unchanged_buffers, without_fast_path
 from ohmformer.capture.table import COMPUTED
 from ohmformer.errors import check_type
+from ohmformer.hardware.ages import Ages
 from ohmformer.hardware.rules import Rules
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import KVClip, WeightMitigation
@@ -30,6 +31,7 @@ from ohmformer.nn.convert.unseen_ranges import warn_of_unseen
 from ohmformer.nn.modules.describing import note_digital
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.kv import KVOperand
+from ohmformer.nn.operands.kv_ages import check_ages
 from ohmformer.nn.operands.weight import WeightOperand
 from ohmformer.nn.shared.state import State
 
@@ -45,13 +47,14 @@ def convert(
     rules: Rules | None = None,
     seed: int | None = None,
     chip: int | None = None,
+    ages: Ages | float | None = None,
     verbose: bool = False,
 ) -> Model:
     """Put the weights of a model, and its K and V, on the crossbars of an accelerator.
 
     Args:
         model: any transformer of PyTorch; it stays unchanged. Its products are captured by running the sample.
-        hardware: the accelerator; or a `ConvertConfig`, which replaces all other arguments but `sample` and `verbose`.
+        hardware: the accelerator; or a `ConvertConfig`, which replaces all but `sample`, `ages` and `verbose`.
         sample: a batch of real inputs: a tensor or NumPy array, a tuple of arguments, a mapping, or the `calibration`
             of a task. It is run to capture products, to calibrate ranges, and to check that exact hardware gives the
             output of the original.
@@ -62,31 +65,30 @@ def convert(
             None keeps them digital; `ohmformer.hardware.rules` describes the others. The first match wins.
         seed: root of all noise; None is 0.
         chip: number of the specimen of the hardware; None is 0.
+        ages: times of K and V from `Timeline.ages()` or `Served.ages()`; one age [s]; or None for the `age` of arrays.
         verbose: print the capture table, instead of warning of products that stay digital without a rule.
 
     Returns:
         A copy of the model's structure on crossbars. It shares parameters and buffers with `model`.
 
     Raises:
-        BadInput: a product of two activations is not understood, weights or sample hold NaN, a rule matches nothing, or
-            the converted model differs from the original on exact hardware.
+        BadInput: a product of two activations is not understood, weights or sample hold NaN, a rule matches nothing,
+            `ages` do not fit, or the converted model differs from the original on exact hardware.
     """
     check_type("convert", "verbose", verbose, bool, "True or False")
-    config = as_config(model, hardware, clip, weights, level, rules, seed, chip)
+    config, ages = as_config(model, hardware, clip, weights, level, rules, seed, chip), check_ages(ages)
     sample = checked_sample(model, sample, config.rules)
     converted = share_parameters(model)
     state = State(level=config.level, seed=config.seed, chip=config.chip, clip=config.clip)
     with evaluation_mode(converted), unchanged_buffers(model), without_fast_path():
         with refusing_random_models(model, sample):
-            run = dry_run(converted, sample)
-            unmark_partial_attention(run, converted, sample)
-            mark_cross_attention(run, converted, sample)
-            replacer = Replacer(converted, config.hardware, state, config.rules, run, config.weights)
+            run = _dry_run(converted, sample)
+            replacer = Replacer(converted, config.hardware, state, config.rules, run, config.weights, ages)
             table = replacer.replace()
         state.causal = any(map(_is_causal, replacer.operands)) or all_cross_attention(run, sample)
         handle = Crossbars(
             state, table, tuple(replacer.operands), sample, (config.seed, config.chip), config.hardware, config.rules,
-            run.axis, config.weights)  # fmt: skip
+            run.axis, config.weights, ages=ages)  # fmt: skip
         converted.ohmformer_crossbars = handle  # type: ignore[assignment]
         attach(converted, handle, run, set(replacer.frames))
         attach_ranges(converted, handle.operands)
@@ -94,6 +96,14 @@ def convert(
         _calibrate(model, converted, handle)
     _report(converted, handle, verbose)
     return converted
+
+
+def _dry_run(converted: nn.Module, sample: Any) -> DryRun:
+    """Run the sample once, with the marks that partial attention and cross attention need."""
+    run = dry_run(converted, sample)
+    unmark_partial_attention(run, converted, sample)
+    mark_cross_attention(run, converted, sample)
+    return run
 
 
 def _is_causal(operand: Operand) -> bool:
@@ -117,7 +127,8 @@ def _report(converted: nn.Module, handle: Crossbars, verbose: bool) -> None:
         table.print()
     elif table.left_over:
         first, count = table.left_over[0], len(table.left_over)
-        message = f"{count} products stay digital, the first in {first.module or 'the model itself'}: {first.reason}"
+        products = "1 product stays digital" if count == 1 else f"{count} products stay digital, the first"
+        message = f"{products} in {first.module or 'the model itself'}: {first.reason}"
         if first.reason == COMPUTED:
             message += f"; {REMOVALS} make parameters of pruned and normalized weights"
         warnings.warn(message, StaysDigital, stacklevel=3)

@@ -11,6 +11,7 @@ from torch import nn
 
 from ohmformer.capture.table import CaptureTable
 from ohmformer.errors import BadInput, given, one_line
+from ohmformer.hardware.ages import Ages
 from ohmformer.hardware.rules import OrderedRules
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import WeightMitigation
@@ -36,6 +37,7 @@ class Crossbars:
         axis: the axis of the inputs that holds the samples.
         weights: mitigation of static weights.
         structure: its submodules, classes and forwards at the conversion.
+        ages: times of the tokens of K and V, or one age of all of them [s]; None for the `age` of the arrays.
         largest_inputs: argument -> largest magnitude in the calibration; empty if unknown.
     """
 
@@ -49,6 +51,7 @@ class Crossbars:
     axis: int = 0
     weights: WeightMitigation = field(default_factory=WeightMitigation)
     structure: Structure = field(default_factory=Structure)
+    ages: Ages | float | None = None
     largest_inputs: dict[str, float] = field(default_factory=dict)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ohmformer.array.spec import check_simulated
 from ohmformer.capture.batch_axis import FIRST, BatchAxis
 from ohmformer.capture.product import Product
 from ohmformer.capture.table import BY_HARDWARE, BY_RULE, Captured
 from ohmformer.errors import BadInput
+from ohmformer.hardware.ages import Ages
 from ohmformer.hardware.assignment import KVRole, assign_kv, assign_weight
 from ohmformer.hardware.operand_names import kv_name, kv_rule_names, weight_rule_names
 from ohmformer.hardware.rules import RecordedRules, Rule
@@ -16,6 +16,7 @@ from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import WeightMitigation
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.kv import KVOperand
+from ohmformer.nn.operands.kv_ages import at_one_age, token_ages
 from ohmformer.nn.operands.weight import WeightCells, WeightOperand
 from ohmformer.nn.shared.state import State
 from ohmformer.routing.product_handler import PairRole
@@ -38,6 +39,7 @@ class OperandChoice:
         state: the state that all operands share.
         rules: settings for operands by name.
         weights: mitigation of all static weights.
+        ages: of K and V, see `convert`.
         operands: the operands made so far.
         of_weights: patterns of the rules that hold for static weights on arrays.
         cells: (matrix, array, basis) -> cells; equal weights are stored once.
@@ -47,6 +49,7 @@ class OperandChoice:
     state: State
     rules: RecordedRules
     weights: WeightMitigation
+    ages: Ages | float | None = None
     operands: list[Operand] = field(default_factory=list)
     of_weights: set[str] = field(default_factory=set)
     cells: dict[tuple[object, ...], WeightCells] = field(default_factory=dict)
@@ -79,7 +82,6 @@ class OperandChoice:
         array, rotated = assigned.array, assigned.rotated
         if array is None:
             return None, digital_row(name, "x W", _reason(rule))
-        check_simulated(array, _array_path(pattern, rule, assigned.role))
         self.of_weights.add(pattern)
         cells = self.cells.setdefault((*key, array, rotated), WeightCells(name))
         operand = WeightOperand(
@@ -115,12 +117,11 @@ class OperandChoice:
         """
         name, letter = kv_name(site, role), kv_name("", role).lstrip(".")
         kv_role: KVRole = "attention.key" if role == "key" else "attention.value"
-        pattern, rule = self.rules.match_kv(kv_rule_names(name))
+        _, rule = self.rules.match_kv(kv_rule_names(name))
         assigned = assign_kv(self.hardware, rule, kv_role)
         array, written = assigned.array, assigned.written
         if array is None:
             return None, digital_row(site, _PRODUCT_TITLES[role], _reason(rule))
-        check_simulated(array, _array_path(pattern, rule, assigned.role))
         if isinstance(rule.clip, tuple) and product.groups not in (None, len(rule.clip)):
             count = f"{len(rule.clip)} clips for {product.groups} heads of K and V"
             raise BadInput(f"rules: {name}: clip: {count}; give one for each head")
@@ -137,8 +138,27 @@ class OperandChoice:
             memristive=assigned.memristive,
             clip=assigned.clip,
         )
+        self._set_ages(operand)
         self.operands.append(operand)
         return operand, Captured(site, _PRODUCT_TITLES[role], assigned.role)
+
+    def _set_ages(self, operand: KVOperand) -> None:
+        """Give an operand one age, or the times of its tokens if its cells change within the ages of a timeline.
+
+        Raises:
+            BadInput: see `token_ages` and `at_one_age`.
+        """
+        if isinstance(self.ages, Ages):
+            operand.ages = token_ages(
+                operand.name,
+                operand.array,
+                self.ages,
+                causal=operand.causal,
+                holds_queries=operand.write == "left",
+                calls_per_forward=operand.calls_per_forward,
+            )
+        elif self.ages is not None:
+            operand.array = operand.plain = at_one_age(operand.name, operand.array, self.ages)
 
     def check_rules(self) -> None:
         """Refuse rules without effect.
@@ -155,8 +175,3 @@ class OperandChoice:
 def _reason(rule: Rule) -> str:
     """Return the reason why an operand without arrays stays digital."""
     return BY_RULE if rule.digital else BY_HARDWARE
-
-
-def _array_path(pattern: str, rule: Rule, role: str) -> str:
-    """The path of an operand's array, for messages: that of the rule that names it, or that of its engine."""
-    return f"hardware.{role}.array" if rule.array is None else f"rules[{pattern!r}].array"

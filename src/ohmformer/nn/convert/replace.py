@@ -11,6 +11,7 @@ from ohmformer.capture.dry_run import DryRun, Place
 from ohmformer.capture.product import Product
 from ohmformer.capture.table import BY_RULE, COMPUTED, ELSEWHERE, NOT_CALLED, Captured, CaptureTable
 from ohmformer.errors import BadInput
+from ohmformer.hardware.ages import Ages
 from ohmformer.hardware.operand_names import weight_name
 from ohmformer.hardware.rules import OrderedRules, RecordedRules, Rule, RuleBook
 from ohmformer.hardware.spec import Accelerator
@@ -40,9 +41,10 @@ class Replacer(ProductHandler[Place, list[Captured]]):
         rules: OrderedRules,
         run: DryRun,
         weights: WeightMitigation,
+        ages: Ages | float | None = None,
     ) -> None:
         super().__init__(model, RecordedRules(RuleBook(rules)))
-        self.choice = OperandChoice(hardware, state, self.rules, weights)
+        self.choice = OperandChoice(hardware, state, self.rules, weights, ages)
         self.modules, self.run = self.weights_of.modules, run
         self.matrix_calls = Counter(_matrix_key(p) for p in run.seen.products if p.kind == "weights")
         self.frames: dict[str, Frame] = {}

@@ -69,7 +69,7 @@ class AttentionSite:
             rows = query.shape[:-1]
             return query.new_zeros(*rows, value.shape[-1]), query.new_zeros(*rows, key.shape[-2])
         B, dtype = self._samples(query), query.dtype
-        key, value = (_each_sample(t, query) for t in (key, value))
+        key, value = (_expanded_to_samples(t, query) for t in (key, value))
         q, k, v = (self.batch_axis.to_heads(widened(t, self.name), B) for t in (query, key, value))
         H = q.shape[1]
         if k.shape[1] not in (1, H) and not enable_gqa:
@@ -119,7 +119,7 @@ def _spreads(mask: Tensor) -> bool:
     return shows_nothing(allowed(mask) | torch.isneginf(mask).all(dim=-1, keepdim=True))
 
 
-def _each_sample(t: Tensor, query: Tensor) -> Tensor:
+def _expanded_to_samples(t: Tensor, query: Tensor) -> Tensor:
     """Keys or values [..., G, N, d], expanded to the leading axes of a query [..., H, M, d]."""
     return t.expand(*query.shape[:-3], *t.shape[-3:]) if t.dim() == query.dim() > 3 else t
 

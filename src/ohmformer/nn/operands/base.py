@@ -10,10 +10,11 @@ from torch import Tensor
 
 from ohmformer.array import converters
 from ohmformer.array.calibrate_adc import column_percentiles, widest
-from ohmformer.array.codec import Codec
-from ohmformer.array.crossbar import Programmed, write
+from ohmformer.array.codes.codec import Codec
+from ohmformer.array.crossbar import write
 from ohmformer.array.encoding import quantize_input
-from ohmformer.array.folded import Folded, fold, write_folded
+from ohmformer.array.folded import Folded, fold
+from ohmformer.array.folded_writes import write_folded
 from ohmformer.array.multiply import (
     has_noisy_reads,
     has_read_noise,
@@ -21,6 +22,8 @@ from ohmformer.array.multiply import (
     product,
     reads_may_follow_tokens,
 )
+from ohmformer.array.peripherals.spec import draws_for_reads
+from ohmformer.array.programmed import Programmed
 from ohmformer.array.spec import Calibrated, Crossbar, analog
 from ohmformer.array.write_one_gaussian import writable, write_normal
 from ohmformer.errors import BadInput
@@ -94,7 +97,15 @@ class Operand:
         """True if the range of the converters comes from a calibration."""
         return self.array.adc.bits != "ideal" and isinstance(self.array.adc.range, Calibrated)
 
-    def multiply(self, x: Tensor, w: Tensor, cells: Folded | Programmed | None, streams: Streams | None) -> Tensor:
+    def multiply(
+        self,
+        x: Tensor,
+        w: Tensor,
+        cells: Folded | Programmed | None,
+        streams: Streams | None,
+        *,
+        shares: Tensor | None = None,
+    ) -> Tensor:
         """Multiply inputs by a matrix that is held in cells: about x @ w.T. Gradients pass.
 
         Args:
@@ -102,6 +113,7 @@ class Operand:
             w: the matrix [..., O, I] that was written; gradients flow to it.
             cells: what the cells hold of it; None for ideal cells, which hold w itself.
             streams: keys of the read noise, see `read_streams`.
+            shares: factors of the codes of inputs, which broadcast against x; no gradients pass with them.
 
         Returns:
             Results [..., M, O].
@@ -115,7 +127,7 @@ class Operand:
         with torch.no_grad():
             inputs, read = x.detach(), cells
             if isinstance(read, Programmed) and state.mode == "observe converters":
-                self._observe_converters(inputs, read, x_range)
+                self._observe_converters(inputs, read, x_range, streams)
                 read, streams = fold(read, read_noise=False), None
             if isinstance(read, Programmed):
                 inputs = inputs.to(read.cells)
@@ -124,8 +136,17 @@ class Operand:
                         f"{self.name}: quantizers can be bypassed only where converters are ideal; set level='noise'"
                     )
             codes, unit = quantize_input(inputs, array, x_range, signed=self.signed, rounded=state.rounded)
-            array, level, adc_range = array if state.rounded else analog(array), state.level, self.adc_range
-            y = product(codes, read, array, level=level, signed=self.signed, stream=streams, adc_range=adc_range)
+            codes = codes if shares is None else codes * shares
+            y = product(
+                codes,
+                read,
+                array if state.rounded else analog(array),
+                level=state.level,
+                signed=self.signed,
+                stream=streams,
+                adc_range=self.adc_range,
+                converting=array,
+            )
             y = y * unit
         if torch.is_grad_enabled() and (x.requires_grad or w.requires_grad):
             weight = cells.weight if isinstance(cells, Folded) else fold(cells, read_noise=False).weight
@@ -158,13 +179,17 @@ class Operand:
             seen = percentile(x.detach().abs(), self.array.inputs.percentile)
             self.x_range = seen if self.x_range is None else torch.maximum(self.x_range, seen)
 
-    def _observe_converters(self, x: Tensor, cells: Programmed, x_range: Tensor | None) -> None:
-        """Widen the converter range to the currents that inputs cause."""
+    def _observe_converters(
+        self, x: Tensor, cells: Programmed, x_range: Tensor | None, streams: Streams | None
+    ) -> None:
+        """Widen the converter range to the currents that inputs cause; `streams` are keys of the noise of reads."""
         choice = self.array.adc.range
         if self.calibrates_converters():
             assert isinstance(choice, Calibrated)
             codes, _ = quantize_input(x, self.array, x_range, signed=self.signed)
-            seen = column_percentiles(codes, cells, signed=self.signed, percentile=choice.percentile)
+            noise = streams if draws_for_reads(self.array) else None
+            percent = choice.percentile
+            seen = column_percentiles(codes, cells, signed=self.signed, percentile=percent, noise=noise)
             self.adc_range = seen if self.adc_range is None else widest(self.adc_range, seen)
 
     def write_values(
@@ -176,7 +201,7 @@ class Operand:
         code_range: Tensor,
         column_range: Tensor | None = None,
         **options: Any,
-    ) -> Folded | Programmed:
+    ) -> Any:
         """Write values into cells, and keep as much of these as the level needs.
 
         Args:
@@ -188,18 +213,22 @@ class Operand:
             column_range: the same as results are scaled by it; None if it is `code_range`.
             options: the other `WriteOptions`.
         """
-        codes, state = codec.codes(values, code_range), self.state
+        codes = codec.codes(values, code_range)
         column_range = code_range if column_range is None else column_range
         if options.get("major") == "inputs":
             codes, column_range = codes.transpose(-2, -1), column_range.transpose(-2, -1)
         options["w_range"] = column_range
         if array.max_code != self.array.max_code:  # with a radix codes have another maximum than without one
             codes = codes * (array.max_code / self.array.max_code)
+        return self.written(codes, array, use, **options)
+
+    def written(self, codes: Tensor, array: Crossbar, use: Use, **options: Any) -> Any:
+        """Write codes [..., O, I] with `WriteOptions`, and return what the level needs of what cells hold."""
         if self.needs_cells:
             return write(codes, array, **options)
-        if use.step is not None and state.rounded and not self.noisy_reads and writable(array):
+        if use.step is not None and self.state.rounded and not self.noisy_reads and writable(array):
             return write_normal(codes, array, **options)
-        return write_folded(codes, array, read_noise=has_read_noise(state.level), **options)
+        return write_folded(codes, array, read_noise=has_read_noise(self.state.level), **options)
 
     def written_array(self, use: Use) -> Crossbar:
         """The crossbars as they are written in a use: a training step may have other write noise than the hardware."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from ohmformer.array.codec import SoftClip
+from ohmformer.array.codes.codec import SoftClip
 from ohmformer.array.spec import Crossbar
 from ohmformer.mitigation.spec import Clip, KVClip
 

@@ -5,26 +5,28 @@ Shapes: B samples, R heads, N slots in which tokens come, n places at which they
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from ohmformer.array import writing
-from ohmformer.array.codec import Codec
-from ohmformer.array.crossbar import Programmed
+from ohmformer.array.aging.unaged import Unaged, write_unaged
+from ohmformer.array.codes.codec import Codec
 from ohmformer.array.folded import Folded
+from ohmformer.array.peripherals.spec import draws_for_reads, mismatched
 from ohmformer.array.spec import Crossbar
-from ohmformer.device import faults
 from ohmformer.mitigation.spec import Clip
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.clipping import soft_clips
+from ohmformer.nn.operands.kv_ages import TokenAges, has_factor
+from ohmformer.nn.operands.kv_aging import AgedRead, Written
 from ohmformer.nn.operands.kv_cache import WrittenTokens, split
 from ohmformer.nn.operands.kv_tokens import KVTokens, percentile_range, shared_axes, token_has_range
 from ohmformer.nn.operands.kv_transform import TRADE, Conditioner
 from ohmformer.nn.operands.observation import Observation
-from ohmformer.nn.operands.read_streams import read_streams
+from ohmformer.nn.operands.read_streams import numbers_of_queries, read_streams
 from ohmformer.nn.operands.token_numbers import Numbers
 from ohmformer.nn.operands.unpad import Unpadding, place_tokens, unpad
 from ohmformer.nn.shared.state import Use
@@ -45,6 +47,7 @@ class KVOperand(Operand):
         clip: "model" takes that of the model; a tuple has one for each head.
         w_range: the calibrated range of a causal operand, [1, R or 1, 1, d or 1].
         conditioner: what is done to tokens before they are written, and undone behind the product.
+        ages: when its tokens are written and read; None if age does not matter, or is that of the array.
         plain: the array without a conditioner.
         plain_clip: the clip that rules set, without a calibration.
         watched: what calibration has observed.
@@ -60,6 +63,7 @@ class KVOperand(Operand):
     clip: Literal["model"] | Clip | tuple[Clip, ...] = "model"
     w_range: Tensor | None = None
     conditioner: Conditioner | None = None
+    ages: TokenAges | None = None
     plain: Crossbar = field(init=False)
     plain_clip: Literal["model"] | Clip | tuple[Clip, ...] = field(init=False)
     watched: list[Observation] = field(default_factory=list, repr=False)
@@ -124,10 +128,16 @@ class KVOperand(Operand):
         cells = self._cells(batch, tokens.shape[-2] if self.write == "left" else new, array, use)
         reads = None
         if self.noisy_reads:
-            columns = unpadding.lengths if unpadding is not None and is_k else None
+            lengths = None if unpadding is None else unpadding.lengths
+            columns, inputs = (lengths, None) if is_k else (None, lengths if draws_for_reads(self.array) else None)
             how = (self.read_stream(use), sent.shape, use.info, new)
-            reads = read_streams(*how, by_token=self.reads_by_token, columns=columns, exactly=self.write == "left")
-        y = self.multiply(sent, w, cells, reads)
+            exactly, by_token = self.write == "left", self.reads_by_token
+            reads = read_streams(*how, by_token=by_token, columns=columns, inputs=inputs, exactly=exactly)
+        if self.ages is not None:
+            y = self._product_by_age(sent, w, cells, batch, new, reads, array, use)
+        else:
+            assert not isinstance(cells, Unaged)
+            y = self.multiply(sent, w, cells, reads)
         y = y if conditioner is None else conditioner.outputs(y, x, mean)
         return y if unpadding is None or not is_k else unpadding.scatter(y, -1)
 
@@ -148,7 +158,69 @@ class KVOperand(Operand):
             return unpadding.gather(x, -1) @ tokens
         return unpadding.scatter(x @ tokens.transpose(-2, -1), -1)
 
-    def _cells(self, batch: KVTokens, new: int, array: Crossbar, use: Use) -> Folded | Programmed:
+    def _product_by_age(
+        self,
+        x: Tensor,
+        w: Tensor,
+        cells: Written,
+        batch: KVTokens,
+        new: int,
+        reads: SampleStreams | None,
+        array: Crossbar,
+        use: Use,
+    ) -> Tensor:
+        """Multiply inputs by cells that age: each query reads tokens at the ages that the timeline states."""
+        assert self.ages is not None
+        B, n = len(batch.tokens), batch.tokens.shape[-2]
+        streams, across = batch.streams, self.ages.times(use.call_index).across
+        keys = streams.numbers if isinstance(streams, TokenStreams) else (tuple(range(n)),)
+        numbered = self.write == "right" and (self.causal or across)
+        queries = numbers_of_queries(B, new, use.info, self.name, needed=self.causal) if numbered else ()
+        groups = self.ages.groups(use.call_index, queries, keys, holds_queries=self.write == "left")
+
+        def rewrite(refresh: tuple[int, ...]) -> Written:
+            counts = refresh * B if len(refresh) == 1 else refresh
+            keyed = tuple(s.child("refresh", r) if r else s for s, r in zip(streams.streams, counts, strict=True))
+            return self._write(replace(batch, streams=replace(streams, streams=keyed)), array, use)
+
+        return AgedRead(self, array, self.axis, new, reads, rewrite).product(x, w, cells, groups)
+
+    def _write(self, batch: KVTokens, array: Crossbar, use: Use) -> Written:
+        """Write tokens into cells."""
+        codec = self.codec
+        # Converters that differ belong to all samples, which therefore have to be told from heads.
+        alike = self._draws_nothing(array) and batch.streams.present is None and not mismatched(array)
+        cells: Written = self.write_values(
+            batch.values,
+            codec,
+            array,
+            use,
+            batch.code_range,
+            batch.column_range,
+            stream=use.stream if alike else batch.streams,
+            fault_stream=use.stream.child("faults", self.fault_name),
+            max_code=codec.max_code,
+            major="outputs" if self.axis == "K" else "inputs",
+        )
+        return cells
+
+    def written(self, codes: Tensor, array: Crossbar, use: Use, **options: Any) -> Written:
+        """See `Operand`; cells that age are kept as they were written."""
+        if self.ages is None or self._ages_by_factor(array):
+            held: Written = super().written(codes, array, use, **options)
+            return held
+        return write_unaged(codes, array, drifts=self.ages.drifts, **options)
+
+    def _ages_by_factor(self, array: Crossbar) -> bool:
+        """True if drift multiplies all values of a token by one factor, and nothing else depends on their age."""
+        exact = not self.needs_cells and not self.noisy_reads
+        return exact and self.ages is not None and has_factor(self.ages, array)
+
+    def _draws_nothing(self, array: Crossbar) -> bool:
+        """True if what cells hold when they are read depends on no random numbers."""
+        return writing.exact(array) and (self.ages is None or self._ages_by_factor(array))
+
+    def _cells(self, batch: KVTokens, new: int, array: Crossbar, use: Use) -> Written:
         """Write the tokens of a call that cells do not hold yet, and return what the cells hold of all.
 
         The last `new` tokens of each sample come with the call: they are written in any case.
@@ -158,26 +230,12 @@ class KVOperand(Operand):
         # Tokens may come back from a cache, where cells can be taken apart token by token.
         remembers = self._separable() and (use.info.cached or (self.causal and not torch.is_grad_enabled()))
         parts = split(call.written.get(self.name) if remembers else None, batch, new, settings)
-        exact, cells, rest = writing.exact(array), None, parts.to_write
-        if parts.moved is not None and not exact:
+        if parts.moved is not None and not self._draws_nothing(array):
             call.moved[self.name] = parts.moved
-        if rest is not None:
-            codec = self.codec
-            cells = self.write_values(
-                rest.values,
-                codec,
-                array,
-                use,
-                rest.code_range,
-                rest.column_range,
-                stream=use.stream if exact and rest.streams.present is None else rest.streams,
-                fault_stream=use.stream.child("faults", self.fault_name),
-                max_code=codec.max_code,
-                major="outputs" if self.axis == "K" else "inputs",
-            )
+        cells = None if parts.to_write is None else self._write(parts.to_write, array, use)
         merged = parts.merged(cells, self.axis, token_ranges=token_has_range(self.array, self.axis))
         if remembers:
-            assert isinstance(merged, Folded)
+            assert isinstance(merged, (Folded, Unaged))
             call.written[self.name] = WrittenTokens(settings, batch.tokens.clone(), batch.streams, merged)
         else:
             call.written.pop(self.name, None)
@@ -188,7 +246,7 @@ class KVOperand(Operand):
     ) -> SampleStreams:
         """Keys of the write noise: one of each sample, or of each token by its number."""
         stream = use.stream.child(self.name, *use.call_index)
-        streams = (stream,) * B if writing.exact(array) else sample_streams(stream, B, use.info.names).streams
+        streams = (stream,) * B if self._draws_nothing(array) else sample_streams(stream, B, use.info.names).streams
         if self.causal:
             return TokenStreams(streams, numbers=numbers)
         return SampleStreams(streams, None if unpadding is None else unpadding.lengths)
@@ -196,14 +254,16 @@ class KVOperand(Operand):
     def _separable(self) -> bool:
         """True if what cells hold can be taken apart token by token.
 
-        Faults belong to places, not to tokens; reference columns and losses in wires to all of them.
+        Faults and mismatch of converters belong to places, not to tokens; reference columns and losses in wires to all
+        of them.
         """
         whole = self.array.encoding != "differential" or self.needs_cells or self.array.wires is not None
-        return not whole and not faults.faulty(self.array.cell)
+        return not whole and not writing.has_faults(self.array) and not mismatched(self.array)
 
     def _places_matter(self) -> bool:
         """True if a token's result depends on its place among the tokens of its sample."""
-        return not self._separable() or (self.axis == "K" and self.noisy_reads)
+        noisy = self.noisy_reads and (self.axis == "K" or draws_for_reads(self.array))
+        return noisy or not self._separable()
 
     @property
     def codec(self) -> Codec:

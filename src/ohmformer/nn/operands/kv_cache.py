@@ -13,12 +13,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ohmformer.array.crossbar import Programmed
+from ohmformer.array.aging.unaged import Unaged
 from ohmformer.array.folded import Folded
+from ohmformer.array.programmed import Programmed
 from ohmformer.nn.operands.kv_tokens import KVTokens
 from ohmformer.nn.operands.unpad import Unpadding, unpad_where
 from ohmformer.nn.shared.state import Moved
 from ohmformer.streams import SampleStreams, TokenStreams
+
+PARTS = ("targets", "written")
+"""The conductances of `Unaged`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,13 +33,13 @@ class WrittenTokens:
         settings: everything beside the tokens and their streams that decided how they were written.
         tokens: [B, R, n, d] tokens before conditioning.
         streams: keys of their write noise.
-        cells: what the cells hold.
+        cells: what the cells hold; of cells that age, as they were written.
     """
 
     settings: tuple[object, ...]
     tokens: Tensor
     streams: SampleStreams
-    cells: Folded
+    cells: Folded | Unaged
 
     def matches(self, batch: KVTokens, settings: tuple[object, ...]) -> bool:
         """True if the tokens of a call would be written in the same way, with noise of the same kind."""
@@ -73,11 +77,13 @@ class Split:
     """
 
     to_write: KVTokens | None
-    cells: Folded | None = None
+    cells: Folded | Unaged | None = None
     lookup: Lookup | None = None
     moved: frozenset[Moved] | None = None
 
-    def merged(self, written: Folded | Programmed | None, axis: str, *, token_ranges: bool) -> Folded | Programmed:
+    def merged(
+        self, written: Folded | Programmed | Unaged | None, axis: str, *, token_ranges: bool
+    ) -> Folded | Programmed | Unaged:
         """What the cells hold of all tokens of the call.
 
         Args:
@@ -90,13 +96,21 @@ class Split:
             return written
         if written is None:
             return self.cells
-        assert isinstance(written, Folded)
         old, variance, dim = self.cells, None, -2 if axis == "K" else -1
+        if isinstance(old, Unaged):
+            assert isinstance(written, Unaged)
+            unit = self._joined(old.unit, written.unit, dim) if token_ranges and axis == "K" else written.unit
+            normals = old.normals
+            if normals is not None and written.normals is not None:
+                normals = self._joined(normals, written.normals, dim)
+            targets, held = (self._joined(getattr(old, each), getattr(written, each), dim) for each in PARTS)
+            return replace(old, targets=targets, written=held, normals=normals, unit=unit)
+        assert isinstance(written, Folded)
         weight = self._joined(old.weight, written.weight, dim)
         if old.variance is not None and written.variance is not None:
             variance = self._joined(old.variance, written.variance, dim)
         unit = self._joined(old.unit, written.unit, dim) if token_ranges and axis == "K" else written.unit
-        return Folded(weight, variance, None, unit)
+        return Folded(weight, variance, None, unit, written.slices)
 
     def _joined(self, old: Tensor, written: Tensor, dim: int) -> Tensor:
         """Values of all tokens along `dim`, from those of old and of written tokens."""

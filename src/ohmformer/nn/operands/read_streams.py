@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 
+from ohmformer.errors import BadInput
 from ohmformer.nn.operands.token_numbers import Numbers
 from ohmformer.nn.shared.memory import Mask
 from ohmformer.nn.shared.state import CallInfo
@@ -21,6 +22,7 @@ def read_streams(
     *,
     by_token: bool,
     columns: tuple[int, ...] | None = None,
+    inputs: tuple[int, ...] | None = None,
     memory_mask: Mask | None = None,
     exactly: bool = False,
 ) -> SampleStreams:
@@ -35,6 +37,7 @@ def read_streams(
         queries: inputs of one head; None if inputs count as tokens only where the call numbers them, M for each sample.
         by_token: tokens have streams of their own, if inputs are known to be tokens.
         columns: for each sample, how many of the outputs it has; None if all.
+        inputs: for each sample, how many of the inputs of a vector it has; None if all.
         memory_mask: as in `inputs_shown`.
         exactly: as in `numbers_of_inputs`.
     """
@@ -50,9 +53,9 @@ def read_streams(
             )
             return TokenStreams(samples.streams, numbers=of_heads, growing=True)
     shown = inputs_shown(B, per_head, heads, info, memory_mask)
-    if shown is None and columns is None:
+    if shown is None and columns is None and inputs is None:
         return samples
-    return PaddedStreams(samples.streams, places=M, rows=shown, columns=columns)
+    return PaddedStreams(samples.streams, places=M, rows=shown, columns=columns, inputs=inputs)
 
 
 def _last(numbers: tuple[int, ...], count: int) -> tuple[int, ...]:
@@ -82,6 +85,30 @@ def numbers_of_inputs(B: int, queries: int, info: CallInfo, *, exactly: bool = F
         return (tuple(range(queries)),) * B
     number_of = [dict(zip(row, range(len(row)), strict=True)) for row in shown]
     return tuple(tuple(number.get(place, -1) for place in range(queries)) for number in number_of)
+
+
+def numbers_of_queries(B: int, queries: int, info: CallInfo, name: str, *, needed: bool) -> Numbers:
+    """The numbers of the queries of a product with K or V, `queries` for each of B samples.
+
+    Args:
+        B: number of samples.
+        queries: number of queries of one head.
+        info: what the call says of its batch.
+        name: of the operand.
+        needed: False if queries may come all at once, without numbers; the result then is empty.
+
+    Raises:
+        BadInput: they are needed, and the call does not tell them.
+    """
+    numbers = numbers_of_inputs(B, queries, info)
+    if not numbers and not needed:
+        return ()
+    if len(numbers) != B or len(numbers[0]) < queries:
+        raise BadInput(
+            f"ages: {name}: cannot tell which tokens its {queries} queries are; call the whole model with tokens, or "
+            "leave ages out"
+        )
+    return tuple(_last(row, queries) for row in numbers)
 
 
 def inputs_shown(

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from ohmformer.array import encoding
 from ohmformer.array.calibrate_adc import widest
-from ohmformer.array.codec import Codec
-from ohmformer.array.crossbar import Programmed
+from ohmformer.array.codes.codec import Codec
 from ohmformer.array.folded import Folded
+from ohmformer.array.programmed import Programmed
 from ohmformer.capture.batch_axis import FIRST, BatchAxis
 from ohmformer.errors import BadInput
 from ohmformer.mitigation.hadamard import rotate
@@ -176,7 +176,9 @@ class WeightOperand(Operand):
         stream, fault_stream = use.stream.child(last.name), use.stream.child("faults", last.name)
         codec, code_range = Codec(self.array, rounded=state.rounded), encoding.full_range(w, self.array)
         array = self.written_array(use)
-        cells = self.write_values(w, codec, array, use, code_range, stream=stream, fault_stream=fault_stream)
+        cells: Folded | Programmed = self.write_values(
+            w, codec, array, use, code_range, stream=stream, fault_stream=fault_stream
+        )
         last.cells, last.key, last.sums = cells, key, sums
         return cells  # another thread may have written last.cells by now
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ohmformer.capture.opaque_tensors import opaque
 from ohmformer.errors import BadInput, check_type
+from ohmformer.hardware.ages import Ages
 from ohmformer.hardware.rules import Rule
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import Conditioning, KVClip, WeightMitigation
@@ -53,7 +54,7 @@ _OWN = "ohmformer/"
 
 
 def save(model: nn.Module, file: str | Path) -> None:
-    """Write a converted model to a file: weights, hardware, rules, clip, level, seed, chip, ranges and the sample.
+    """Write a converted model to a file: weights, hardware, rules, clip, level, seed, chip, ages, ranges and sample.
 
     The file holds the inputs of the sample batch, since later calibrations need them; mind their privacy.
 
@@ -77,6 +78,7 @@ def save(model: nn.Module, file: str | Path) -> None:
         "rules": [[pattern, rule.canonical()] for pattern, rule in handle.rules],
         "clip": None if handle.state.clip is None else handle.state.clip.canonical(),
         "weights": handle.weights.canonical(),
+        "ages": handle.ages.plain() if isinstance(handle.ages, Ages) else handle.ages,
         **{name: getattr(handle.state, name) for name in ("level", "seed", "chip", "rounded")},
         "calibration": list(handle.calibration),
         "operands": [operand.name for operand in handle.operands],
@@ -92,15 +94,23 @@ def save(model: nn.Module, file: str | Path) -> None:
         raise BadInput(f"{file}: cannot be written ({error}); choose another place") from error
 
 
-def restore(model: Model, file: str | Path, *, hardware: Accelerator | None = None, sample: Any = None) -> Model:
+def restore(
+    model: Model,
+    file: str | Path,
+    *,
+    hardware: Accelerator | None = None,
+    sample: Any = None,
+    ages: Ages | float | None = None,
+) -> Model:
     """Read a converted model from a file.
 
     Args:
         model: a digital model of the same architecture; its weights are overwritten by those of the file.
         file: a file that `save` wrote.
         hardware: other hardware than that in the file; None takes that. For other hardware ranges are calibrated anew,
-            and clips and conditionings that `calibrate` or `set_kv` set are dropped.
+            and clips and conditionings that `calibrate` or `set_kv` set are dropped, and so are ages.
         sample: a batch that replaces that in the file; None takes that.
+        ages: ages that replace those in the file, as in `convert`; None takes those.
 
     Returns:
         The converted model, which shares the parameters of `model`.
@@ -125,7 +135,11 @@ def restore(model: Model, file: str | Path, *, hardware: Accelerator | None = No
     clip = None if metadata["clip"] is None else validate(KVClip, metadata["clip"], where=where, in_file=False)
     weights = validate(WeightMitigation, metadata.get("weights", {}), where=where, in_file=False)
     settings: dict[str, Any] = {name: metadata[name] for name in ("level", "seed", "chip")}
-    converted = convert(model, hardware or stored, sample=sample, clip=clip, weights=weights, rules=rules, **settings)
+    if ages is None and hardware is None and metadata.get("ages") is not None:
+        stored_ages = metadata["ages"]
+        ages = stored_ages if isinstance(stored_ages, float) else Ages.read(stored_ages)
+    options: dict[str, Any] = {"clip": clip, "weights": weights, "rules": rules, "ages": ages, **settings}
+    converted = convert(model, hardware or stored, sample=sample, **options)
     handle = crossbars(converted)
     if [operand.name for operand in handle.operands] != metadata["operands"] and hardware is None:
         raise BadInput(f"{file}: holds a model with other products than {type(model).__name__}; give the same model")

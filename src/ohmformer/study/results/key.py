@@ -36,11 +36,15 @@ ANSWERING = (
 
 @dataclass(frozen=True)
 class Identity:
-    """Digests of the model and the data that a study names, and the device on which they ran."""
+    """Digests of the model and the data that a study names, and the device on which they ran.
+
+    `ages` is the digest of the times of K and V; empty where no timeline gives them.
+    """
 
     model: str
     task: str
     device: str = "cpu"
+    ages: str = ""
 
 
 def versions(study: Study[Settings] | None = None) -> dict[str, str]:
@@ -93,10 +97,12 @@ def decisive(settings: Settings, identity: Identity) -> dict[str, Any]:
         "task": {name: value for name, value in plain["task"].items() if name != "limit"},
         "rules": plain["rules"],
         "mitigation": plain["mitigation"],
-        "simulation": plain["simulation"],
+        "simulation": {
+            name: value for name, value in plain["simulation"].items() if name != "age" or value is not None
+        },
         "trials": plain["trials"],
         "seed": plain["seed"],
-        "identity": asdict(identity),
+        "identity": {name: value for name, value in asdict(identity).items() if name != "ages" or value},
         "versions": {name: _version(name) for name in (*PACKAGES[:2], *_packages(settings))},
         "code": code_digest(),
         **code_from_outside(settings),

@@ -15,6 +15,7 @@ from ohmformer.errors import BadInput
 from ohmformer.mitigation.spec import Clip, Conditioning, KVClip
 from ohmformer.study.results.costs import CostResult, ServedResult
 from ohmformer.study.results.part import Count, Finite, Number, Part, Text, first_fault, is_number
+from ohmformer.study.results.requirements import Requirements
 from ohmformer.tasks.metric_kinds import METRICS, Metric, MetricName
 
 OperandClip = Literal["none", "model"] | KVClip | tuple[Clip, ...]
@@ -311,7 +312,7 @@ class ClaimResults(Part):
     papers: tuple[PaperResult, ...]
 
 
-Document = StudyResults | StudyCosts | StudyServed | ClaimResults
+Document = StudyResults | StudyCosts | StudyServed | ClaimResults | Requirements
 """Every document that a verb writes."""
 
 DOCUMENTS: TypeAdapter[Document] = TypeAdapter(Document)

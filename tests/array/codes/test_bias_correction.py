@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ohmformer.array import encoding, held_moments, quantize_unbiased, unbiased_codes, write_folded
-from ohmformer.array.bias_correction import steps_per_code
+from ohmformer.array.codes.bias_correction import steps_per_code
 from ohmformer.array.spec import Crossbar
 from ohmformer.errors import BadInput
 from tests.build import NONE, PCM_DRIFT, array, cell

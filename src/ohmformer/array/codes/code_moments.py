@@ -19,8 +19,8 @@ from ohmformer.wording import with_article
 def held_moments(array: Crossbar, max_code: int | None = None) -> tuple[Tensor, Tensor]:
     """Mean and variance, in codes, of what a pair holds after the magnitude c = 0..max_code was written.
 
-    They include write noise with its clamp, write-verify, the unused half of the pair, and faults (as probabilities
-    over all chips). The mean of code -c is the negative of that of c.
+    They include write noise with its clamp, write-verify, the unused half of the pair, faults (as probabilities over
+    all chips), and wear. The mean of code -c is the negative of that of c.
 
     Args:
         array: the hardware.
@@ -70,7 +70,7 @@ def _digit_moments(array: Crossbar, s: int) -> tuple[Tensor, Tensor]:
     cell = array.aged_cell
     targets = encoding.level_conductances(array)
     digits = torch.arange(array.max_digit + 1, dtype=torch.float64)
-    if cell.uneven:
+    if cell.uneven or array.saturates:
         digits = (targets - cell.g_min) / array.step
     if array.write_verify is None:
         error, variance = write_moments(targets, cell)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ohmformer.array import encoding
-from ohmformer.array.code_moments import held_moments
+from ohmformer.array.codes.code_moments import held_moments
 from ohmformer.array.spec import Crossbar
 from ohmformer.device.kinds import Faults, NoDrift, NoNoise
 from ohmformer.errors import BadInput
@@ -71,7 +71,7 @@ def nearest_codes(array: Crossbar, max_code: int | None = None) -> Tensor:
     With even levels this is rounding; with uneven ones, codes between two levels are left out.
     """
     errors = {"write_noise": NoNoise(), "drift": NoDrift(), "faults": Faults()}
-    exact = {"cell": array.cell.model_copy(update=errors), "write_verify": None}
+    exact = {"cell": array.cell.model_copy(update=errors), "write_verify": None, "writes": 0.0}
     return unbiased_codes(array.model_copy(update=exact), 0.0, max_code)
 
 

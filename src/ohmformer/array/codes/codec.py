@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ohmformer.array import encoding
-from ohmformer.array.bias_correction import nearest_codes, quantize_unbiased, unbiased_codes
+from ohmformer.array.codes.bias_correction import nearest_codes, quantize_unbiased, unbiased_codes
 from ohmformer.array.spec import Crossbar
 from ohmformer.errors import BadInput
 

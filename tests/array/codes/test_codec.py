@@ -7,7 +7,7 @@ import torch
 
 import ohmformer as of
 from ohmformer.array import encoding, quantize_unbiased, unbiased_codes
-from ohmformer.array.codec import Codec, SoftClip
+from ohmformer.array.codes.codec import Codec, SoftClip
 
 ARRAY = of.load("clipformer_tcad_2024").attention.array
 VALUES = torch.randn(2, 3, 5, 4, generator=torch.Generator().manual_seed(0))

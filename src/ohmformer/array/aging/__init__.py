@@ -1,0 +1,1 @@
+"""What do cells that were written at different times hold when they are read?"""

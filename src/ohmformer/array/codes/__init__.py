@@ -1,0 +1,1 @@
+"""How do values become codes, and what do cells hold on average after a code was written?"""

@@ -1,0 +1,76 @@
+"""Writing a matrix into crossbars whose slices and polarities are summed at once.
+
+Shapes: O outputs, I inputs; `...` are matrices that share one call, such as samples and heads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Unpack
+
+import torch
+from torch import Tensor
+
+from ohmformer.array import crossbar, encoding, event_counter
+from ohmformer.array.crossbar import WriteOptions, WriteRequest
+from ohmformer.array.degradation import compensation
+from ohmformer.array.folded import Folded, SliceSum, difference, fold, pair
+from ohmformer.array.peripherals.spec import mismatched
+from ohmformer.array.spec import Crossbar
+from ohmformer.array.writing import Held, one_sided
+
+
+@torch.no_grad()
+def write_folded(codes: Tensor, array: Crossbar, *, read_noise: bool = True, **options: Unpack[WriteOptions]) -> Folded:
+    """The same numbers as `fold(write(codes, array, ...))`, without the memory for the cells of all slices.
+
+    Args:
+        codes: integer codes [..., O, I].
+        array: the hardware.
+        read_noise: compute the variances of reads, too; the readings that compensate drift then have read noise.
+        options: see `WriteOptions`.
+
+    Raises:
+        BadInput: as in `write`.
+    """
+    if mismatched(array):  # every slice of every side has converters of its own
+        return fold(crossbar.write(codes, array, **options), read_noise=read_noise)
+    held = _write_cells(codes, array, read_noise, **options)
+    if not compensation.compensates(array):
+        return held
+    with event_counter.counting():  # these are the cells of `held`, whose writes count once
+        new = _write_cells(codes, compensation.when_new(array), read_noise, **options)
+    factor = compensation.factor(new, held, array, options.get("stream", 0))
+    variance = None if held.variance is None else held.variance * factor**2
+    return replace(held, weight=held.weight * factor, variance=variance, unit=held.unit * factor)
+
+
+def _write_cells(codes: Tensor, array: Crossbar, read_noise: bool, **options: Unpack[WriteOptions]) -> Folded:
+    """`write_folded` without a compensation of drift."""
+    request = crossbar.write_request(codes, array, **options)
+    if one_sided(array):
+        return _write_magnitudes(request, read_noise)
+    codes, slices, writer = request.codes, request.slices, request.writer("cell")
+    sums = [SliceSum(array, read_noise) for _ in range(2)]
+    for digits in encoding.digits(codes, array, slices):
+        held = writer.write(digits)
+        for p in range(array.polarities):
+            sums[p].add(held.at(p))
+    if array.encoding == "offset":
+        writer = request.writer("reference")
+        for target in crossbar.reference_targets(codes, array, slices):
+            sums[1].add(writer.write(target).at(0))
+    return replace(difference(sums[0], sums[1], array, request.unit), slices=slices)
+
+
+def _write_magnitudes(request: WriteRequest, read_noise: bool) -> Folded:
+    """`write_folded` for pairs whose unused half stays at G_min exactly: that half contributes only read noise."""
+    codes, unit, writer = request.codes, request.unit, request.writer("cell")
+    used, unused = SliceSum(request.array, read_noise), SliceSum(request.array, read_noise)
+    for digits in encoding.slice_digits(codes.abs().unsqueeze(0), request.array, request.slices):
+        used.add(writer.write(digits).at(0))
+        unused.add(Held(codes.new_zeros(())))
+    magnitude, variance = used.mean_()
+    _, unused_variance = unused.mean_()
+    held = pair(magnitude.mul_(codes.sign()).mul_(unit), variance, unused_variance, unit)
+    return replace(held, slices=request.slices)

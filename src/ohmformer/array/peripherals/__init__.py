@@ -1,0 +1,1 @@
+"""What do the circuits around an array add: noise, mismatch and distortion of row drivers and converters?"""

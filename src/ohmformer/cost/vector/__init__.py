@@ -1,0 +1,1 @@
+"""Which vector lanes do digital work, and who shares them?"""

@@ -1,0 +1,182 @@
+"""The search of the limit of one quantity, all else as in the study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+from ohmformer.device.kinds import Faults
+from ohmformer.study.requirements.arrays import Arrays, with_cell
+from ohmformer.study.requirements.bisection import last_that_passes
+from ohmformer.study.requirements.catalog import QUANTITIES
+from ohmformer.study.requirements.evaluations import Asked, Search
+from ohmformer.study.requirements.loss import LossBound
+from ohmformer.study.requirements.noises import Strength
+from ohmformer.study.requirements.quantity import Grid, Quantity, shown_value
+from ohmformer.study.results.requirements import EvaluatedValue, MeasuredLoss, Requirement, Verdict
+from ohmformer.study.spec import Settings
+
+OFF = "off"
+"""What messages say of a quantity that is switched off."""
+
+
+@dataclass
+class QuantitySearch:
+    """The search of one limit.
+
+    Attributes:
+        quantity: what is searched.
+        settings: the study.
+        on: choice of arrays.
+        kind: kind of the noise, for cells that have none; None for the default one.
+        bound: the loss that the user accepts.
+        step: ratio of neighboring values, less 1.
+        fixed: what else is set, for messages.
+    """
+
+    quantity: Quantity
+    settings: Settings
+    on: str
+    kind: str | None
+    bound: LossBound
+    step: float
+    fixed: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Find the arrays that the quantity acts on.
+
+        Raises:
+            BadInput: no limit can be searched.
+        """
+        chosen = Arrays.of(self.settings, self.on)
+        self.arrays = self.quantity.prepared(chosen, self.settings, self.kind)
+        same = {place: array for place, array in chosen.by_role.items() if place in self.arrays.by_role}
+        self.today = self.quantity.harshest(Arrays(same)) or None
+        self.grid: Grid = self.quantity.grid(self.arrays, self.step)
+        self.points: dict[int, MeasuredLoss] = {}
+        self.without: MeasuredLoss | None = None
+
+    def at(self, value: float | None) -> Asked:
+        """The point at a value; None switches the quantity off."""
+        text = OFF if value is None else shown_value(value, self.quantity.unit)
+        return Asked({**self.fixed, self.quantity.name: text}, self.quantity.put(self.settings, self.arrays, value))
+
+    @property
+    def can_be_off(self) -> bool:
+        """True if the quantity can be switched off."""
+        return all(self.quantity.off(array) is not None for array in self.arrays.by_role.values())
+
+    def run(self) -> Search[Requirement]:
+        """Bisect twice: for the far end of the interval of the loss, which decides, and for the near end.
+
+        If the first value fails, the quantity is switched off next: where that fails, too, no value can hold.
+        """
+        start = self.grid.harm(self.today or self.quantity.start)
+        self.points[start] = yield self.at(self.grid.value(start))
+        if self.can_be_off and not self.bound.holds(self.points[start]):
+            self.without = yield self.at(None)
+            if not self.bound.holds(self.without):
+                causes = yield from self._causes(self.at(None), f"without {self.quantity.harm}", self.without)
+                return self._requirement("never", None, None, [causes])
+        holding, breaking = yield from self._bisect(start, self.grid.growth, self.bound.holds)
+        if holding is None:
+            told = yield from self._why_not_even_the_mildest()
+            return self._requirement("never", None, None, [*self._doubts(), told])
+        nearby = max(1, self.grid.growth // 2)
+        _, certain = yield from self._bisect(holding if breaking is None else breaking, nearby, self.bound.may_hold)
+        verdict: Verdict = "limit" if breaking is not None else "no limit found"
+        return self._requirement(verdict, holding, certain, self._doubts())
+
+    def _bisect(
+        self, start: int, growth: int, passes: Callable[[MeasuredLoss], bool]
+    ) -> Search[tuple[int | None, int | None]]:
+        search = last_that_passes(start, self.grid.mildest, self.grid.harshest, growth)
+        harm = next(search)
+        while True:
+            if harm not in self.points:
+                self.points[harm] = yield self.at(self.grid.value(harm))
+            try:
+                harm = search.send(passes(self.points[harm]))
+            except StopIteration as stop:
+                found: tuple[int | None, int | None] = stop.value
+                return found
+
+    def _requirement(self, verdict: Verdict, holding: int | None, certain: int | None, notes: list[str]) -> Requirement:
+        quantity, grid = self.quantity, self.grid
+        limit = None if holding is None else grid.value(holding)
+        at_limit = {} if limit is None else quantity.arrays_at(self.arrays, limit)
+        off = [] if self.without is None else [EvaluatedValue(value=None, loss=self.without)]
+        measured = [EvaluatedValue(value=grid.value(harm), loss=loss) for harm, loss in sorted(self.points.items())]
+        ends = grid.value(grid.mildest), grid.value(grid.harshest)
+        return Requirement(
+            quantity=quantity.name,
+            title=quantity.title,
+            meaning=quantity.meaning,
+            unit=quantity.unit,
+            wanted=quantity.wanted,
+            on=tuple(self.arrays.by_role),
+            today=self.today,
+            verdict=verdict,
+            limit=limit,
+            fails_from=None if certain is None else grid.value(certain),
+            searched=(min(ends), max(ends)),
+            parameters={place: quantity.parameters(array) for place, array in at_limit.items()},
+            evaluations=len(off) + len(measured),
+            points=(*off, *measured),
+            notes=tuple(notes),
+        )
+
+    def _doubts(self) -> list[str]:
+        """A sentence if a harsher value has certainly less loss than a milder one, or holds where that one does not."""
+        quantity, text = self.quantity, self.bound.text
+        for (mild, before), (harsh, after) in combinations(sorted(self.points.items()), 2):
+            holds_again = not self.bound.holds(before) and self.bound.holds(after)
+            if holds_again or after.far < before.near:
+                first, second = (shown_value(self.grid.value(harm), quantity.unit) for harm in (mild, harsh))
+                way = "larger" if quantity.wanted == "largest" else "smaller"
+                return [
+                    f"The loss does not rise steadily with {way} {quantity.title}: it is {text(before)} at {first}, "
+                    f"but {text(after)} at {second}; the limit assumes that it does."
+                ]
+        return []
+
+    def _why_not_even_the_mildest(self) -> Search[str]:
+        """A sentence on the loss below all values of the search."""
+        mildest = self.grid.value(self.grid.mildest)
+        if self.without is not None:
+            least = shown_value(mildest, self.quantity.unit)
+            return (
+                f"Without {self.quantity.harm} the loss is {self.bound.text(self.without)}, but {least} is too much "
+                "already."
+            )
+        loss = self.points[self.grid.mildest]
+        return (yield from self._causes(self.at(mildest), "at the mildest value", loss))
+
+    def _causes(self, base: Asked, where: str, loss: MeasuredLoss) -> Search[str]:
+        """A sentence on the loss of a point, and on what it is without each other noise that acts."""
+        parts = [f"Even {where} the loss is {self.bound.text(loss)}"]
+        for name, settings in other_noises(base.settings, self.quantity):
+            other = yield Asked({**base.set, name: OFF}, settings)
+            parts.append(f"without {name} as well it is {self.bound.text(other)}")
+        if len(parts) == 1:
+            parts.append("no other noise of cells acts, so codes, converters, inputs or clips cause it")
+        return f"{'; '.join(parts)}."
+
+
+def other_noises(settings: Settings, quantity: Quantity) -> list[tuple[str, Settings]]:
+    """Title of each other noise of the cells that acts, and the settings without it."""
+    arrays, found = Arrays.of(settings), []
+    for other in QUANTITIES.values():
+        if other is quantity or not (isinstance(other, Strength) or other.name == "retention"):
+            continue
+        changed = {place: other.off(array) for place, array in arrays.by_role.items() if other.value(array) > 0}
+        if changed:
+            found.append((other.harm, arrays.put(settings, {p: a for p, a in changed.items() if a is not None})))
+    stuck = {
+        place: with_cell(array, faults=Faults())
+        for place, array in arrays.by_role.items()
+        if any(chance > 0 for _, chance in array.cell.faults.states())
+    }
+    return [*found, *([("stuck cells", arrays.put(settings, stuck))] if stuck else [])]

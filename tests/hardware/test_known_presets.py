@@ -1,0 +1,55 @@
+"""Settings that users of other programs know, under their names: the numbers of the originals, by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+import ohmformer as of
+from ohmformer.array import mvm, program
+from ohmformer.array.converters import full_scale
+from ohmformer.schema import replace
+
+
+def test_aihwkit_units() -> None:
+    """254 steps from -1 to 1 and from -10 to 10, noise 0.04, for weights up to 1."""
+    array = of.load_crossbar("aihwkit_standard_preset")
+    unit = array.max_code * array.max_input(signed=True)
+    top = full_scale(array, signed=True)[1]
+    assert array.max_input(signed=True) == 127
+    assert array.adc.range.kind == "given"
+    assert array.adc.range.high * top / unit == pytest.approx(10)
+    assert array.peripherals.output_noise * 2 * array.adc.range.high * top / unit == pytest.approx(0.04)
+
+
+def test_aihwkit_read_noise_follows_the_conductance() -> None:
+    """w_noise 0.0175 of type PCM_READ: standard deviation 0.0175 sqrt(sum of |w| x^2)."""
+    array = of.load_crossbar("aihwkit_standard_preset")
+    for path, value in (("wires", None), ("cell.write_noise", {"kind": "none"}), ("peripherals", {})):
+        array = replace(array, path, value)
+    array = replace(array, "adc", {"bits": "ideal"})
+    torch.manual_seed(0)
+    w, x = torch.rand(1, 60) * 2 - 1, (torch.randint(-127, 128, (60,)) / 127)
+    y = mvm(x.expand(20_000, -1), program(w, array, w_range=1.0), x_range=1.0, stream=1)
+    expected = 0.0175 * math.sqrt(float(w.abs()[0] @ x.square()))
+    assert float(y.std()) == pytest.approx(expected, rel=0.025)  # five standard errors of 0.5 %
+
+
+def test_aihwkit_wires_have_the_ratio_of_the_original() -> None:
+    """Conductance of a segment over G_max: 1 / 0.35 ohm / 5 uS."""
+    array = of.load_crossbar("aihwkit_standard_preset")
+    assert array.wires is not None
+    assert 1 / array.wires.column / array.cell.g_max == pytest.approx(1 / 0.35 / 5e-6)
+
+
+@pytest.mark.parametrize("name", ["aihwkit_standard_preset", "crosssim_default"])
+def test_a_model_runs_with_weights_in_arrays_and_attention_digital(name: str) -> None:
+    torch.manual_seed(0)
+    x, model = torch.randn(4, 20), torch.nn.Sequential(torch.nn.Linear(20, 5))
+    exact = model(x)
+    converted = of.convert(model, of.load(name), sample=x, level="array")
+    with of.samples(range(4)), torch.no_grad():
+        error = float((converted(x) - exact).norm() / exact.norm())
+    assert error < (0.2 if name == "aihwkit_standard_preset" else 1e-3)
