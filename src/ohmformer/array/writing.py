@@ -29,8 +29,13 @@ Columns = Literal["cell", "reference"]
 
 
 def exact(array: Crossbar) -> bool:
-    """True if cells hold exactly the digits that are written: even levels, no write noise, drift, faults or wear."""
+    """True if cells hold exactly the digits that are written: even levels, no write noise, drift, faults or wear.
+
+    Of residual writing, the read-backs must be free of noise too, since they decide the digits.
+    """
     cell = array.aged_cell
+    if array.residual is not None and not noise.exact_reads(cell):
+        return False
     still = not drift.drifts(cell, array.age) and not faults.faulty(cell)
     return still and noise.silent(cell) and not cell.uneven and not array.saturates
 

@@ -83,6 +83,11 @@ def write_cost(plan: Plan, role: str, *, cells: int | None = None, lines: WriteL
             f"hardware.{role}.write_lines = 'columns': verified writes are read back a row at a time, so a column has "
             "no price; take 'rows' or 'transposable', or leave array.write_verify out"
         )
+    if array.residual is not None:
+        raise BadInput(
+            f"hardware.{role}.array.residual: its read-backs, and writes that follow one another, have no price yet; "
+            "leave residual out, also of a conditioning of K and V, or ask for no costs"
+        )
     written = array if lines != "columns" else by_columns(array, role)
     prices = None if array.cost is None else priced(written, role)
     energy_each = cell.write_energy if prices is None else prices.write_energy
