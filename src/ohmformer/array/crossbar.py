@@ -215,8 +215,8 @@ def _count_writes(codes: Tensor, array: Crossbar, slices: int, stream: Streams, 
     if isinstance(stream, SampleStreams) and stream.present is not None:
         cells = cells // (len(codes) * codes.shape[-2 if major == "outputs" else -1]) * stream.present
     counter.cell_writes += cells * slices * array.polarities
-    if array.residual is not None:  # all cells but the last are read back, and each pair is converted
+    if array.residual is not None:  # all cells but the last are read back
         counter.cell_reads += cells * (slices - 1) * array.polarities
-        counter.adc_conversions += cells * (slices - 1)
+        counter.adc_conversions += cells * (slices - 1) * (1 if array.subtract == "analog" else array.polarities)
     if array.encoding == "offset":
         counter.cell_writes += sum(target.numel() for target in reference_targets(codes, array, slices))
