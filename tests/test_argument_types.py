@@ -55,12 +55,30 @@ def explored() -> dict[str, Any]:
 def conversion() -> dict[str, Any]:
     names = ("clip", "weights", "level", "rules", "seed", "chip")
     fixed = {"model": encoder(), "hardware": of.load("clipformer_tcad_2024"), "sample": X, "verbose": False}
-    return {**fixed, **dict.fromkeys(names)}
+    return {**fixed, **dict.fromkeys(names), "ages": None}
+
+
+def requirements() -> dict[str, Any]:
+    """A search over no quantity, which ends once its arguments have been read."""
+    study = {"name": "s", "model": {"source": "bundled:vit_digits"}, "hardware": {"base": "clipformer_tcad_2024"}}
+    task = {"source": "bundled:digits", "limit": 1}
+    fixed = {"study": {**study, "task": task}, "loss": "1 %", "quantities": ["endurance"], "map": None, "on": "all"}
+    return {
+        **fixed,
+        "kinds": None,
+        "step": 0.1,
+        "grid": 3,
+        "sets": (),
+        "out": "o",
+        "workers": 1,
+        "fresh": False,
+        "progress": False,
+    }
 
 
 def restored() -> dict[str, Any]:
     of.save(converted(), "good.safetensors")
-    return {"model": encoder(), "file": "good.safetensors", "hardware": None, "sample": None}
+    return {"model": encoder(), "file": "good.safetensors", "hardware": None, "sample": None, "ages": None}
 
 
 GOOD: dict[str, Callable[[], dict[str, Any]]] = {
@@ -83,6 +101,7 @@ GOOD: dict[str, Callable[[], dict[str, Any]]] = {
     "register": lambda: {"cls": None},
     "remember": lambda: {"model": nn.Linear(2, 2), "preparation": of.Preparation()},
     "replace": lambda: {"spec": of.load("nvm_ideal"), "path": "title", "value": "mine", "in_file": False},
+    "require": requirements,
     "restore": restored,
     "revert": lambda: {"model": converted()},
     "samples": lambda: {"ids": [1, 2]},

@@ -345,7 +345,7 @@ def test_a_renamed_key_is_refused_in_paths_and_studies(
     monkeypatch.setattr(cls, "renamed", {"former": new})
     path, in_study, refused = path.format("former"), in_study.format("former"), f"is now called {new}; rename it"
     assert message(replace, BASE, path, 1) == f"{path}: {refused}"
-    assert message(read_costs, "bert_base", [f"{in_study}=1"]).endswith(f"{in_study}: {refused}")
+    assert message(read_costs, "bert_base", [f"{in_study}=1"]).endswith(f"{in_study}: {refused} (set by --set)")
 
 
 def test_renamed_keys_of_studies_and_rules_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

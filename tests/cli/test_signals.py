@@ -22,6 +22,7 @@ COMMAND = "import sys; from ohmformer.cli import main; sys.exit(main())"
 def start(*arguments: str) -> subprocess.Popen[str]:
     """The command line in a process group of its own, as a terminal would start it."""
     defaults = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    defaults += "signal.signal(signal.SIGHUP, signal.SIG_DFL); "  # `nohup` around the tests would ignore it
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])}
     command = [sys.executable, "-c", defaults + COMMAND, *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

@@ -75,8 +75,10 @@ class Held(NamedTuple):
 
     def at(self, index: int) -> Held:
         """One entry of the first axis of all tensors but `ages`, which has no such axis."""
-        written, std = (None if t is None else t[index] for t in (self.written, self.read_std))
-        return Held(self.digits[index], written, std, self.ages)
+        digits, written, std, ages = self
+        return Held(
+            digits[index], None if written is None else written[index], None if std is None else std[index], ages
+        )
 
 
 class Writer:

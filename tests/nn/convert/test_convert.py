@@ -142,7 +142,7 @@ def test_rules_choose_and_the_first_match_wins() -> None:
 
 def test_a_layer_that_is_not_converted_is_listed() -> None:
     model = nn.Sequential(nn.ConvTranspose2d(4, 4, 3), nn.Flatten(), nn.Linear(4 * 6 * 6, 2))
-    with pytest.warns(StaysDigital, match="the first in 0: conv_transpose2d is not understood"):
+    with pytest.warns(StaysDigital, match="1 product stays digital in 0: conv_transpose2d is not understood"):
         converted = of.convert(model, HARDWARE, sample=torch.randn(2, 4, 4, 4))
     (row,) = of.capture_table(converted).digital
     assert row.module == "0"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from ohmformer.errors import BadInput, check_type, given, shown, suggest
@@ -50,7 +50,7 @@ def chosen_quantities(names: Any) -> tuple[Quantity, ...]:
     """
     if names is None:
         return tuple(QUANTITIES.values())
-    if isinstance(names, str) or not isinstance(names, Iterable):
+    if isinstance(names, str) or not isinstance(names, (Sequence, Set)):
         raise BadInput(f"quantities is {given(names)}; give a list of names, such as ['write_noise'], or None for all")
     chosen = tuple(dict.fromkeys(map(quantity, names)))
     if not chosen:

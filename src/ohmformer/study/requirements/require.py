@@ -131,6 +131,7 @@ def require(
     count = whole_number(workers)
     if not 1 <= count <= MOST_WORKERS:
         raise BadInput(f"workers = {one_line(workers)}: must be a whole number from 1 to {MOST_WORKERS}")
+    check_type("require", "out", out, (str, Path, type(None)), "the path of a folder")
     folder = default_folder(request.study.name) if out is None else Path(out)
     return answered(request, folder, workers=count, fresh=fresh, progress=progress)
 
@@ -144,6 +145,9 @@ def checked_request(
         BadInput: one of them cannot be used.
     """
     check_type("require", "study", study, (str, Path, Mapping), "the name or file of a study, or its content")
+    check_type("require", "on", on, str, "the role of arrays, such as 'attention'")
+    for change in sets if isinstance(sets, (list, tuple)) else (None,):
+        check_type("require", "sets", sets if change is None else change, str, "changes such as ['trials.chips=3']")
     if isinstance(study, Mapping):
         read = make_study(dict(study), list(sets))
     else:
