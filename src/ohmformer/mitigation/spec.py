@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ohmformer.array.residual.spec import Residual
 from ohmformer.array.spec import Copies, Crossbar, Scale
@@ -65,6 +65,13 @@ class KVClip(Spec):
         return round(full * min(max(1.0 - shift, 0.0), top))
 
 
+UNBIASED = (
+    "unbiased: residual writing chooses digits for the least mean square error, so no code is corrected for its bias; "
+    "leave unbiased or residual out"
+)
+"""Why `unbiased` and residual writing do not go together."""
+
+
 class Conditioning(Spec):
     """What is done to K and V before they are written, and undone after the product; no change on ideal hardware.
 
@@ -114,11 +121,14 @@ class Conditioning(Spec):
         except BadInput as error:
             raise BadInput(f"kv.{error}") from None
         if self.unbiased and array.residual is not None:
-            raise BadInput(
-                "kv.unbiased: residual writing chooses digits for the least mean square error, so no code is corrected "
-                "for its bias; leave unbiased or residual out"
-            )
+            raise BadInput(f"kv.{UNBIASED}")
         return array
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Conditioning:
+        if self.unbiased and self.residual is not None:
+            raise ValueError(UNBIASED)
+        return self
 
 
 KVConditioning = Conditioning | Mapping[str, Conditioning]

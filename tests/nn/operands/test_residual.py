@@ -12,6 +12,7 @@ from ohmformer.nn.calibration.calibrate import set_kv
 from ohmformer.nn.calibration.expected_error import expected_error
 from ohmformer.nn.convert.handle import crossbars
 from ohmformer.nn.operands.kv import KVOperand
+from tests.nn.models import Decoder
 from tests.nn.operands.test_kv_cache import NOISY, TOKENS, converted, full, relative, stepwise
 
 
@@ -100,8 +101,10 @@ def test_a_conditioning_turns_it_on() -> None:
     set_kv(model, of.Conditioning(scale="token", residual={}))
     set_kv(plain, of.Conditioning(scale="token"))
     assert torch.equal(full(model), full(plain))
+    with pytest.raises(of.BadInput, match=r"unbiased: residual writing chooses digits"):
+        of.Conditioning(unbiased=True, residual={})
     with pytest.raises(of.BadInput, match=r"kv.unbiased: residual writing chooses digits"):
-        set_kv(model, of.Conditioning(unbiased=True, residual={}))
+        set_kv(plain, of.Conditioning(unbiased=True))
     offset = converted(of.replace(NOISY, "attention.array.encoding", "offset"))
     with pytest.raises(of.BadInput, match=r"kv.*residual: an 'offset' array"):
         set_kv(offset, of.Conditioning(residual={}))
@@ -133,3 +136,17 @@ def test_calibrate_runs_and_keeps_what_helps() -> None:
     model = converted(hardware({}))
     result = of.calibrate(model, [{"input_ids": TOKENS[:, :5]}, {"input_ids": TOKENS[:, 3:]}], remedy=["hadamard"])
     assert set(result.losses) == {"none", "hadamard"}
+
+
+@pytest.mark.parametrize("level", ["noise", "array"])
+def test_tokens_that_age_are_written_once(level: str) -> None:
+    """Decoding token by token equals one pass where drift follows the timeline."""
+    machine = hardware({"bits": 6}, **{"cell.read_noise": READS, "scale": "token"})
+    machine = of.replace(machine, "attention.array.cell.drift", {"kind": "exponential", "tau": 5e-6, "tau_spread": 0.3})
+    ages = of.simulate(of.trace(Decoder().eval(), TOKENS[:1], phase="prefill"), machine).timeline.ages()
+    once, steps = (
+        run(of.convert(Decoder().eval(), machine, sample=TOKENS, level=level, ages=ages)) for run in (full, stepwise)
+    )
+    assert relative(steps, once) < 1e-5
+    new = full(of.convert(Decoder().eval(), machine, sample=TOKENS, level=level))
+    assert relative(once, new) > 1e-3
