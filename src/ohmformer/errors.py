@@ -37,6 +37,8 @@ _BOUNDS = {
     "greater_than": ("> {gt}", "raise it"),
     "less_than_equal": ("<= {le}", "lower it"),
     "less_than": ("< {lt}", "lower it"),
+    "too_short": ("a list of at least {min_length}", "add values"),
+    "too_long": ("a list of at most {max_length}", "leave out values"),
 }
 
 _TYPES = {
@@ -351,7 +353,8 @@ def _requirement(entry: Any, expected: Any) -> tuple[str, str]:
     kind = "finite_number" if kind in _BOUNDS and entry["input"] != entry["input"] else kind  # NaN is not itself
     if kind in _BOUNDS:
         bound, remedy = _BOUNDS[kind]
-        return bound.format(**{name: _number(limit) for name, limit in context.items()}), remedy
+        numbers = {name: _number(limit) for name, limit in context.items() if isinstance(limit, (int, float))}
+        return bound.format(**numbers), remedy
     if kind in ("float_type", "int_type") and isinstance(entry["input"], str) and not _NUMBER.fullmatch(entry["input"]):
         return _TYPES[kind][0], "write the number alone, without unit and quotes"
     if kind in _TYPES:
@@ -362,11 +365,8 @@ def _requirement(entry: Any, expected: Any) -> tuple[str, str]:
         library = next((each.catalog_kind for each in _options(expected) if getattr(each, "catalog_kind", "")), "")
         kinds = "" if getattr(expected, "default_kind", "") else _kinds(expected)
         table = f"a table with kind = {kinds}" if kinds else "a table"
-        remedy = (
-            f"write {{ kind = {shown(entry['input'])} }}"
-            if str(entry["input"]) in _by_kind(expected)
-            else "write { KEY = VALUE }"
-        )
+        named = str(entry["input"]) in _by_kind(expected)
+        remedy = f"write {{ kind = {shown(entry['input'])} }}" if named else "write { KEY = VALUE }"
         return (f"{table} or the name of a library {library}" if library else table), remedy
     return "", ""
 

@@ -12,6 +12,8 @@ _PREFIX = {"f": -15, "p": -12, "n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6,
 _PREFIX |= {"\u00b5": -6, "\u03bc": -6}  # both mu
 _CELSIUS = {"degC": Decimal("273.15"), "\u00b0C": Decimal("273.15")}
 """Unit of a temperature -> what is added to it for kelvins."""
+_NAMES = {"K": "K or degC"}
+"""SI unit -> the units of a quantity in messages, where another one is as usual."""
 _BINARY = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40}
 _TIME = {"min": 60, "h": 3600, "hour": 3600, "day": 86400, "month": 2629800, "year": 31557600}
 _SECONDS = {name: Decimal(seconds) for word, seconds in _TIME.items() for name in (word, f"{word}s")}
@@ -25,7 +27,7 @@ _EXAMPLE |= {
     "J/B": "10 pJ/B",
     "B/s": "10 GB/s",
 }
-_EXAMPLE |= {"op/s": "10 Top/s", "%": "1 %", "eV": "0.6 eV"}
+_EXAMPLE |= {"op/s": "10 Top/s", "%": "1 %", "eV": "0.6 eV", "K": "300 K"}
 """SI unit -> an example of a quantity within `LIMITS`, for messages."""
 _QUANTITY = re.compile(r"([-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)\s*([^\s0-9.]\S*)?")
 _LONGEST = 64
@@ -84,8 +86,9 @@ def parse(text: str, unit: str, limits: tuple[float, float] | None = None) -> fl
     zero = _CELSIUS.get(written, Decimal(0)) if unit == "K" else Decimal(0)
     factor = Decimal(1) if zero else _factor(written, unit)
     if factor is None:
+        name = _NAMES.get(unit, unit)
         raise ValueError(
-            f"has the unit {shown(written)} where {unit} is expected; write it in {unit}, such as {_example(unit)}"
+            f"has the unit {shown(written)} where {name} is expected; write it in {name}, such as {_example(unit)}"
         )
     try:
         exact = Decimal(number) * factor + zero
@@ -106,6 +109,9 @@ def no_unit(number: str, unit: str, limits: tuple[float, float] | None = None) -
         limits: smallest and largest value that is accepted; None for those of `LIMITS`.
     """
     least, most = limits or LIMITS.get(unit, (0.0, math.inf))
+    if unit == "K" and least <= float(number) + float(_CELSIUS["degC"]) <= most:  # may be meant in either unit
+        kelvins = f" or '{number} K'" if least <= float(number) <= most else ""
+        return f"has no unit; write '{number} degC'{kelvins}"
     if float(number) > 0 and least <= float(number) <= most:
         return f"has no unit; write '{number} {unit}', with a prefix if you like"
     return f"has no unit; write a number and a unit, such as {_example(unit)}"

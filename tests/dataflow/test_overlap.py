@@ -222,7 +222,7 @@ def test_large_sizes_are_computed_or_refused_in_one_line() -> None:
     nvm = machine("nvm_ideal")
     million = of.shapes("gpt2", phase="decode", context=9, batch=1_000_000)
     assert of.explore([(million, nvm, LayerOverlap())]).latency[0] > 1
-    with pytest.raises(BadInput, match=r"model.batch = 1000000: takes .* raise dataflow.block, or take of.explore"):
+    with pytest.raises(BadInput, match=r"model.batch = 1000000: takes .* lower batch or seq_len, or take of.explore"):
         of.simulate(million, nvm, LayerOverlap())
     with pytest.raises(BadInput, match=r"model.batch = 1000000: takes .* lower batch"):
         of.explore([(of.shapes("bert-base", batch=1_000_000), nvm, LayerOverlap(block=8))])

@@ -99,6 +99,25 @@ def test_the_event_engine_is_an_independent_scheduler(seed: int) -> None:
     assert sum(job.share for job in jobs) == pytest.approx(sum(len(layer.stages) for layer in made.layers))
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_whole_sequences_and_units_of_one_layer_in_the_event_engine(seed: int) -> None:
+    """Random stages of which some take a whole sequence, in a pool or alone, in shared units or those of a layer."""
+    draw = random.Random(seed)
+    found: list[Stage] = []
+    for name in ("qkv", "key", "output"):
+        found.append(stage(name, shared=draw.random() < 0.3, per_token=draw.randint(0, 4) / 4, fixed=0.25))
+        one = pooled(f"{name}_vector", draw.choice([2, 3]), per_token=draw.randint(1, 5) / 4)
+        one = replace(one, unit=f"{name} unit", whole=draw.random() < 0.5, shared=draw.random() < 0.6)
+        found.append(one)
+    made = placement(found, tokens=draw.randint(2, 6), batch=draw.randint(1, 2), layers=2, join=draw.choice([None, 2]))
+    flow = draw.choice([LayerOverlap(block=1), LayerOverlap(block=3), LayerSerial(), SequenceBlocking(block=2)])
+    jobs = jobs_of(made, flow)
+    assert len(jobs) == count_jobs(made, flow)
+    timeline = build_timeline(made, flow)
+    assert timeline.schedule.start == first_come(list(jobs))
+    assert latency(made, flow) == timeline.latency
+
+
 @pytest.mark.parametrize(("units", "tokens", "layers"), [(1, 6, 2), (3, 7, 1), (4, 8, 3), (16, 5, 2)])
 def test_tokens_that_come_at_once_take_turns(units: int, tokens: int, layers: int) -> None:
     made = placement([pooled("ffn1", units, per_token=2.0)], tokens=tokens, layers=layers)

@@ -90,3 +90,29 @@ def test_the_schema_knows_the_shorthands() -> None:
 def test_a_ratio_beside_an_unusable_end_names_that_end(g_max: object) -> None:
     with pytest.raises(BadInput, match=r"g_max"):
         read(on_off_ratio=4.5, g_max=g_max)
+
+
+@pytest.mark.parametrize(
+    ("levels", "message"),
+    [
+        (["1 uS", "inf"], r"level_conductances\.1 = 'inf': is not a quantity"),
+        (["1 uS", 800], r"level_conductances\.1 = 800: is not a magnitude that occurs in S"),
+        (["-5 uS", "1 uS"], r"level_conductances\.0 = '-5 uS': must be >= 0"),
+        (["1 uS", "0 ohm"], r"level_conductances\.1 = '0 ohm': is not a resistance above 0"),
+        (["1 uS", ["2 uS"]], r"level_conductances\.1 = \['2 uS'\]: is not a conductance"),
+        (["1 uS", 1e-5], r"level_conductances\.1 = 1e-05: has no unit"),
+        ("2 Mohm", r"level_conductances = '2 Mohm': must be a list; put it in \[ \]"),
+        (5, r"level_conductances = 5: must be a list"),
+    ],
+)
+def test_a_wrong_level_is_named_itself_and_not_the_range_that_follows_from_it(levels: Any, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        read(level_conductances=levels)
+
+
+def test_uneven_levels_say_both_fields_that_an_array_needs() -> None:
+    cell = {**array().cell.canonical(), **dict.fromkeys(("g_min", "g_max")), "levels": None}
+    uneven = [1e-6, 3e-6, 4e-6, 8e-6, 9e-6, 15e-6, 20e-6]
+    cell = {name: value for name, value in cell.items() if value is not None}
+    with pytest.raises(BadInput, match="set levels = 7 and bits_per_cell = 3"):
+        replace(array(), "cell", {**cell, "level_conductances": uneven})

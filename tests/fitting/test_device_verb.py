@@ -29,6 +29,9 @@ def test_a_file_becomes_a_cell_and_a_figure(tmp_path: Path) -> None:
     assert found.write_noise.kind == "piecewise_polynomial"
     text, _ = run("fit", str(TABLE), "-o", "-")
     assert text == cell.read_text()
+    run("fit", str(TABLE), "-o", str(cell))  # a fitted cell is written anew; other files are not
+    cell.write_text('[cell]\ng_min = "1 uS"\n')
+    assert "did not write" in run("fit", str(TABLE), "-o", str(cell), code=2)[1]
 
 
 def test_faults_are_one_line(tmp_path: Path) -> None:

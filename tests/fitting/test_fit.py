@@ -188,6 +188,9 @@ def test_missing_values_are_counted(tmp_path: Path) -> None:
         ("target [kohm];measured [kohm]", [*TABLE, "0;2"], "target, row 14: is not a resistance above 0"),
         ("target;measured", [*["1 uS;2 uS"] * 12, "0 ohm;2 uS"], "target, row 14: '0 ohm' is not a resistance above 0"),
         ("target [MS];measured [MS]", TABLE, "targets from 1 MS to 5 MS are beyond cells; check the unit"),
+        ("target [uS];measured [uS]", [*TABLE, "1;1e300"], "measured, row 14: 1e+294 S is not a magnitude that occurs"),
+        ("target [uS];measured [uS];time [s]", [*(f"{row};1" for row in TABLE), "1;1;1e300"], "time, row 14: 1e+300 s"),
+        ("target [uS];measured [uS];cycle", [*(f"{row};1" for row in TABLE), "1;1;-1"], "cycle: is negative in row 14"),
         ("target [uS];measured [uS]", ["1;-1", "2;-3"] * 6, "no measured conductance is above 0; check the signs"),
         ("target [uS];measured [uS];time", [f"{row};1" for row in TABLE], "name of the column, as in '[s]'"),
         ("target [uS];measured [uS];note", [f'{row};"x' for row in TABLE], "ends a quotation wrongly"),
@@ -329,3 +332,10 @@ def test_a_table_of_many_rows_and_cells_takes_seconds() -> None:
     assert time.process_time() - start < 20
     assert fit.chosen.label == "proportional"
     assert fit.chosen.values["sigma"] == pytest.approx(0.1, abs=5 * fit.chosen.errors["sigma"])
+
+
+def test_a_single_measurement_near_zero_ends_no_fit(tmp_path: Path) -> None:
+    """Its logarithm makes the lognormal law so wide that its moments are beyond all numbers."""
+    rows = [f"{g};{g + d}" for g in (1, 5, 10) for d in (-0.1, 0.0, 0.05, 0.1)]
+    found = fit_cell(str(written(tmp_path, "target [uS];measured [uS]", [*rows, "5;1e-300"])))
+    assert found.cell.g_max == pytest.approx(1e-5)

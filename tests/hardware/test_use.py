@@ -8,7 +8,7 @@ import pytest
 
 import ohmformer as of
 from ohmformer.hardware.rules import Rule
-from ohmformer.hardware.use import check_rules, check_used, used, wearing
+from ohmformer.hardware.use import check_rules, check_used, idle_notes, used, wearing
 
 WEAR: dict[str, Any] = {"kind": "weibull", "stuck_high": 0.5}
 NEW = of.load("clipformer_tcad_2024")
@@ -44,3 +44,32 @@ def test_what_cannot_be_honored_is_refused_by_name() -> None:
             check_rules((("*", Rule(array=array)),), 3.0)
         check_rules((("*", Rule(array=array)),), 0.0)
     check_rules((("*", Rule(array=NEW.attention.key.array)),), 3.0)
+
+
+def test_notes_say_what_hours_and_ages_leave_as_it_is() -> None:
+    drifting = of.replace(NEW, "projection.array.cell", "pcm_joshi_2020")
+    timed = of.replace(NEW, "projection.array.cell", "rram_neurram_2022_aihwkit")
+    gpu, gain = of.load("a100_sxm_80gb"), of.load("gain_cell_leroux_2025")
+    assert idle_notes(NEW, (), 0.0) == ()
+    assert idle_notes(NEW, (), 5.0) == (
+        "simulation.hours = 5 leaves static weights as they are: their cells have neither drift nor noise that changes "
+        "with age",
+        "simulation.hours = 5 leaves keys and values as they are: their cells have no wear",
+    )
+    for aging in (drifting, timed):
+        assert [note.split(":")[0] for note in idle_notes(aging, (), 5.0)] == [
+            "simulation.hours = 5 leaves keys and values as they are"
+        ]
+    assert len(idle_notes(WORN, (), 5.0)) == 1
+    assert all(note.endswith(": they are not in cells") for note in idle_notes(gpu, (), 5.0, timeline=True))
+    assert len(idle_notes(gpu, (), 5.0, timeline=True)) == 3
+    assert idle_notes(gain, (), 0.0, timeline=True) == ()
+    (note,) = idle_notes(NEW, (), 0.0, timeline=True)
+    assert note == "simulation.age leaves keys and values as they are: their cells do not change with age"
+
+
+def test_rules_with_noise_that_changes_with_age_are_refused_beside_hours() -> None:
+    """Their arrays would stay as new as they were, without a word."""
+    timed = of.replace(NEW.projection.array, "cell", "rram_neurram_2022_aihwkit")
+    with pytest.raises(of.BadInput, match=r"rules\.head\.array: simulation\.hours = 5"):
+        check_rules((("head", Rule(array=timed)),), 5.0)

@@ -18,6 +18,7 @@ from torch import Tensor
 from ohmformer.array import encoding, event_counter
 from ohmformer.array.converters import Range, at_slice, convert_
 from ohmformer.array.peripherals.pulses import Pulse, drive
+from ohmformer.array.peripherals.read_keys import of_devices, of_one_result, of_vector
 from ohmformer.array.programmed import Programmed
 from ohmformer.array.spec import Crossbar
 from ohmformer.device import noise
@@ -47,14 +48,15 @@ def product(codes: Tensor, programmed: Programmed, *, signed: bool, stream: Stre
     results = []
     for start in range(0, max(1, M), together):
         vectors = range(start, min(M, start + together))
+        by_vector = [] if stream is None else [of_vector(stream, m, M) for m in vectors]
         total = torch.zeros((), dtype=codes.dtype, device=codes.device)
         for z, weight in enumerate(weights):
-            keys = None if stream is None else [stream.child(m, z) for m in vectors]
+            keys = None if stream is None else [key.child(z) for key in by_vector]
             pulses = drive(planes[z][..., vectors.start : vectors.stop, :], array, z, signed=signed, streams=keys)
             for s in range(programmed.slices):
                 for first in range(0, programmed.inputs, array.rows):
                     rows = slice(first, first + array.rows)
-                    streams = None if stream is None else [stream.child(m, z, s, first) for m in vectors]
+                    streams = None if stream is None else [key.child(z, s, first) for key in by_vector]
                     block = [(w, reads, pulse[..., rows]) for w, reads, pulse in pulses]
                     read = (codes[..., vectors.start : vectors.stop, rows] != 0).any(-1, keepdim=True)
                     result = _one_conversion(block, read, programmed, s, rows, streams, at_slice(span, s))
@@ -80,7 +82,11 @@ def _one_conversion(
     array = programmed.array
     sides = []
     for k, side in enumerate(("plus", "minus")):
-        of_side = None if streams is None else [stream.child(side) for stream in streams]
+        of_side: Sequence[Streams] | None = None
+        if streams is not None:
+            reference = array.columns if k and programmed.reference is not None else 0
+            keys = [stream.child(side) for stream in streams]
+            of_side = [of_devices(key, rows.start, array.rows, reference=reference) for key in keys]
         std = None if programmed.read_std is None else programmed.read_std[k, s, ..., rows]
         ages = programmed.minus_ages if k else programmed.ages
         ages = ages if ages is None or ages.shape[-1] == 1 else ages[..., rows]
@@ -127,7 +133,9 @@ class _Converters:
             current = current * (1 + gain) + self.read * width * offset
         if self.streams is not None and parts.output_noise:
             *lead, _, O = current.shape
-            drawn = [stream.child("output", side).normal(*lead, 1, O, like=current) for stream in self.streams]
+            reference = array.columns if side and self.programmed.reference is not None else 0
+            keys = [of_one_result(stream.child("output", side), reference=reference) for stream in self.streams]
+            drawn = [key.normal(*lead, 1, O, like=current) for key in keys]
             eps = torch.cat(drawn, dim=-2) if drawn else torch.empty_like(current)
             current = current + self.read * width * parts.output_noise * eps
         return convert_(current, array.adc, self.span)

@@ -24,7 +24,7 @@ from ohmformer.array.residual.writing import Kept, WriteSlice, write_residually
 from ohmformer.array.spec import Crossbar
 from ohmformer.array.writing import Columns, Held, Major, Writer, one_sided
 from ohmformer.errors import BadInput, suggest
-from ohmformer.streams import SampleStreams, Stream, Streams
+from ohmformer.streams import SampleStreams, Stream, Streams, TokenStreams
 
 
 class WriteOptions(TypedDict, total=False):
@@ -79,16 +79,16 @@ def write(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions]) -> Pr
     Raises:
         BadInput: a code does not fit into the slices, or the range differs along the inputs.
     """
-    held = _write_cells(codes, array, **options)
+    held = write_uncompensated(codes, array, **options)
     if not compensation.compensates(array):
         return held
     with event_counter.counting():  # these are the cells of `held`, whose writes count once
-        new = _write_cells(codes, compensation.when_new(array), **options)
+        new = write_uncompensated(codes, compensation.when_new(array), **options)
     factor = compensation.factor(fold(new), fold(held), array, options.get("stream", 0))
     return replace(held, unit=held.unit * factor)
 
 
-def _write_cells(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions]) -> Programmed:
+def write_uncompensated(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions]) -> Programmed:
     """`write` without a compensation of drift."""
     request = write_request(codes, array, **options)
     codes, slices, writer = request.codes, request.slices, request.writer("cell")
@@ -144,7 +144,10 @@ class WriteRequest:
 
     def writer(self, columns: Columns) -> Writer:
         """A new writer of the cells or of the reference columns, at its first slice."""
-        return Writer(self.array, columns, self.stream, self.fault_stream, self.major, self.codes.device)
+        stream = self.stream
+        if columns == "reference" and self.major == "outputs" and isinstance(stream, SampleStreams):
+            stream = _of_references(stream, self.array.columns)
+        return Writer(self.array, columns, stream, self.fault_stream, self.major, self.codes.device)
 
     def residual_slices(self, writer: Writer, write: WriteSlice[Kept]) -> Iterator[tuple[int, Kept]]:
         """Write the codes by `write_residually`, and return what it returns."""
@@ -187,6 +190,14 @@ def write_request(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions
     stream = Stream(stream) if isinstance(stream, int) else stream
     _count_writes(codes, array, slices, stream, major)
     return WriteRequest(array, codes, slices, max_code, unit, stream, options.get("fault_stream") or stream, major)
+
+
+def _of_references(stream: SampleStreams, columns: int) -> SampleStreams:
+    """The streams of reference columns, from those of a matrix whose outputs grow as tokens are appended."""
+    if isinstance(stream, TokenStreams):  # a reference column that serves many tokens belongs to its place
+        return stream if columns == 1 else replace(stream, numbers=((),) * len(stream.streams))
+    lengths = None if stream.lengths is None else tuple(-(-n // columns) for n in stream.lengths)
+    return replace(stream, lengths=lengths)
 
 
 def _stacked(by_slice: list[Held]) -> Held:

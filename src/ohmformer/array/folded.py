@@ -16,6 +16,7 @@ from torch import Tensor
 from ohmformer.array import encoding
 from ohmformer.array.peripherals import drivers, reported
 from ohmformer.array.peripherals.mismatch import Mismatch
+from ohmformer.array.peripherals.read_keys import of_references
 from ohmformer.array.programmed import Programmed, read_variance
 from ohmformer.array.spec import Crossbar
 from ohmformer.array.writing import Held
@@ -113,11 +114,11 @@ def fold(programmed: Programmed, *, read_noise: bool = True) -> Folded:
     groups = [cells.at(p) for p in range(len(programmed.cells))]
     if programmed.reference is not None:
         groups.append(Held(programmed.reference, programmed.reference_written, None, programmed.reference_ages))
-    sums = []
+    differ, sums = array.peripherals.gain_mismatch > 0, []
     for side, group in enumerate(groups):
         total = SliceSum(array, read_noise)
         for s in slice_order(array, programmed.slices):
-            gains = None if mismatch is None else mismatch.gains(side, s, array.rows, programmed.inputs)
+            gains = mismatch.gains(side, s, array.rows, programmed.inputs) if mismatch and differ else None
             total.add(group.at(s), gains, s)
         sums.append(total)
     folded = difference(sums[0], sums[1], array, programmed.unit)
@@ -186,7 +187,8 @@ def _with_read_noise(y: Tensor, power: Tensor, folded: Folded, array: Crossbar, 
     y = y.addcmul_(std, stream.child("read").normal(*std.shape, like=std))
     if folded.reference_variance is not None:
         std = (power @ folded.reference_variance.transpose(-2, -1)).sqrt_()
-        shared = std.mul_(stream.child("read reference").normal(*std.shape, like=std))
+        numbers = of_references(stream.child("read reference"), array.columns)
+        shared = std.mul_(numbers.normal(*std.shape, like=std))
         shared = shared.repeat_interleave(array.columns, dim=-1)[..., : y.shape[-1]]
         y = y.addcmul_(shared, folded.unit.transpose(-2, -1), value=-1)
     return y
@@ -239,6 +241,7 @@ class Conversions:
         noise = std * numbers.normal(*shape, like=std) * (2**0.5 if pair else 1.0)
         if array.encoding == "offset" and array.subtract == "digital":
             blocks = -(-outputs // array.columns)
-            shared = std * stream.child("output reference").normal(*shape[:-1], blocks, like=std)
+            numbers = of_references(stream.child("output reference"), array.columns)
+            shared = std * numbers.normal(*shape[:-1], blocks, like=std)
             noise = noise - shared.repeat_interleave(array.columns, dim=-1)[..., :outputs]
         return noise

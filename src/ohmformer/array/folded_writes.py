@@ -33,8 +33,6 @@ def write_folded(codes: Tensor, array: Crossbar, *, read_noise: bool = True, **o
     Raises:
         BadInput: as in `write`.
     """
-    if mismatched(array):  # every slice of every side has converters of its own
-        return fold(crossbar.write(codes, array, **options), read_noise=read_noise)
     held = _write_cells(codes, array, read_noise, **options)
     if not compensation.compensates(array):
         return held
@@ -47,6 +45,8 @@ def write_folded(codes: Tensor, array: Crossbar, *, read_noise: bool = True, **o
 
 def _write_cells(codes: Tensor, array: Crossbar, read_noise: bool, **options: Unpack[WriteOptions]) -> Folded:
     """`write_folded` without a compensation of drift."""
+    if mismatched(array):  # every slice of every side has converters of its own
+        return fold(crossbar.write_uncompensated(codes, array, **options), read_noise=read_noise)
     request = crossbar.write_request(codes, array, **options)
     if array.residual is not None:
         return _write_residually(request, read_noise)

@@ -21,6 +21,7 @@ from torch import Tensor
 from ohmformer.array import cell_level, converters, encoding
 from ohmformer.array.folded import Conversions, Folded, fold, folded_product
 from ohmformer.array.peripherals import drivers, reported
+from ohmformer.array.peripherals.read_keys import of_references
 from ohmformer.array.peripherals.spec import draws_for_reads, mismatched
 from ohmformer.array.programmed import Programmed
 from ohmformer.array.spec import Crossbar, Level
@@ -226,13 +227,15 @@ def column_currents(
             y = applied @ side.cells[..., rows].transpose(-2, -1)
             if stream is not None and side.variance is not None:
                 numbers = stream.child("read", z, s, first, k)
+                numbers = of_references(numbers, array.columns) if k and programmed.reference is not None else numbers
                 power = applied if array.inputs.kind == "bit_serial" else applied.square()
                 power = power if powers is None else powers[z][..., rows]
                 std = (power @ side.variance[..., rows].transpose(-2, -1)).sqrt_()
                 y = y.addcmul_(std, numbers.normal(*std.shape, like=std))
                 if side.shared_variance is not None:
                     std = (power @ side.shared_variance[..., rows].transpose(-2, -1)).sqrt_()
-                    shared = std.mul_(numbers.child("reference").normal(*std.shape, like=std))
+                    references = of_references(numbers.child("reference"), array.columns)
+                    shared = std.mul_(references.normal(*std.shape, like=std))
                     y -= shared.repeat_interleave(array.columns, dim=-1)[..., : y.shape[-1]]
             yield s, side.sign * weight, y if converted is None else converted.reported(y, k, s, z, first)
 
@@ -257,11 +260,14 @@ class _Converters:
         """What they get in place of a current [..., M, O or C] of one read; see `column_currents`."""
         array, mismatch, block = self.programmed.array, self.programmed.mismatch, first // self.programmed.array.rows
         low, high = (0.0, 0.0) if self.span is None else converters.at_slice(self.span, s)
+        stream = None if self.noise is None else self.noise.child("convert", z, s, first, side)
+        if stream is not None and side and self.programmed.reference is not None:
+            stream = of_references(stream, array.columns)
         return reported.reported(
             current,
             array,
             errors=None if mismatch is None else mismatch.of_side(side, s)[..., block],
             width=None if self.span is None else high - low,
             read=self.read[..., block : block + 1],
-            stream=None if self.noise is None else self.noise.child("convert", z, s, first, side),
+            stream=stream,
         )

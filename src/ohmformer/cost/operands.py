@@ -16,6 +16,7 @@ from ohmformer.cost.designs.per_design import largest
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
 from ohmformer.cost.memory.homes import Homes
 from ohmformer.cost.technology import at_technology
+from ohmformer.cost.vector.units import unit_owners
 from ohmformer.errors import BadInput
 from ohmformer.hardware.chip import Chip
 from ohmformer.hardware.spec import Accelerator, ArrayEngine, Engine, ExactEngine, GpuEngine
@@ -90,8 +91,9 @@ class LayerContext:
         hardware = self.hardware
         gpu = hardware.projection if isinstance(hardware.projection, GpuEngine) else None
         owners = (id(hardware.chip), self.bytes_per_value, id(gpu), self.gpu_attention, id(hardware.system))
+        units = unit_owners(hardware)
         sizes = self.batch, self.tokens, self.lanes, self.weight_uses, self.filled, self.sharing, self.turns
-        return (*owners, *sizes, self.homes.key)
+        return (*owners, *units, *sizes, self.homes.key)
 
     @cached_property
     def without_memory(self) -> LayerContext:

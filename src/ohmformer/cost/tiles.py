@@ -20,6 +20,7 @@ from ohmformer.cost.engine_choice import LayerOp, PlacedOp
 from ohmformer.cost.memory.gpu_memory import stays_cached
 from ohmformer.cost.memory.limited_arrays import limit_of
 from ohmformer.cost.operands import array_reads, chip_of, slots_of, written_plan
+from ohmformer.cost.vector.units import lanes_for_all, lanes_of_a_layer
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import Accelerator, ArrayEngine, ExactEngine, SimdEngine, SramEngine
 from ohmformer.mapping.planning import Plan
@@ -148,7 +149,7 @@ def layer_arrays(ops: Iterable[LayerOp], count: int) -> LayerArrays:
     own: dict[SimdEngine, int] = {}
     for placed in ops:
         if isinstance(placed, PlacedOp) and isinstance(placed.engine, SimdEngine) and placed.engine.shared == "layer":
-            own[placed.engine] = _lanes(placed.engine)
+            own[placed.engine] = lanes_of_a_layer(placed.engine)
         if not isinstance(placed, PlacedOp) or not isinstance(placed.engine, ArrayEngine):
             continue
         op, engine = placed.op, placed.engine
@@ -321,16 +322,9 @@ def given_lanes(hardware: Accelerator, layers: Iterable[LayerArrays] = ()) -> in
         hardware: the accelerator.
         layers: the layers of a chip, each of which may have lanes of its own.
     """
-    engines = (hardware.projection, hardware.attention.key, hardware.attention.value)
-    for_all = [_lanes(engine) for engine in engines if isinstance(engine, SimdEngine) and engine.shared == "chip"]
     own = sum(layer.count * layer.lanes for layer in layers)
     units = hardware.chip.vector.units if hardware.chip else None
-    return max(for_all, default=0) + own + (units or 0) * lanes_of_unit(hardware)
-
-
-def _lanes(engine: SimdEngine) -> int:
-    """Number of vector lanes of an engine; 0 if they are those of its layers."""
-    return 0 if isinstance(engine.lanes, str) else engine.lanes * (engine.units or 1)
+    return lanes_for_all(hardware) + own + (units or 0) * lanes_of_unit(hardware)
 
 
 def lanes_of_unit(hardware: Accelerator) -> int:

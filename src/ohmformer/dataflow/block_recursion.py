@@ -28,6 +28,7 @@ from ohmformer.cost.placement import Placement
 from ohmformer.cost.stage import Stage, is_memory
 from ohmformer.dataflow.blocks.block_times import BlockTimes, IntArray
 from ohmformer.dataflow.blocks.layer_plan import LayerPlan, Plans, Range, Run, Step
+from ohmformer.dataflow.blocks.too_large import too_large
 from ohmformer.dataflow.spec import Dataflow
 from ohmformer.dataflow.steady import Steady, alike, never_later
 from ohmformer.errors import BadInput
@@ -374,10 +375,9 @@ class _Flow:
             self._refuse(self.steps)
 
     def _refuse(self, number: int) -> None:
-        raise BadInput(
-            f"model.batch = {self.placement.workload.batch}: takes {number:,} or more steps one after another, too "
-            "many to compute; lower batch or seq_len, raise dataflow.block, or set dataflow.batching = 'serial'"
-        )
+        serial = ["set dataflow.batching = 'serial'"] if self.samples > 1 else []
+        what = f"{number:,} or more steps one after another, too many to compute"
+        raise BadInput(too_large(self.placement, self.plans.dataflow, what, serial))
 
 
 def _all_at(times: Array, blocks: int) -> Array:

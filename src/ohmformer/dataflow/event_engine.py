@@ -107,9 +107,12 @@ class _Engine:
         self.crowded: dict[str, Pool] = {}
         self.member: dict[int, str] = {}
         for number, job in enumerate(jobs):
-            if job.pool and job.unit not in self.pools:
-                self.pools[job.unit] = Pool(job.unit, job.pool)
-            for unit in job.also if job.pool else (job.unit, *job.also):
+            units = job.also
+            if job.pool:
+                self.pools.setdefault(job.unit, Pool(job.unit, job.pool))
+            else:
+                units = (job.unit, *units)
+            for unit in units:
                 self.queues.setdefault(unit, deque()).append(number)
             for other in job.after:
                 self.followers[other].append(number)
@@ -208,11 +211,13 @@ class _Engine:
             return
         number = queue[0]
         job = self.jobs[number]
-        if job.pool:
-            return
-        units = (job.unit, *job.also) if job.also else (unit,)
-        if job.also and any(each in self.busy or self.queues[each][0] != number for each in units):
-            return
+        units: tuple[str, ...] = (unit,)
+        if job.also:
+            if job.pool:
+                return
+            units = (job.unit, *job.also)
+            if any(each in self.busy or self.queues[each][0] != number for each in units):
+                return
         self._run(number, units, units, now)
 
     def _run(self, number: int, queued: tuple[str, ...], units: tuple[str, ...], now: float) -> None:

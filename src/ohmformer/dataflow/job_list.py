@@ -22,6 +22,8 @@ class _Place(NamedTuple):
         unit: name of its unit.
         also: names of its further units.
         memory: name of the memory off the chip.
+        pool: number of units that share a block; 1 if one unit takes all its tokens.
+        parts: tokens of a part, and tokens of the sample before it -> what its job takes.
     """
 
     layer: int
@@ -31,6 +33,17 @@ class _Place(NamedTuple):
     unit: str
     also: tuple[str, ...]
     memory: str
+    pool: int
+    parts: dict[tuple[int, int], _Part]
+
+
+class _Part(NamedTuple):
+    """What the job of some tokens takes: see the fields of `Job` with these names."""
+
+    duration: float
+    share: float
+    lag: float
+    memory: float
 
 
 class JobList:
@@ -74,16 +87,38 @@ class JobList:
         """
         key = id(self.placement), layer, stage
         place = self._places.get(key) or self._places.setdefault(key, self._place(layer, stage))
-        pool = place.stage.pool
         if self._parts:
             after = self._all_parts(after)
-        if pool < 2 or tokens == 1 or place.stage.whole:
-            return self._append(place, tokens, after, sample, block)
-        count = min(pool, tokens)
-        sizes = (tokens // count + (part < tokens % count) for part in range(count))
-        parts = tuple(self._append(place, size, after, sample, block) for size in sizes)
-        self._parts[parts[-1]] = parts
-        return parts[-1]
+        _, _, entry, _, unit, also, memory_unit, pool, parts = place
+        sizes = (tokens,) if pool < 2 or tokens == 1 else _even_parts(tokens, pool)
+        first = 0
+        for size in sizes:
+            if entry.by_keys is not None:  # later tokens of a sample see more keys
+                first = self._tokens.get((layer, stage, sample), 0)
+                self._tokens[layer, stage, sample] = first + size
+            busy, share, lag, memory = parts.get((size, first)) or self._part(place, size, first)
+            self.jobs.append(
+                Job(
+                    layer,
+                    entry,
+                    sample,
+                    block,
+                    unit,
+                    busy,
+                    after,
+                    share,
+                    lag,
+                    also,
+                    memory,
+                    first,
+                    memory_unit,
+                    entry.pool,
+                )
+            )
+        last = len(self.jobs) - 1
+        if len(sizes) > 1:
+            self._parts[last] = tuple(range(last + 1 - len(sizes), last + 1))
+        return last
 
     def _place(self, layer: int, stage: int) -> _Place:
         """What all jobs of a stage have in common.
@@ -101,29 +136,22 @@ class JobList:
         entry = placed.stages[stage]
         units = unit_name(placed, entry), further_units(self.placement, placed, stage), placed.on_chip(MEMORY)
         total = placed.tokens * self.placement.workload.batch
-        return _Place(layer, stage, entry, total, *units)
+        return _Place(layer, stage, entry, total, *units, 1 if entry.whole else max(1, entry.pool), {})
 
     def _all_parts(self, after: tuple[int, ...]) -> tuple[int, ...]:
         """The positions of jobs, with all parts of those that are divided."""
         return tuple(part for each in after for part in self._parts.get(each, (each,)))
 
-    def _append(self, place: _Place, tokens: int, after: tuple[int, ...], sample: int, block: int) -> int:
-        """Append one job; see `add`."""
-        layer, number, stage, total, unit, also, own = place
-        first = 0
-        if stage.by_keys is not None:  # later tokens of a sample see more keys
-            first = self._tokens.get((layer, number, sample), 0)
-            self._tokens[layer, number, sample] = first + tokens
+    def _part(self, place: _Place, tokens: int, first: int) -> _Part:
+        """What the job of `tokens` tokens takes, behind `first` tokens of its sample."""
+        stage = place.stage
         key = id(stage), tokens, first
         if key not in self._times:
             self._times[key] = stage.occupancy(tokens, first), stage.time(tokens, first)
         busy, time = self._times[key]
         memory = min(busy, stage.off_chip * tokens) if stage.off_chip else 0.0
-        share, lag = tokens / total, time - busy
-        self.jobs.append(
-            Job(layer, stage, sample, block, unit, busy, after, share, lag, also, memory, first, own, stage.pool)
-        )
-        return len(self.jobs) - 1
+        part = place.parts[tokens, first] = _Part(busy, tokens / place.total, time - busy, memory)
+        return part
 
     def set_up(
         self, layer: int, after: tuple[int, ...] = (), *, sample: int = 0, share: float = 1.0
@@ -140,3 +168,9 @@ class JobList:
         own, after = placed.on_chip(MEMORY), self._all_parts(after)
         self.jobs.append(Job(layer, placed.setup, sample, 0, unit, placed.setup.time(1), after, share, memory_unit=own))
         return (len(self.jobs) - 1,)
+
+
+def _even_parts(tokens: int, pool: int) -> tuple[int, ...]:
+    """Tokens of a block for each of `pool` equal units, as even as possible; none gets 0."""
+    count = min(pool, tokens)
+    return tuple(tokens // count + (part < tokens % count) for part in range(count))

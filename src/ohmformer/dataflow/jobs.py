@@ -9,6 +9,8 @@ from numbers import Integral, Real
 from ohmformer.cost.placement import Placement
 from ohmformer.cost.stage import Stage
 from ohmformer.dataflow.block_jobs import block_jobs
+from ohmformer.dataflow.block_recursion import MOST_AT_ONCE
+from ohmformer.dataflow.blocks.too_large import most_blocks, too_large
 from ohmformer.dataflow.job import Job
 from ohmformer.dataflow.layer_cuts import segments
 from ohmformer.dataflow.spec import Dataflow
@@ -35,13 +37,13 @@ _LISTS: dict[str, tuple[type, str]] = {
 def count_jobs(placement: Placement, dataflow: Dataflow) -> int:
     """Number of jobs that `jobs_of` builds for a dataflow in blocks, setup stages left out."""
     total = 0
-    for layer in placement.layers:
+    for layer, repeats in placement.distinct():
         size = dataflow.size_of_block(layer.tokens)
         for first, end, whole in segments(layer, dataflow):
             blocks, rest = (1, 0) if whole else divmod(layer.tokens, size)
             for pool in (0 if stage.whole else stage.pool for stage in layer.stages[first:end]):
-                total += blocks * max(1, min(pool, layer.tokens if whole else size))
-                total += max(1, min(pool, rest)) if rest else 0
+                parts = blocks * max(1, min(pool, layer.tokens if whole else size))
+                total += repeats * (parts + (max(1, min(pool, rest)) if rest else 0))
     return total * placement.workload.batch
 
 
@@ -52,12 +54,18 @@ def check_size(placement: Placement, dataflow: Dataflow) -> None:
         BadInput: there are more than `MOST_JOBS` jobs.
     """
     count = count_jobs(placement, dataflow)
-    if count > MOST_JOBS:
-        raise BadInput(
-            f"model.batch = {placement.workload.batch}: takes {count:,} jobs to simulate with these blocks and "
-            f"layers; at most {MOST_JOBS:,} jobs are possible: lower batch or seq_len, raise dataflow.block, or take "
-            "of.explore, which builds no jobs"
-        )
+    if count <= MOST_JOBS:
+        return
+    samples = placement.workload.batch if dataflow.batching == "pipelined" else 1
+    reason, further = "", list[str]()
+    if placement.has_pools:
+        reason = "; tokens that wait for units first come, first served have no closed form"
+    elif not dataflow.has_closed_form:
+        reason = f"; {type(dataflow).__name__} defines its own jobs, so there is no closed form"
+    elif samples * most_blocks(placement, dataflow) <= MOST_AT_ONCE:
+        further = ["take of.explore, which builds no jobs"]
+    what = f"{count:,} jobs to simulate with these blocks and layers; at most {MOST_JOBS:,} jobs are possible{reason}"
+    raise BadInput(too_large(placement, dataflow, what, further))
 
 
 def jobs_of(placement: Placement, dataflow: Dataflow) -> list[Job]:

@@ -54,6 +54,8 @@ def expanded_range(data: dict[str, Any]) -> dict[str, Any]:
         Misplaced: a shorthand has no usable value, or its field is stated as well.
     """
     levels = _bare(data.get("level_conductances"))
+    if isinstance(levels, (str, int, float)):
+        raise Misplaced(("level_conductances",), levels, "must be a list; put it in [ ]")
     if not any(key in data for key in SHORTHANDS) and not isinstance(levels, (list, tuple)):
         return data
     result = {key: value for key, value in data.items() if key not in SHORTHANDS}
@@ -72,11 +74,18 @@ def expanded_range(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _add_ends(result: dict[str, Any], levels: list[Any] | tuple[Any, ...]) -> None:
-    """Add the ends of the range that listed levels state and the table leaves out."""
-    try:
-        listed = sorted(_siemens(level) for level in levels)
-    except (ValueError, OverflowError):
-        return  # the check of the field says what is wrong with it
+    """Add the ends of the range that listed levels state and the table leaves out.
+
+    Raises:
+        Misplaced: a level is no conductance or resistance that occurs; otherwise the ends would be said to be wrong.
+    """
+    listed = []
+    for n, level in enumerate(levels):
+        try:
+            listed.append(_level(level))
+        except (ValueError, OverflowError) as error:
+            raise Misplaced(("level_conductances", str(n)), level, _reason(error)) from None
+    listed.sort()
     for field, end in (("g_min", listed[0]), ("g_max", listed[-1])):
         result.setdefault(field, {"value": f"{end!r} S", "kind": "derived", "how": "an end of level_conductances"})
 
@@ -137,6 +146,21 @@ def _siemens(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError("is not a conductance; write a number and a unit in quotes, such as '10 uS'")
     return float(value)
+
+
+def _level(value: Any) -> float:
+    """The conductance of a level [S].
+
+    Raises:
+        ValueError: the value is no conductance of at least 0, and no resistance.
+        OverflowError: it is too large for a float.
+    """
+    level = _siemens(value)
+    if isinstance(value, (int, float)) and not math.isfinite(level):
+        raise ValueError("must be finite; write a finite number")
+    if level < 0:
+        raise ValueError("must be >= 0; raise it")
+    return units.check_magnitude(level, "S")
 
 
 def _bare(value: Any) -> Any:

@@ -254,8 +254,11 @@ class Cell(Spec):
         there = self.level_count
         if there is not None and used > there:
             return f"needs {used} levels but the cell has {there}; lower it or take another cell"
-        if self.uneven and used != there:
-            return f"uses {used} of the {there} levels of the cell, whose steps are uneven; set levels = {there}"
+        if there is not None and self.uneven and used != there:
+            return (
+                f"uses {used} of the {there} levels of the cell, whose steps are uneven; set levels = {there} and "
+                f"bits_per_cell = {(there - 1).bit_length()}"
+            )
         return ""
 
     @property

@@ -68,7 +68,8 @@ def _others(fit: CellFit) -> str:
 
 
 def _left_out(fit: CellFit) -> str:
-    return f"{fit.left_out} rows have no target or no measured value." if fit.left_out else ""
+    rows = "1 row has" if fit.left_out == 1 else f"{fit.left_out} rows have"
+    return f"{rows} no target or no measured value." if fit.left_out else ""
 
 
 def _line(name: str, value: Any, how: str) -> str:

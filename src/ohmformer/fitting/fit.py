@@ -11,17 +11,22 @@ from pydantic import ValidationError
 
 from ohmformer import units
 from ohmformer.device.spec import Cell
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, fault_of
 from ohmformer.fitting.aging import Aging, drift, endurance
-from ohmformer.fitting.measurements import LEAST_ROWS, Measurements, measurements_of, read_measurements
+from ohmformer.fitting.measurements import (
+    LARGEST_CONDUCTANCE,
+    LEAST_CONDUCTANCE,
+    LEAST_ROWS,
+    Measurements,
+    measurements_of,
+    read_measurements,
+)
 from ohmformer.fitting.noise_models import Fitted, candidates
 
 EQUAL = 2.0
 """Difference of information criteria up to which two candidates explain measurements equally well."""
 SAME_TIME = 2.0
 """Ratio to their median up to which first times of cells count as the same."""
-LEAST_CONDUCTANCE, LARGEST_CONDUCTANCE = 1e-15, 1.0
-"""Conductances that cells may have [S]."""
 DOUBTFUL = 0.01
 """Probability of the residuals below which a fit is called doubtful."""
 
@@ -98,9 +103,7 @@ def fit_cell(frame: Any) -> CellFit:
     try:
         usable = Cell.model_validate(cell)
     except ValidationError as error:
-        first_fault = error.errors()[0]
-        field = ".".join(map(str, first_fault["loc"]))
-        reason = f"{field} = {first_fault['input']!r}: {first_fault['msg']}"
+        reason = fault_of(error, Cell, cell)
         raise BadInput(f"{table.where}: the fitted cell is beyond all cells ({reason}); check the units") from None
     return CellFit(usable, chosen, tuple(found), aging, worn, first, scale, table.left_out)
 

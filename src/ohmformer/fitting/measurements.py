@@ -32,6 +32,8 @@ NAMES = {
 
 MISSING = ("", "-", "--", "?", "na", "n/a", "n.a.", "#n/a", "nan", "null", "none")
 LEAST_ROWS = 10
+LEAST_CONDUCTANCE, LARGEST_CONDUCTANCE = 1e-15, 1.0
+"""Conductances that cells may have [S]."""
 _GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
 """A number whose commas may separate thousands."""
 _HEADER = re.compile(r"(.*?)\s*(?:[\[(]\s*([^\])]*?)\s*[\])]|/\s*(\S+))?\s*")
@@ -204,6 +206,19 @@ def _factor(unit: str, si: str) -> float | None:
         return None
 
 
+def _check_size(name: str, values: Array, largest: float, where: str, numbers: Sequence[int]) -> None:
+    """Refuse conductances and times that do not occur.
+
+    Raises:
+        BadInput: there is one; the message has its row.
+    """
+    wrong = np.flatnonzero(np.abs(values) > largest)
+    if len(wrong):
+        unit = "s" if name == "time" else "S"
+        found = f"{values[wrong[0]]:.4g} {unit} is not a magnitude that occurs"
+        raise BadInput(f"{where}: {name}, row {numbers[wrong[0]]}: {found}; correct it, or check the unit")
+
+
 def _measurements(
     columns: Mapping[str, Sequence[Any]], unit: Mapping[str, str], where: str, numbers: Sequence[int], *, comma: bool
 ) -> Measurements:
@@ -216,10 +231,14 @@ def _measurements(
     known = np.isfinite(arrays["target"]) & np.isfinite(arrays["measured"])
     if "time" in arrays:
         known &= np.isfinite(arrays["time"])
-    for name in ("target", "time"):
+    for name in ("target", "time", "cycle"):
         if name in arrays and np.any(arrays[name][known] < 0):
             row = numbers[int(np.flatnonzero(known & (arrays[name] < 0))[0])]
             raise BadInput(f"{where}: {name}: is negative in row {row}; correct it")
+    if not np.any(arrays["target"][known] > LARGEST_CONDUCTANCE):  # otherwise the unit is wrong, and the fit says so
+        _check_size("measured", np.where(known, arrays["measured"], 0.0), LARGEST_CONDUCTANCE, where, numbers)
+    if "time" in arrays:
+        _check_size("time", np.where(known, arrays["time"], 0.0), units.LIMITS["s"][1], where, numbers)
     if known.sum() < LEAST_ROWS:
         raise BadInput(f"{where}: has {known.sum()} complete measurements, at least {LEAST_ROWS} are needed; add some")
     cells = columns.get("cell")

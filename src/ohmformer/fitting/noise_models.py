@@ -20,6 +20,8 @@ Deviation = Callable[[Array, Array], Array]
 """Parameters [K] and targets [N] -> standard deviations [N]."""
 
 HIGHEST_DEGREE = 4
+WIDEST_LOGNORMAL = 10.0
+"""Largest standard deviation of ln G of a lognormal law."""
 MOST_POINTS = 33
 """Number of distinct targets up to which each of them is a point of a table."""
 MOST_TARGETS = 2000
@@ -81,7 +83,9 @@ def candidates(g: Array, y: Array, low: float) -> Iterator[Fitted]:
         p, errors, value = _maximized(law, start, g, y, floor)
         yield _fitted(kind, kind, {name: float(p[0])}, {name: float(errors[0])}, value, 1, g, y, law(p, g), g, floor)
     if g.min() > 0 and y.min() > 0:
-        yield _lognormal(g, y)
+        wide = _lognormal(g, y)
+        if wide is not None:
+            yield wide
     points = np.unique(g)
     for degree in range(1, min(HIGHEST_DEGREE, len(points) - 1) + 1):
         found = _polynomial(degree, g, y, floor)
@@ -173,10 +177,12 @@ def _normality(z: Array) -> float:
     return float(stats.kstest(z, "norm", method=method).pvalue)
 
 
-def _lognormal(g: Array, y: Array) -> Fitted:
-    """ln y is normal around ln g."""
+def _lognormal(g: Array, y: Array) -> Fitted | None:
+    """ln y is normal around ln g; None if it is wider than any cell, as single measurements near zero make it."""
     z = np.log(y / g)
     sigma = float(np.sqrt(np.mean(z**2)))
+    if sigma > WIDEST_LOGNORMAL:
+        return None
     value = float((stats.norm.logpdf(z, scale=max(sigma, 1e-12)) - np.log(y)).sum())
     factor = math.exp(sigma**2)
     mean, std = g * math.sqrt(factor), g * math.sqrt(factor * (factor - 1))

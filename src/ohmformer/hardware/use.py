@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ohmformer.array.spec import Crossbar
+from ohmformer.device.families import WriteNoise
 from ohmformer.device.kinds import NoDrift, NoNoise
 from ohmformer.device.wear_kinds import NoWear
 from ohmformer.errors import BadInput
 from ohmformer.hardware.ages import HOUR
 from ohmformer.hardware.rules import OrderedRules
 from ohmformer.hardware.spec import Accelerator, ArrayEngine
+from ohmformer.registry import called
 from ohmformer.schema import replace
 
 FIELD = "simulation.hours"
 KV_ROLES = ("attention.key", "attention.value")
+NOT_IN_CELLS = "they are not in cells"
 
 
 def used(hardware: Accelerator, hours: float, writes: Mapping[str, float]) -> Accelerator:
@@ -79,9 +82,41 @@ def check_used(hardware: Accelerator, hours: float) -> None:
     projection = hardware.projection
     if hours and isinstance(projection, ArrayEngine) and projection.array.age < hours * HOUR:
         raise BadInput(
-            f"{FIELD} = {hours:g}: needs the cost half of the study, which counts writes; take `ohmformer run` or "
-            "`ohmformer accuracy`, or leave it out"
+            f"{FIELD} = {hours:g}: needs the cost half of the study, which counts writes; take `ohmformer run`, "
+            "`ohmformer accuracy` or `ohmformer compare`, or leave it out"
         )
+
+
+def idle_notes(hardware: Accelerator, rules: OrderedRules, hours: float, *, timeline: bool = False) -> tuple[str, ...]:
+    """What hours of use and ages of a timeline leave as it is, as sentences for readers of a result.
+
+    Args:
+        hardware: the accelerator.
+        rules: those of the study. With rules there are no sentences, since a rule may name arrays of its own.
+        hours: time of use [h].
+        timeline: True if keys and values have ages from the cost half.
+    """
+    if rules:
+        return ()
+    found = []
+    engines = hardware.engines
+    projection, kv = engines["projection"], [engines[role] for role in KV_ROLES]
+    arrays = [engine.array for engine in kv if isinstance(engine, ArrayEngine)]
+    if hours and not (isinstance(projection, ArrayEngine) and _ages(projection.array)):
+        found.append(f"{FIELD} = {hours:g} leaves static weights as they are: {_still(projection)}")
+    if hours and not wearing(hardware):
+        reason = "their cells have no wear" if arrays else NOT_IN_CELLS
+        found.append(f"{FIELD} = {hours:g} leaves keys and values as they are: {reason}")
+    if timeline and not any(map(_ages, arrays)):
+        reason = "their cells do not change with age" if arrays else NOT_IN_CELLS
+        found.append(f"simulation.age leaves keys and values as they are: {reason}")
+    return tuple(found)
+
+
+def _still(engine: object) -> str:
+    """Why weights of an engine do not change with age."""
+    in_cells = isinstance(engine, ArrayEngine)
+    return "their cells have neither drift nor noise that changes with age" if in_cells else NOT_IN_CELLS
 
 
 def _wears(array: Crossbar) -> bool:
@@ -89,8 +124,18 @@ def _wears(array: Crossbar) -> bool:
 
 
 def _ages(array: Crossbar) -> bool:
+    """True if reads of the cells may depend on their age."""
     cell = array.cell
-    return not isinstance(cell.drift, NoDrift) or not isinstance(cell.read_noise, NoNoise)
+    still = isinstance(cell.drift, NoDrift) and isinstance(cell.read_noise, NoNoise)
+    return not still or _noise_ages(cell.write_noise)
+
+
+def _noise_ages(noise: WriteNoise) -> bool:
+    """True if write noise has other parameters at another age."""
+    try:
+        return bool(called(noise, "at_age", HOUR) != noise)
+    except BadInput:  # an age beyond those of its parameters
+        return True
 
 
 def _changed(hardware: Accelerator, role: str, name: str, value: float) -> Accelerator:

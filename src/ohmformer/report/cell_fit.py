@@ -45,7 +45,8 @@ def sentences(fit: CellFit) -> list[str]:
             "approximation; look at its figure."
         )
     if fit.left_out:
-        said.append(f"{fit.left_out} rows without a target, a measured value or a time are left out.")
+        rows, are = ("1 row", "is") if fit.left_out == 1 else (f"{fit.left_out} rows", "are")
+        said.append(f"{rows} without a target, a measured value or a time {are} left out.")
     if fit.drift is not None:
         named = fit.drift.kind or "none that differs from zero by three standard errors"
         said.append(f"Drift: {named}.")

@@ -9,6 +9,7 @@ from pathlib import Path
 from ohmformer import catalog
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import CrossbarEngine
+from ohmformer.hardware.use import idle_notes
 from ohmformer.mitigation.spec import Conditioning, KVClip
 from ohmformer.study.cost import study_costs
 from ohmformer.study.join_cost import chosen_kv, no_accuracy, with_chosen
@@ -82,7 +83,8 @@ def compared(
     except BadInput as error:
         raise BadInput(f"{file}: {error}") from error
     unclipped = [f"{machine.name}: no clip: {machine.unclipped}" for machine in machines if machine.unclipped]
-    notes = (*_notes(swept, costs[0], measured), *unclipped, *priced.notes)
+    idle = _idle_notes(machines) if measured else []
+    notes = (*_notes(swept, costs[0], measured), *unclipped, *idle, *priced.notes)
     return priced.model_copy(update={"notes": notes})
 
 
@@ -182,6 +184,20 @@ def _notes(swept: bool, settings: CostSettings, measured: bool) -> list[str]:
     return notes
 
 
+def _idle_notes(platforms: Sequence[_Platform]) -> list[str]:
+    """What hours of use and ages of a timeline leave as it is on each platform."""
+    return [
+        f"{platform.name}: {note}"
+        for platform in platforms
+        for note in idle_notes(
+            platform.settings.hardware,
+            platform.settings.rules,
+            platform.settings.simulation.hours,
+            timeline=platform.settings.simulation.on_timeline,
+        )
+    ]
+
+
 def _with_accuracy(priced: StudyCosts, platforms: Sequence[_Platform], out: Path, workers: int | None) -> StudyCosts:
     """Costs with the accuracy of each platform beside them, priced with what calibration chose there."""
     results = _measured(priced.study, platforms, out, workers)
@@ -198,10 +214,14 @@ def _with_accuracy(priced: StudyCosts, platforms: Sequence[_Platform], out: Path
 
 
 def _measured(title: str, platforms: Sequence[_Platform], out: Path, workers: int | None) -> list[PointResult]:
-    """The result of the accuracy half on each platform."""
+    """The result of the accuracy half on each platform, after the hours of use of the study."""
     from ohmformer.study.executors import default_workers
     from ohmformer.study.run import run_study
+    from ohmformer.study.use.hours import in_use
 
-    points = [Point({"hardware.base": platform.name}, "", platform.settings.accuracy()) for platform in platforms]
+    sets = [{"hardware.base": platform.name} for platform in platforms]
+    pairs = list(zip(sets, (platform.settings for platform in platforms), strict=True))
+    study = Study(title, tuple(Point(at, "", settings.accuracy()) for at, settings in pairs))
+    costs = Study(title, tuple(Point(at, "", settings.costs()) for at, settings in pairs))
     count = default_workers() if workers is None else workers
-    return run_study(Study(title, tuple(points)), out, workers=count)
+    return run_study(in_use(study, costs), out, workers=count)

@@ -18,7 +18,7 @@ from pydantic import (
 
 from ohmformer.array.spec import Level
 from ohmformer.dataflow.spec import Dataflow, LayerSerial
-from ohmformer.errors import BadInput, fault_of
+from ohmformer.errors import BadInput, closest, fault_of
 from ohmformer.hardware.assignment import KVRole, assign_kv
 from ohmformer.hardware.rules import Rule, RulesField
 from ohmformer.hardware.spec import Accelerator, CrossbarEngine
@@ -113,13 +113,16 @@ class Simulation(Spec):
     def _age(cls, value: Any, check: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
         if value is None or (isinstance(value, str) and value in TIMELINES):
             return value
-        if isinstance(value, bool):
-            raise ValueError("is no time; write one with its unit, 'timeline' or 'timeline_longest'")
+        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+            raise ValueError(
+                "is no time; write one with its unit, such as '10 us', or 'timeline' or 'timeline_longest'"
+            )
         try:
             return _TIME.validate_python(value, context=info.context)
         except ValidationError as error:
-            reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-            raise ValueError(f"{reason}; or write 'timeline' or 'timeline_longest'") from None
+            near = closest(value, list(TIMELINES)) if isinstance(value, str) else ""
+            remedy = f"did you mean {near!r}?" if near else "or write 'timeline' or 'timeline_longest'"
+            raise ValueError(f"{fault_of(error, Age, value).reason}; {remedy}") from None
 
     @property
     def on_timeline(self) -> bool:

@@ -151,3 +151,16 @@ def test_write_noise_that_grows_with_time_is_compensated_too_and_not_drawn_as_on
 def test_an_unknown_way_is_refused() -> None:
     with pytest.raises(BadInput, match="drift_compensation"):
         validate(Crossbar, {"rows": 8, "columns": 8, "cell": cell(), "drift_compensation": "row"}, where="array")
+
+
+@pytest.mark.parametrize("how", ["global", "column"])
+def test_converters_with_other_gains_change_nothing_in_the_compensation(how: str) -> None:
+    """Without read noise, as at level `noise`, the readings have none either; so the compensation stays exact."""
+    of_cell = {"drift": UNIFORM_DRIFT, "g_min": 0.0, "read_noise": {"kind": "uniform", "sigma": 0.1}}
+    parts = {"gain_mismatch": 0.1}
+    codes = torch.randint(-255, 256, (9, 70), generator=torch.Generator().manual_seed(3)).double()
+    aged, new = (
+        write_folded(codes, hardware(kind, age, cell=of_cell, peripherals=parts), read_noise=False, stream=3).weight
+        for kind, age in ((how, 1e4), ("none", 0.0))
+    )
+    torch.testing.assert_close(aged, new, rtol=1e-9, atol=1e-9)

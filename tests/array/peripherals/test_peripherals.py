@@ -11,6 +11,7 @@ import torch
 from ohmformer.array import mvm, program
 from ohmformer.array.calibrate_adc import column_percentiles
 from ohmformer.array.crossbar import write
+from ohmformer.array.folded import fold
 from ohmformer.array.peripherals.mismatch import GAIN, OFFSET, calibrated
 from ohmformer.array.peripherals.spec import MismatchCalibration, Peripherals
 from ohmformer.array.spec import Crossbar
@@ -282,3 +283,14 @@ def test_noise_needs_a_stream() -> None:
         mvm(X, program(W, hardware), level="noise")
     with pytest.raises(BadInput, match="the cells have read noise"):
         mvm(X, program(W, array(rows=8, cell=cell(read_noise=PROPORTIONAL))))
+
+
+def test_offsets_of_converters_behind_an_analog_reference_fold() -> None:
+    """Gradients and ideal converters need the folded matrix, which offsets do not change."""
+    parts = {"offset_mismatch": 0.02}
+    common: dict[str, Any] = {"encoding": "offset", "subtract": "analog", "rows": 8, "columns": 4, "adc": {"bits": 8}}
+    codes = W.clamp(-127, 127)
+    plain, offset = (
+        fold(write(codes, array(**common, peripherals=kind), stream=Stream(1))).weight for kind in ({}, parts)
+    )
+    assert torch.equal(offset, plain)

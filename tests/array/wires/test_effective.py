@@ -159,3 +159,12 @@ def test_exact_holds_up_to_its_limit(ohms):
     found, expected = exact(g, base)[0], nodal(g[0].numpy(), base)
     assert bool(torch.isfinite(found).all())
     np.testing.assert_allclose(found, expected, atol=1e-7 * expected.max(), rtol=0)
+
+
+def test_a_cell_below_zero_by_rounding_has_no_conductance() -> None:
+    g = torch.rand(1, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 1e-5
+    g[0, 1, 2] = 0.0
+    below = g.clone()
+    below[0, 1, 2] = -1e-21
+    wires = Wires(row=1.0, column=1.0)
+    torch.testing.assert_close(exact(below, wires), exact(g, wires), rtol=1e-9, atol=0.0)

@@ -159,10 +159,25 @@ def test_what_has_no_times_is_refused_in_one_line(
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("age", ["timelin", "1 m", 5, "-1 s", True, "nan s"])
-def test_a_wrong_age_is_refused_with_its_field(age: object) -> None:
-    with pytest.raises(BadInput, match=r"simulation\.age"):
+@pytest.mark.parametrize(
+    ("age", "message"),
+    [
+        ("timelin", "did you mean 'timeline'?"),
+        ("Timeline_Longest", "did you mean 'timeline_longest'?"),
+        ("1 m", "write it in s"),
+        (5, "write '5 s'"),
+        ("-1 s", "must be >= 0; raise it"),
+        (True, "is no time; write one with its unit"),
+        (["1 s"], "is no time; write one with its unit"),
+        (float("nan"), "must be finite"),
+        ("nan s", "is not a quantity"),
+    ],
+)
+def test_a_wrong_age_is_refused_with_its_field_and_a_remedy(age: object, message: str) -> None:
+    with pytest.raises(BadInput, match=r"simulation\.age") as error:
         study(age=age)
+    assert message in str(error.value)
+    assert "Input should" not in str(error.value)
 
 
 def test_ages_survive_as_plain_values() -> None:

@@ -10,7 +10,7 @@ Shapes: O outputs, I inputs, C column blocks (reference columns).
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ def compensates(array: Crossbar) -> bool:
     return drifted or array.aged_cell.write_noise != array.cell.at_age(0.0).write_noise
 
 
-@cache
+@lru_cache(maxsize=256)
 def when_new(array: Crossbar) -> Crossbar:
     """The array just after its cells were written."""
     return array.model_copy(update={"age": 0.0})

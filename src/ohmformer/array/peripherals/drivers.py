@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from ohmformer.array import encoding
+from ohmformer.array.peripherals.read_keys import of_inputs
 from ohmformer.array.peripherals.spec import distorts
 from ohmformer.array.spec import Crossbar
-from ohmformer.streams import PaddedStreams, Streams
+from ohmformer.streams import Streams
 
 Draw = Callable[[int], Tensor]
 """Standard normals of the shape of the inputs, by the number of the pulse."""
@@ -24,11 +24,6 @@ Draw = Callable[[int], Tensor]
 def plain(array: Crossbar) -> bool:
     """True if what drivers apply are the input codes or their bits, without noise."""
     return not array.peripherals.input_noise and not distorts(array) and array.inputs.kind != "integrated"
-
-
-def streams_of_inputs(stream: Streams | None) -> Streams | None:
-    """Return the streams for tensors [..., M, I] of inputs, from those for results [..., M, O] of a product."""
-    return replace(stream, columns=stream.inputs) if isinstance(stream, PaddedStreams) else stream
 
 
 def driven(codes: Tensor, array: Crossbar, *, signed: bool, stream: Streams | None) -> tuple[Tensor, Tensor, list[int]]:
@@ -46,7 +41,7 @@ def driven(codes: Tensor, array: Crossbar, *, signed: bool, stream: Streams | No
     """
     planes, weights = encoding.bit_planes(codes, array, signed=signed)
     sigma = 0.0 if stream is None else array.peripherals.input_noise
-    source = streams_of_inputs(stream)
+    source = of_inputs(stream)
 
     def draw(pulse: int) -> Tensor:
         assert source is not None

@@ -11,7 +11,8 @@ from math import sinh
 import torch
 from torch import Tensor
 
-from ohmformer.array.peripherals.drivers import streams_of_inputs, undistorted
+from ohmformer.array.peripherals.drivers import undistorted
+from ohmformer.array.peripherals.read_keys import of_one_input
 from ohmformer.array.peripherals.spec import distorts
 from ohmformer.array.spec import Crossbar
 from ohmformer.streams import Streams
@@ -47,8 +48,8 @@ def _voltages(codes: Tensor, array: Crossbar, pulse: int, *, signed: bool, strea
     voltages = undistorted(codes, array, signed=signed) if distorts(array) else codes
     if parts.input_noise and streams is not None:
         *lead, _, inputs = codes.shape
-        keys = [streams_of_inputs(stream.child("input", pulse)) for stream in streams]
-        drawn = [key.normal(*lead, 1, inputs, like=codes) for key in keys if key is not None]
+        keys = [of_one_input(stream.child("input", pulse)) for stream in streams]
+        drawn = [key.normal(*lead, 1, inputs, like=codes) for key in keys]
         eps = torch.cat(drawn, dim=-2) if drawn else torch.empty_like(codes)
         voltages = torch.where(codes != 0, voltages + parts.input_noise * top * eps, voltages)
     if not distorts(array):

@@ -191,7 +191,7 @@ def _eliminated(g: Tensor, wires: Wires) -> Tensor:
     one, (_, common) = torch.eye(R, dtype=g.dtype, device=g.device), _common_paths(g, wires)
     demand, currents = g.new_zeros(N, R, R), g.new_zeros(N, 0, R)  # of the columns from the last one to the present one
     for c in range(C - 1, -1, -1):
-        root = g[:, c].sqrt()
+        root = g[:, c].clamp(min=0.0).sqrt()  # a cell without conductance may be below zero by rounding
         outer = root.unsqueeze(-1) * root.unsqueeze(-2)
         taken = outer * _inverse(one + outer * common)
         total = taken + demand

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from ohmformer.cost.operands import LayerContext
 from ohmformer.cost.stage import Stage
-from ohmformer.hardware.spec import Accelerator, SimdEngine
+from ohmformer.cost.vector.units import has_units, owner
+from ohmformer.hardware.spec import SimdEngine
 
 VECTOR_UNITS = "vector unit"
 """Name of the vector units that all layers of a chip share."""
@@ -56,12 +57,7 @@ def lanes_of_engine(engine: SimdEngine, context: LayerContext) -> Lanes:
     whole = engine.results == "by_sequence"
     if engine.lanes == "of_layer":
         return (vector_units(context) or Lanes(context.lanes, "lanes", False))._replace(whole=whole)
-    if engine.units is None and engine.shared == "chip":
+    if not has_units(engine):
         return Lanes(engine.lanes, "lanes", True, whole=whole)
-    return Lanes(engine.lanes, _name(engine, context.hardware), engine.shared == "chip", engine.units or 0, whole)
-
-
-def _name(engine: SimdEngine, hardware: Accelerator) -> str:
-    """Name of the units of an engine: roles with equal engines share them."""
-    role = next((role for role, other in hardware.engines.items() if other == engine), "rule")
-    return f"{role} unit"
+    name = f"{owner(engine, context.hardware)} unit"
+    return Lanes(engine.lanes, name, engine.shared == "chip", engine.units or 0, whole)

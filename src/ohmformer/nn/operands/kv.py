@@ -15,6 +15,7 @@ from ohmformer.array import writing
 from ohmformer.array.aging.unaged import Unaged, write_unaged
 from ohmformer.array.codes.codec import Codec
 from ohmformer.array.folded import Folded
+from ohmformer.array.multiply import reads_may_follow_tokens
 from ohmformer.array.peripherals.spec import draws_for_reads, mismatched
 from ohmformer.array.spec import Crossbar
 from ohmformer.mitigation.spec import Clip
@@ -129,7 +130,8 @@ class KVOperand(Operand):
         reads = None
         if self.noisy_reads:
             lengths = None if unpadding is None else unpadding.lengths
-            columns, inputs = (lengths, None) if is_k else (None, lengths if draws_for_reads(self.array) else None)
+            by_input = draws_for_reads(self.array) or not reads_may_follow_tokens(self.state.level)
+            columns, inputs = (lengths, None) if is_k else (None, lengths if by_input else None)
             how = (self.read_stream(use), sent.shape, use.info, new)
             exactly, by_token = self.write == "left", self.reads_by_token
             reads = read_streams(*how, by_token=by_token, columns=columns, inputs=inputs, exactly=exactly)
@@ -183,7 +185,7 @@ class KVOperand(Operand):
             keyed = tuple(s.child("refresh", r) if r else s for s, r in zip(streams.streams, counts, strict=True))
             return self._write(replace(batch, streams=replace(streams, streams=keyed)), array, use)
 
-        return AgedRead(self, array, self.axis, new, reads, rewrite).product(x, w, cells, groups)
+        return AgedRead(self, array, self.axis, new, queries, reads, rewrite).product(x, w, cells, groups)
 
     def _write(self, batch: KVTokens, array: Crossbar, use: Use) -> Written:
         """Write tokens into cells."""

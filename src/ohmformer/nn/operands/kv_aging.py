@@ -14,11 +14,13 @@ from torch import Tensor
 from ohmformer.array.aging.unaged import Unaged, one_factor
 from ohmformer.array.folded import Folded, fold
 from ohmformer.array.multiply import has_read_noise
+from ohmformer.array.peripherals.read_keys import QueryStreams
 from ohmformer.array.programmed import Programmed
 from ohmformer.array.spec import Crossbar
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.kv_ages import ReadGroup
-from ohmformer.streams import SampleStreams, TokenStreams
+from ohmformer.nn.operands.token_numbers import Numbers
+from ohmformer.streams import PaddedStreams, SampleStreams, TokenStreams
 
 Written = Folded | Programmed | Unaged
 """What cells hold: of cells that age, as they were written."""
@@ -33,6 +35,7 @@ class AgedRead:
         array: the hardware, as it was written.
         axis: "K" (tokens are outputs) or "V" (tokens are inputs).
         new: number of new queries of a head.
+        queries: for each sample (or for all), the numbers of its new queries; empty if they have none.
         reads: keys of the read noise; None if reads are exact.
         rewrite: function of the number of the last refresh of each sample (or of all), which returns what cells hold if
             it has written all tokens again.
@@ -42,6 +45,7 @@ class AgedRead:
     array: Crossbar
     axis: str
     new: int
+    queries: Numbers
     reads: SampleStreams | None
     rewrite: Callable[[tuple[int, ...]], Written]
 
@@ -135,15 +139,17 @@ class AgedRead:
         return [head * self.new + place for head in range(M // self.new) for place in group.places]
 
     def _streams(self, group: ReadGroup, rows: list[int]) -> SampleStreams | None:
-        """Keys of the read noise of a group: those of its tokens, or of its first query where only samples have any."""
+        """Keys of the read noise of a group: those of its tokens, or of the number and the head of each query."""
         reads = self.reads
         if reads is None or group.places is None:
             return reads
         if isinstance(reads, TokenStreams):
             return _of_rows(reads, rows)
-        numbers = group.number * len(reads.streams) if len(group.number) == 1 else group.number
-        streams = zip(reads.streams, numbers, strict=True)
-        return SampleStreams(tuple(stream.child("query", number) for stream, number in streams))
+        B = len(reads.streams)
+        numbers = self.queries * B if len(self.queries) == 1 else self.queries
+        queries = tuple(tuple((of_sample[row % self.new], row // self.new) for row in rows) for of_sample in numbers)
+        columns, inputs = (reads.columns, reads.inputs) if isinstance(reads, PaddedStreams) else (None, None)
+        return QueryStreams(reads.streams, columns=columns, inputs=inputs, queries=queries)
 
 
 def _needs_gradients(x: Tensor, w: Tensor) -> bool:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
+from ohmformer.hardware.use import idle_notes
 from ohmformer.study.noise_labels import filled, static_note
 from ohmformer.study.results.key import digest, versions
 from ohmformer.study.results.spec import Document, MeasuredPoint, PointResult, StudyResults
@@ -28,7 +29,7 @@ def study_results(study: Study[Settings], keys: Sequence[str], results: Sequence
         keys: the key of each point, in order.
         results: the result of each point, in order.
     """
-    notes = dict.fromkeys(filter(None, (static_note(point.settings.hardware) for point in study.points)))
+    notes = dict.fromkeys(note for point in study.points for note in _hardware_notes(point.settings))
     return StudyResults(
         schema=SCHEMA,
         study=study.name,
@@ -37,6 +38,13 @@ def study_results(study: Study[Settings], keys: Sequence[str], results: Sequence
         notes=tuple(notes),
         points=tuple(_measured(point, result) for point, result in zip(study.points, results, strict=True)),
     )
+
+
+def _hardware_notes(settings: Settings) -> tuple[str, ...]:
+    """What readers of a result must know of the hardware."""
+    simulation, static = settings.simulation, static_note(settings.hardware)
+    idle = idle_notes(settings.hardware, settings.rules, simulation.hours, timeline=simulation.on_timeline)
+    return (*([static] if static else []), *idle)
 
 
 def _measured(point: Point[Settings], result: PointResult) -> MeasuredPoint:
