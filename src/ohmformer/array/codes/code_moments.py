@@ -80,7 +80,7 @@ def moments_of_values(values: Tensor, array: Crossbar, max_code: int | None = No
         table[place] if mix is None else torch.lerp(table[place], table[place + 1], mix)
         for table in (t.to(values) for t in tables)
     )
-    return values.sign() * mean, variance
+    return torch.where(values < 0, -mean, mean), variance
 
 
 def no_closed_form(array: Crossbar) -> str:

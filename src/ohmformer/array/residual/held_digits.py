@@ -21,11 +21,14 @@ from ohmformer.device import faults, noise
 Numbers = npt.NDArray[np.float64]
 
 FINEST = 1 / 256
-"""Step of a read-back without rounding, as a share of the largest digit: of one with noise, and of integrals."""
+"""Step of a read-back without rounding, as a share of the largest digit, if it is noisy; a quarter of it if not."""
 TAIL = 6.0
 """Where integrals over a standard normal end; it lies beyond with a probability of 2e-9."""
-ONE_NOISY, BOTH_NOISY = 961, 121
-"""Points of these integrals where one half of a pair is noisy, and where both are."""
+ONE_NOISY, BOTH_NOISY = 961, (127, 113)
+"""Points of these integrals where one half of a pair is noisy, and where both are: of the used and the unused half.
+They have no common divisor, so that differences of both lie close together."""
+MANY_CODES = 512
+"""Codes of a read-back from which on values that lie close together count as one."""
 
 
 @dataclass(frozen=True)
@@ -67,35 +70,40 @@ def read_back_codes(array: Crossbar) -> tuple[float, int, int]:
 
 def outcomes(array: Crossbar, digit: int) -> Outcomes:
     """The outcomes of the read-back after a digit was written."""
-    h, p, read_variance, variance = _held(array, digit)
-    if exact_read_back(array):
-        return Outcomes(p, h, variance, np.zeros(len(h), dtype=np.int64))
     step, lowest, highest = read_back_codes(array)
-    codes = np.arange(lowest, highest + 1)
+    exact, codes = exact_read_back(array), np.arange(lowest, highest + 1)
+    h, p, read_variance, variance = _held(array, digit, merged=exact or len(codes) > MANY_CODES)
+    if exact:
+        return Outcomes(p, h, variance, np.zeros(len(h), dtype=np.int64))
     if read_variance.any():
         # the probability of each code for each h, where all that lies beyond the last codes saturates
         limits = (codes[:-1] + 0.5) * step
-        below = ndtr(torch.from_numpy((limits - h[:, None]) / np.sqrt(read_variance)[:, None])).numpy()
+        std = np.sqrt(np.maximum(read_variance, (1e-6 * step) ** 2))
+        below = ndtr(torch.from_numpy((limits - h[:, None]) / std[:, None])).numpy()
         by_code = np.diff(below, prepend=0.0, append=1.0)
+        total, first, second = (values @ by_code for values in (p, p * h, p * (h * h + variance)))
     else:
-        by_code = np.clip(np.round(h / step), lowest, highest)[:, None] == codes
-    total = p @ by_code
+        code = np.clip(np.round(h / step), lowest, highest).astype(np.int64) - lowest
+        total, first, second = (np.bincount(code, x, len(codes)) for x in (p, p * h, p * (h * h + variance)))
     seen = total > 1e-12
-    mean = ((p * h) @ by_code)[seen] / total[seen]
-    square = ((p * (h * h + variance)) @ by_code)[seen] / total[seen]
+    mean, square = first[seen] / total[seen], second[seen] / total[seen]
     return Outcomes(total[seen] / total[seen].sum(), mean, np.maximum(square - mean**2, 0.0), codes[seen])
 
 
-def _held(array: Crossbar, digit: int) -> tuple[Numbers, Numbers, Numbers, Numbers]:
-    """Values of h after a write, their probabilities, the variance of one read of each, and that of h around each."""
-    alone = one_sided(array)
-    nodes = ONE_NOISY if alone else BOTH_NOISY
-    used, p_used, v_used = _half(array, digit, 0 if noise.silent(array.aged_cell) else nodes)
-    unused, p_unused, v_unused = _half(array, 0, 0 if alone else nodes)
+def _held(array: Crossbar, digit: int, *, merged: bool) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+    """Values of h after a write, their probabilities, the variance of one read of each, and that of h around each.
+
+    If they are `merged`, those that lie close together count as one.
+    """
+    alone, silent = one_sided(array), noise.silent(array.aged_cell)
+    nodes, nodes_unused = (ONE_NOISY, 0) if alone else BOTH_NOISY
+    used, p_used, v_used = _half(array, digit, 0 if silent else nodes)
+    unused, p_unused, v_unused = _half(array, 0, 0 if silent else nodes_unused)
     h, p, v = (used[:, None] - unused).ravel(), np.outer(p_used, p_unused).ravel(), (v_used[:, None] + v_unused).ravel()
-    if len(h) <= 2:
+    if len(h) <= 2 or not merged:
         return h, p, v, np.zeros(len(h))
-    _, index = np.unique(np.round(h / (FINEST * array.max_digit)), return_inverse=True)
+    finest = FINEST / 4 if exact_read_back(array) else FINEST
+    _, index = np.unique(np.round(h / (finest * array.max_digit)), return_inverse=True)
     total = np.bincount(index, p)
     kept = total > 1e-10
     mean, square, read = (np.bincount(index, p * values)[kept] / total[kept] for values in (h, h * h, v))
