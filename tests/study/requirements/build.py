@@ -53,11 +53,12 @@ def loss_at(write: float, read: float) -> float:
 
 
 def further_loss(array: Crossbar) -> float:
-    """Share of the samples that are wrong through drift, decay, loose verification and few levels."""
+    """Share of the samples that are wrong through drift, decay, wear, loose verification and few levels."""
     drift, tau, levels = (QUANTITIES[name].value(array) for name in ("drift", "retention", "levels"))
     tolerance = QUANTITIES["verify_tolerance"].value(array)
     decay = array.age / tau if tau else 0.0
-    return 0.2 * (1 - math.exp(-(10 * drift + decay + 2 * tolerance + 1 / (levels - 1) ** 2)))
+    stuck = sum(chance for _, chance in array.aged_cell.faults.states())
+    return 0.2 * (1 - math.exp(-(10 * drift + decay + 2 * tolerance + 5 * stuck + 1 / (levels - 1) ** 2)))
 
 
 def noises(settings: Settings) -> tuple[float, float]:
@@ -69,8 +70,10 @@ def noises(settings: Settings) -> tuple[float, float]:
 def formula(settings: Settings) -> PointResult:
     """Chips differ by one sample more or less."""
     if log := os.environ.get(LOG):
+        array = settings.hardware.attention.key.array  # type: ignore[attr-defined]
+        lasting = (QUANTITIES[name].value(array) for name in ("retention", "endurance"))
         with open(log, "a") as file:
-            file.write("{:.4g} {:.4g}\n".format(*noises(settings)))
+            file.write("{:.4g} {:.4g} {:.4g} {:.4g}\n".format(*noises(settings), *lasting))
     share = loss_at(*noises(settings))
     if settings.seed == FURTHER:
         share += further_loss(settings.hardware.attention.key.array)  # type: ignore[attr-defined]
@@ -101,6 +104,28 @@ def slow(settings: Settings) -> PointResult:
     return formula(settings)
 
 
-def drive(folder: str) -> None:
+WEAR = {"kind": "weibull", "stuck_high": 0.5, "shape": 1.5}
+IN_USE = {
+    "hardware": {"base": "clipformer_tcad_2024", "attention.array.cell.wear": WEAR},
+    "simulation": {"hours": 100},
+    "cost": {"rate": "20 Hz"},
+}
+"""Sections of a study with hours of use."""
+TIMED = {"simulation": {"age": "timeline"}}
+"""Section of a study whose tokens have the ages of its timeline."""
+PAIRS: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "plain": (["write_noise", "read_noise"], {}),
+    "hours": (["write_noise", "endurance"], {**IN_USE, "seed": FURTHER}),
+    "timeline": (["write_noise", "retention"], {**TIMED, "seed": FURTHER}),
+}
+"""Searches of two quantities that tests stop: what is searched, and in which study."""
+
+KILLED_STEP = 0.2
+"""Relative distance of neighboring values in these searches."""
+
+
+def drive(folder: str, which: str) -> None:
     """Search two quantities slowly."""
-    answered(request(quantities=["write_noise", "read_noise"]), Path(folder), progress=False, evaluate=slow)
+    quantities, changes = PAIRS[which]
+    asked = request("15 %", quantities=quantities, study=document(**changes), step=KILLED_STEP)
+    answered(asked, Path(folder), progress=False, evaluate=slow)

@@ -13,11 +13,11 @@ from ohmformer.array.spec import Crossbar
 from ohmformer.device.kinds import NoNoise
 from ohmformer.errors import BadInput
 from ohmformer.schema import replace
-from ohmformer.study.read_study import make_study
+from ohmformer.study.read_study import make_whole
 from ohmformer.study.requirements.arrays import Arrays, with_array, with_cell
 from ohmformer.study.requirements.catalog import QUANTITIES, quantity, read_kinds
 from ohmformer.study.requirements.quantity import Grid
-from ohmformer.study.spec import Settings
+from ohmformer.study.spec import Whole
 from tests.study.requirements.build import document
 
 BASE = of.load_crossbar("clipformer_2024_per_value")
@@ -88,8 +88,8 @@ def test_drift_of_pcm_is_scaled() -> None:
     assert torch.allclose(_effect("drift", there, g), 0.5 * _effect("drift", here, g), rtol=1e-6)
 
 
-def settings(*sets: str, **changes: Any) -> Settings:
-    return make_study(document(**changes), sets).points[0].settings
+def settings(*sets: str, **changes: Any) -> Whole:
+    return make_whole(document(**changes), sets).points[0].settings
 
 
 def test_arrays_keep_their_ratio() -> None:
@@ -244,3 +244,52 @@ def test_the_page_and_the_help_name_every_quantity() -> None:
     for name in QUANTITIES:
         assert f"| `{name}`" in page
         assert name in options
+
+
+def test_retention_is_that_at_the_temperature_of_the_cells() -> None:
+    heat = {"kind": "exponential", "tau": "5 ms", "activation_energy": "0.6 eV", "tau_at": "25 degC"}
+    warm = replace(with_array(BASE, age=1e-3), "cell.drift", {**heat, "temperature": "85 degC"}, in_file=True)
+    retention = QUANTITIES["retention"]
+    assert retention.value(warm) == warm.cell.drift.tau_now < 2e-4  # type: ignore[attr-defined]
+    there = retention.changed(warm, 0.01)
+    assert retention.value(there) == pytest.approx(0.01, rel=1e-12)
+    assert retention.parameters(there)["tau_now"] == pytest.approx(0.01, rel=1e-12)
+    assert retention.parameters(there)["tau"] == pytest.approx(0.01 * 5e-3 / retention.value(warm))
+
+
+def test_cells_without_decay_get_the_same_time_constant() -> None:
+    point = settings("hardware.projection.array.age='1 day'", "hardware.attention.array.age='1 s'")
+    retention = QUANTITIES["retention"]
+    arrays = retention.prepared(Arrays.of(point), point, None)
+    found = retention.arrays_at(arrays, 7.0)
+    assert {place: retention.value(array) for place, array in found.items()} == dict.fromkeys(found, 7.0)
+    assert retention.first(arrays) == 10 * 86400
+
+
+def test_cells_without_wear_get_some_in_hours_of_use() -> None:
+    point = settings("simulation.hours=10", "cost.rate='20 Hz'")
+    endurance = QUANTITIES["endurance"]
+    found = endurance.prepared(Arrays.of(point), point, None).by_role
+    assert list(found) == ["attention.key", "attention.value"]
+    for array in found.values():
+        assert (array.cell.wear.kind, array.cell.wear.stuck_high, array.cell.wear.shape) == ("weibull", 0.5, 2.0)  # type: ignore[attr-defined]
+        assert array.writes == 10 * 3600 * 20
+    with pytest.raises(BadInput, match="only 'weibull' needs no more numbers"):
+        endurance.prepared(Arrays.of(point), point, "own")
+    off = endurance.off(found["attention.key"])
+    assert off is not None
+    assert off.aged_cell.faults == off.cell.faults
+
+
+@pytest.mark.parametrize(("name", "able"), [("output_noise", False), ("input_noise", True)])
+def test_noise_of_converters_needs_their_range(name: str, able: bool) -> None:
+    ideal = [f"hardware.{role}.array.adc={{bits='ideal'}}" for role in ("projection", "attention")]
+    point, noise = settings(*ideal), QUANTITIES[name]
+    if not able:
+        with pytest.raises(BadInput, match=r"output_noise: projection: .* is a share of the range of a converter"):
+            noise.prepared(Arrays.of(point), point, None)
+        return
+    arrays = noise.prepared(Arrays.of(point), point, None)
+    changed = noise.put(point, arrays, 0.02)
+    assert {noise.value(array) for array in Arrays.of(changed).by_role.values()} == {0.02}
+    assert noise.put(changed, arrays, None) == point

@@ -14,21 +14,32 @@ import pytest
 
 import ohmformer as of
 from ohmformer.errors import BadInput
-from ohmformer.study.read_study import make_study
+from ohmformer.study.read_study import accuracy_half, cost_half, make_study, make_whole
 from ohmformer.study.requirements.loss import loss_of
 from ohmformer.study.requirements.software import checked_bound, software_accuracy
 from ohmformer.study.results.requirements import Requirement
 from ohmformer.study.results.spec import DOCUMENTS
 from ohmformer.study.run import run_study
-from tests.study.requirements.build import FURTHER, document, formula, loss_at, request, searched
+from ohmformer.study.use.hours import in_use
+from tests.study.requirements.build import (
+    FURTHER,
+    IN_USE,
+    KILLED_STEP,
+    PAIRS,
+    document,
+    formula,
+    loss_at,
+    request,
+    searched,
+)
 from tests.study.small import LOG
 from tests.study.small import document as small
 from tests.study.test_executors import ROOT, wait_until
 
 
-def swept(loss: str, name: str, study: dict[str, Any]) -> tuple[float, float | None]:
+def swept(loss: str, name: str, study: dict[str, Any], **options: Any) -> tuple[float, float | None]:
     """Limit and first certain failure, by evaluating every value of the grid."""
-    asked = request(loss, quantities=[name], study=study)
+    asked = request(loss, quantities=[name], study=study, **options)
     software = software_accuracy(asked.settings)
     search = asked.search(asked.quantities[0], checked_bound(loss, asked.settings, software))
     values = [search.grid.value(harm) for harm in range(search.grid.mildest, search.grid.harshest + 1)]
@@ -70,6 +81,17 @@ def test_further_quantities_agree_with_a_sweep(tmp_path: Path, name: str, more: 
     assert found.evaluations < 40
 
 
+def test_endurance_agrees_with_a_sweep(tmp_path: Path) -> None:
+    """Every value of the grid, with the writes that the cost half counts for it."""
+    study = document(**IN_USE, seed=FURTHER)
+    found = searched(tmp_path, "12 %", quantities=["endurance"], study=study, step=0.5).requirements[0]
+    assert (found.limit, found.fails_from) == swept("12 %", "endurance", study, step=0.5)
+    assert (found.verdict, found.unit) == ("limit", "pulses")
+    at = found.parameters["attention.key"]
+    assert at["pulses"] == 2 * at["writes"] == 2 * 100 * 3600 * 20, "two pulses for each write"
+    assert at["stuck"] == pytest.approx(1 - math.exp(-((at["pulses"] / at["endurance"]) ** 1.5)))
+
+
 def test_the_far_end_decides(tmp_path: Path) -> None:
     found = searched(tmp_path, "5 %").requirements[0]
     assert found.limit is not None
@@ -107,28 +129,32 @@ def test_another_noise_is_named_if_it_fails_alone(tmp_path: Path) -> None:
     assert "without write noise as well it is 0" in note
 
 
-def test_a_search_that_was_killed_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("which", list(PAIRS))
+def test_a_search_that_was_killed_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str) -> None:
     log, out = tmp_path / "log", tmp_path / "out"
     log.touch()
     monkeypatch.setenv(LOG, str(log))
     paths = os.pathsep.join([str(ROOT), str(ROOT / "src")])
     for lines in (6,):
         with subprocess.Popen(
-            [sys.executable, "-c", f"from tests.study.requirements.build import drive; drive({str(out)!r})"],
+            [sys.executable, "-c", f"from tests.study.requirements.build import drive; drive({str(out)!r}, {which!r})"],
             env={**os.environ, "PYTHONPATH": paths},
             start_new_session=True,
         ) as driver:
             assert wait_until(lambda lines=lines: len(log.read_text().splitlines()) >= lines, 60)
             os.kill(driver.pid, signal.SIGKILL)
             driver.wait(60)
-    both = ["write_noise", "read_noise"]
-    found = searched(out, quantities=both)
+    quantities, changes = PAIRS[which]
+    asked: dict[str, Any] = {
+        "loss": "15 %", "quantities": quantities, "study": document(**changes), "step": KILLED_STEP,
+    }  # fmt: skip
+    found = searched(out, **asked)
     again = log.read_text().splitlines()
     assert len(again) - len(set(again)) <= 2, "more was computed twice than what was under way"
     log.write_text("")
-    assert found == searched(tmp_path / "other", quantities=both)
+    assert found == searched(tmp_path / "other", **asked)
     log.write_text("")
-    assert found == searched(out, quantities=both)
+    assert found == searched(out, **asked)
     assert log.read_text() == "", "a finished search computed something again"
 
 
@@ -173,6 +199,39 @@ def test_real_evaluations_agree_with_a_sweep(tmp_path: Path) -> None:
     assert [point.loss for point in limit.points if point.value is not None] == losses
     holding = [gamma for gamma, loss in zip(gammas, losses, strict=True) if loss.far <= 0.45]
     assert limit.limit == pytest.approx(max(holding) * 0.2 / math.sqrt(2))
+
+
+SEEN = ("attention.array.cell.endurance", "attention.array.cell.drift")
+"""What the searches of the next test change."""
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "changes"),
+    [
+        ("endurance", SEEN[0], {**IN_USE, "simulation": {"batch": 5, "hours": 1}}),
+        ("retention", SEEN[1], {"simulation": {"batch": 5, "age": "timeline"}}),
+        ("retention", SEEN[1], {"simulation": {"batch": 5, "age": "timeline_longest"}}),
+    ],
+)
+def test_real_evaluations_with_time_agree_with_a_sweep(
+    tmp_path: Path, name: str, path: str, changes: dict[str, Any]
+) -> None:
+    """A tiny model, each value written in a file; endurance after hours of use, and retention through a timeline."""
+    silent = {f"{role}.array.cell.write_noise": {"kind": "none"} for role in ("projection", "attention")}
+    base = changes.get("hardware", {"base": "clipformer_tcad_2024"})
+    study = small(**{"trials": {"chips": 3}, **changes, "hardware": {**base, **silent}})
+    found = of.require(study, loss="45 %", quantities=[name], step=1.0, on="attention", out=tmp_path, progress=False)
+    (limit,) = found.requirements
+    assert limit.verdict == "limit"
+    values = [point.value for point in limit.points if point.value is not None]
+    drifts = [{"kind": "exponential", "tau": f"{value!r} s"} for value in values]
+    whole = make_whole({**study, "sweep": {f"hardware.{path}": values if name == "endurance" else drifts}})
+    results = run_study(in_use(accuracy_half(whole), cost_half(whole)), tmp_path / "sweep")
+    software = software_accuracy(make_study(study).points[0].settings)
+    losses = [loss_of(result.accuracy, software) for result in results]
+    assert [point.loss for point in limit.points if point.value is not None] == losses
+    holding = [value for value, loss in zip(values, losses, strict=True) if loss.far <= 0.45]
+    assert limit.limit == min(holding)
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,42 @@ def test_generated_tokens_take_the_times_of_a_request(tmp_path: Path) -> None:
     assert request.longest > prefill.longest
 
 
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        (
+            ("model.seq_len=4", "model.generate=3"),
+            r"model\.generate = 3: .* are 6 tokens, .* have up to 7; raise it to 4$",
+        ),
+        (("model.seq_len=5",), r"model\.seq_len = 5: texts of the task have up to 7 tokens; raise it to 7, or leave"),
+    ],
+)
+def test_a_timeline_shorter_than_the_texts_is_refused_before_anything_runs(
+    sets: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
+    model = {"source": f"hf:{tiny.llama(tmp_path / 'llama')}", "weights": "random"}
+    settings = only(*sets, model=model, task={"source": f"python:{__name__}:running_text"})
+    with pytest.raises(BadInput, match=rf"^simulation\.age = 'timeline': {message}"):
+        ages_of(settings)
+
+
+def padded_texts() -> Task:
+    """Texts of seven tokens of which the last two are padding."""
+    plain = texts()
+    inputs, calibration = (
+        {"input_ids": words, "attention_mask": (torch.arange(words.shape[1]) < 5).long().expand_as(words)}
+        for words in (plain.inputs, plain.calibration)
+    )
+    return Task("padded texts", inputs, plain.labels, calibration, plain.calibration_labels)
+
+
+def test_padding_needs_no_times() -> None:
+    parts = {"model": {"source": f"python:{__name__}:decoder"}, "task": {"source": f"python:{__name__}:padded_texts"}}
+    assert ages_of(only("model.seq_len=5", **parts)) is not None
+    with pytest.raises(BadInput, match="up to 5 tokens; raise it to 5"):
+        ages_of(only("model.seq_len=4", **parts))
+
+
 def test_a_stopped_study_goes_on_with_the_same_numbers(tmp_path: Path) -> None:
     sweep = {TAU: ["1 us", "0.3 us"]}
     whole = run_study(study(sweep=sweep), tmp_path / "whole", progress=False)

@@ -1,20 +1,26 @@
-"""The arrays of a study that a quantity acts on, and copies of the study in which they are changed. Free of torch."""
+"""The arrays of a study that a quantity acts on, and copies of the study in which they are changed. Free of torch.
+
+Arrays may have the age and the writes that they have when the study reads them (see `conditions.py`). A changed study
+has the age and the writes that its file states, since it is evaluated like any other study.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ohmformer.array.spec import Crossbar
 from ohmformer.changed_copy import with_values
+from ohmformer.device.wear_kinds import NoWear
 from ohmformer.errors import BadInput, shown, suggest
 from ohmformer.hardware.rules import OrderedRules
 from ohmformer.hardware.spec import Accelerator, ArrayEngine, SramEngine
 from ohmformer.schema import Spec, replace
-from ohmformer.study.spec import Settings
+from ohmformer.study.spec import Common
 
 S = TypeVar("S", bound=Spec)
+C = TypeVar("C", bound=Common)
 
 ROLES = {
     "all": ("projection", "attention.key", "attention.value"),
@@ -39,11 +45,11 @@ class Arrays:
     by_role: Mapping[str, Crossbar]
 
     @classmethod
-    def of(cls, settings: Settings, on: str = "all") -> Arrays:
+    def of(cls, settings: Common, on: str = "all") -> Arrays:
         """The arrays of some roles.
 
         Args:
-            settings: of the study.
+            settings: of the study; of one half or of both.
             on: a key of `ROLES`.
 
         Raises:
@@ -53,11 +59,9 @@ class Arrays:
         if on not in ROLES:
             raise BadInput(f"on = {shown(on)}: is not a choice of arrays; {suggest(str(on), list(ROLES))}")
         found: dict[str, Crossbar] = {}
-        engines = settings.hardware.engines
         for role in ROLES[on]:
-            engine = engines[role]
-            if isinstance(engine, ArrayEngine) and not isinstance(engine, SramEngine):
-                found[role] = engine.array
+            if (array := array_of(settings.hardware, role)) is not None:
+                found[role] = array
         for pattern, rule in settings.rules:
             if rule.array is None:
                 continue
@@ -72,8 +76,8 @@ class Arrays:
             raise BadInput(f"hardware: has no memristive arrays for {roles}; choose other hardware, or another on")
         return cls(found)
 
-    def put(self, settings: Settings, changed: Mapping[str, Crossbar]) -> Settings:
-        """A copy of the settings with other arrays for some roles and rules."""
+    def put(self, settings: C, changed: Mapping[str, Crossbar]) -> C:
+        """A copy of the settings with other arrays for some roles and rules, but with the ages and writes of theirs."""
         hardware, rules = settings.hardware, settings.rules
         for place, array in changed.items():
             if place.startswith(RULE):
@@ -82,20 +86,36 @@ class Arrays:
                 hardware = _with_array(hardware, place, array)
         return settings.model_copy(update={"hardware": hardware, "rules": rules})
 
-    def each(self, settings: Settings, change: Callable[[Crossbar], Crossbar]) -> Settings:
-        """A copy of the settings in which all these arrays are changed in the same way."""
-        return self.put(settings, {place: change(array) for place, array in self.by_role.items()})
+
+def array_of(hardware: Accelerator, role: str) -> Crossbar | None:
+    """The array of memristive cells of a role; None if it has none."""
+    engine = hardware.engines[role]
+    return engine.array if isinstance(engine, ArrayEngine) and not isinstance(engine, SramEngine) else None
 
 
 def _with_array(hardware: Accelerator, role: str, array: Crossbar) -> Accelerator:
-    return replace(hardware, f"{role}.array", array)
+    before = array_of(hardware, role)
+    return hardware if before is None else replace(hardware, f"{role}.array", _as_stated(array, before))
 
 
 def _with_rule(rules: OrderedRules, pattern: str, array: Crossbar) -> OrderedRules:
     return tuple(
-        (name, rule.model_copy(update={"array": array}) if name == pattern and rule.array else rule)
+        (
+            name,
+            rule.model_copy(update={"array": _as_stated(array, rule.array)})
+            if name == pattern and rule.array
+            else rule,
+        )
         for name, rule in rules
     )
+
+
+def _as_stated(array: Crossbar, before: Crossbar) -> Crossbar:
+    """An array with the age and the writes of another one; without writes if its cells do not wear."""
+    writes = 0.0 if isinstance(array.cell.wear, NoWear) else before.writes
+    if (array.age, array.writes) == (before.age, writes):
+        return array
+    return with_array(array, age=before.age, writes=writes)
 
 
 def with_cell(array: Crossbar, **values: Any) -> Crossbar:

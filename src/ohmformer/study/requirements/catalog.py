@@ -6,20 +6,28 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from ohmformer.errors import BadInput, check_type, given, shown, suggest
+from ohmformer.study.requirements.endurance import Endurance
 from ohmformer.study.requirements.further_quantities import Levels, Retention, VerifyTolerance
 from ohmformer.study.requirements.noises import DriftExponent, ReadNoiseStrength, WriteNoiseStrength
+from ohmformer.study.requirements.peripheral_noises import InputNoise, OutputNoise
 from ohmformer.study.requirements.quantity import Quantity
 
 QUANTITIES: dict[str, Quantity] = {
     each.name: each
     for each in (
         *(WriteNoiseStrength(), ReadNoiseStrength(), DriftExponent(), VerifyTolerance()),
-        *(Retention(), Levels()),
+        *(Retention(), Endurance(), Levels()),
+        *(OutputNoise(), InputNoise()),
     )
 }
 """Name -> quantity, in the order of tables."""
 
-SYNONYMS = {"tau": "retention", "read_back_error": "verify_tolerance", "write_verify": "verify_tolerance"}
+SYNONYMS = {
+    "tau": "retention",
+    "wear": "endurance",
+    "read_back_error": "verify_tolerance",
+    "write_verify": "verify_tolerance",
+}
 """Other names -> the name of the quantity."""
 
 
@@ -32,10 +40,6 @@ def quantity(name: Any) -> Quantity:
     check_type("require", "quantities", name, str, "the name of a quantity, such as 'write_noise'")
     plain = name.strip().lower().replace("-", "_")
     plain = SYNONYMS.get(plain, plain)
-    if plain == "endurance":
-        raise BadInput(
-            "endurance: needs cells that wear as they are written, which are not simulated; take another one"
-        )
     if plain not in QUANTITIES:
         known = [*QUANTITIES, *SYNONYMS]
         raise BadInput(f"quantity {shown(name)}: is not known; {suggest(plain, known)}")

@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from ohmformer.study.evaluate_point import evaluate_point
+from ohmformer.errors import BadInput
+from ohmformer.study.requirements.conditions import as_run
 from ohmformer.study.requirements.loss import LossBound, loss_of
 from ohmformer.study.results.requirements import MeasuredLoss
 from ohmformer.study.results.spec import Accuracy
 from ohmformer.study.run import Evaluate, run_study
-from ohmformer.study.spec import Point, Settings, Study
+from ohmformer.study.spec import Point, Settings, Study, Whole
+from ohmformer.study.timing.ages import evaluate_with_ages
 from ohmformer.terminal.progress import bar
 from ohmformer.terminal.signals import Stopped
 
@@ -25,10 +27,22 @@ R = TypeVar("R")
 
 
 class Asked(NamedTuple):
-    """A point that a search asks for: what is set, for messages, and the settings."""
+    """A point that a search asks for: what is set, for messages, and all settings as a file states them."""
 
     set: dict[str, Any]
-    settings: Settings
+    whole: Whole
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that are evaluated, as `ohmformer run` evaluates a file with this content.
+
+        Raises:
+            BadInput: the point is refused.
+        """
+        return as_run(self.whole)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} = {value}" for name, value in self.set.items())
 
 
 Search = Generator[Asked, MeasuredLoss, R]
@@ -49,7 +63,7 @@ class Evaluations:
         fresh: True to compute points anew that are stored.
         progress: True to show each loss and a progress bar on standard error.
         evaluate: function from settings to result.
-        known: settings -> loss, for all points so far.
+        known: point -> loss, for all points so far.
     """
 
     name: str
@@ -60,8 +74,8 @@ class Evaluations:
     workers: int = 1
     fresh: bool = False
     progress: bool = True
-    evaluate: Evaluate = evaluate_point
-    known: dict[Settings, MeasuredLoss] = field(default_factory=dict)
+    evaluate: Evaluate = evaluate_with_ages
+    known: dict[Whole, MeasuredLoss] = field(default_factory=dict)
 
     def losses(self, asked: Sequence[Asked]) -> list[MeasuredLoss]:
         """The losses of points, in order.
@@ -70,24 +84,29 @@ class Evaluations:
             BadInput: a point fails, or has too few chips or samples.
             Stopped: Ctrl-C was pressed, or a signal ended the process.
         """
-        new = {each.settings: each for each in asked if each.settings not in self.known}
+        new = {each.whole: each for each in asked if each.whole not in self.known}
         if new:
-            points = tuple(Point(each.set, "", each.settings) for each in new.values())
+            points = tuple(Point(each.set, "", self._settings(each)) for each in new.values())
             study = Study(self.name, points, self.where)
             options: dict[str, Any] = {"fresh": self.fresh, "progress": self.progress, "evaluate": self.evaluate}
             try:
                 results = run_study(study, self.folder, workers=min(self.workers, len(points)), **options)
             except Stopped:
                 raise Stopped(f"stopped: {len(self.known)} points are evaluated; run again to go on") from None
-            for point, result in zip(points, results, strict=True):
-                loss = self.known[point.settings] = loss_of(result.accuracy, self.software)
-                self._tell(point, loss)
-        return [self.known[each.settings] for each in asked]
+            for each, result in zip(new.values(), results, strict=True):
+                loss = self.known[each.whole] = loss_of(result.accuracy, self.software)
+                self._tell(each, loss)
+        return [self.known[each.whole] for each in asked]
 
-    def _tell(self, point: Point[Settings], loss: MeasuredLoss) -> None:
+    def _settings(self, asked: Asked) -> Settings:
+        try:
+            return asked.settings
+        except BadInput as error:
+            raise BadInput(f"{self.where}: {error} (at {asked})") from error
+
+    def _tell(self, asked: Asked, loss: MeasuredLoss) -> None:
         with bar("points", 1, show=self.progress) as display:
-            what = ", ".join(f"{name} = {value}" for name, value in point.set.items())
-            display.say(f"{what}: loss {self.bound.text(loss)}")
+            display.say(f"{asked}: loss {self.bound.text(loss)}")
 
     def of(self, asked: Asked) -> MeasuredLoss:
         """The loss of one point."""

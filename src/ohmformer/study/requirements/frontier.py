@@ -26,7 +26,7 @@ def map_pair(first: QuantitySearch, second: QuantitySearch, grid: int, evaluatio
         BadInput: not even the mildest value of the first quantity holds.
     """
     off = second.at(None) if second.can_be_off else None
-    alone = replace(first, settings=off.settings, fixed=off.set) if off else first
+    alone = replace(first, whole=off.whole, fixed=off.set) if off else first
     name, other = first.quantity.name, second.quantity.name
     limits = evaluations.run({name: alone.run()})[name]
     if limits.limit is None:
@@ -34,7 +34,7 @@ def map_pair(first: QuantitySearch, second: QuantitySearch, grid: int, evaluatio
     rows = {}
     for value in fixed_values(first, limits, grid):
         there = first.at(value)
-        rows[value] = replace(second, settings=there.settings, fixed=there.set)
+        rows[value] = replace(second, whole=there.whole, fixed=there.set)
     found = evaluations.run({value: search.run() for value, search in rows.items()})
     pairs = tuple(FrontierRow(value=value, requirement=requirement) for value, requirement in found.items())
     return Frontier(first=limits, second=other, rows=pairs)

@@ -1,4 +1,4 @@
-"""Quantities of cells beside noise: the tolerance of verified writes, retention, and the number of levels."""
+"""Quantities of cells beside noise: tolerance of verified writes, retention, and number of levels."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import math
 from typing import Any, ClassVar, Literal
 
 from ohmformer.array.spec import Crossbar
+from ohmformer.changed_copy import with_values
 from ohmformer.device.kinds import NoDrift
 from ohmformer.device.retention_kinds import Exponential
 from ohmformer.errors import BadInput
 from ohmformer.study.requirements.arrays import Arrays, with_array, with_cell
-from ohmformer.study.requirements.noises import age_path
+from ohmformer.study.requirements.noises import later, shown_age
 from ohmformer.study.requirements.quantity import Quantity
-from ohmformer.study.spec import Settings
+from ohmformer.study.results.requirements import QuantityUnit
+from ohmformer.study.spec import Whole
 
 SHORTEST_TAU, LONGEST_TAU = 1e-3, 1e6
 """Range of the searched time constants, as multiples of the age of the cells."""
@@ -27,12 +29,12 @@ class VerifyTolerance(Quantity):
     name = "verify_tolerance"
     title = harm = "read-back error of write-verify"
     meaning = "largest error of an accepted write, that of reading back included, as a share of G_max - G_min"
-    unit: ClassVar[Literal["%", "s", ""]] = "%"
+    unit: ClassVar[QuantityUnit] = "%"
     low, high, start = 1e-4, 1.0, 0.02
 
-    def prepared(self, arrays: Arrays, settings: Settings, kind: str | None) -> Arrays:
+    def prepared(self, arrays: Arrays, whole: Whole, kind: str | None) -> Arrays:
         """The arrays whose writes are verified."""
-        arrays = super().prepared(arrays, settings, kind)
+        arrays = super().prepared(arrays, whole, kind)
         having = {place: array for place, array in arrays.by_role.items() if array.write_verify is not None}
         if not having:
             place = next(iter(arrays.by_role))
@@ -63,12 +65,13 @@ class Retention(Quantity):
     name = "retention"
     title = "retention"
     harm = "decay"
-    meaning = "time constant tau of the decay exp(-(t / tau)^stretch): the median over cells"
-    unit: ClassVar[Literal["%", "s", ""]] = "s"
+    meaning = "time constant tau of the decay exp(-(t / tau)^stretch) at the temperature of the cells: their median"
+    unit: ClassVar[QuantityUnit] = "s"
     wanted: ClassVar[Literal["largest", "smallest"]] = "smallest"
     low, high, start = 1e-12, 1e12, 1.0
+    is_noise = True
 
-    def prepared(self, arrays: Arrays, settings: Settings, kind: str | None) -> Arrays:
+    def prepared(self, arrays: Arrays, whole: Whole, kind: str | None) -> Arrays:
         """The arrays whose cells decay; where none do, all arrays that are read some time after the write."""
         if kind not in (None, "exponential"):
             raise BadInput(f"kind = {kind!r}: retention is that of drift of kind 'exponential'; leave the kind out")
@@ -82,32 +85,47 @@ class Retention(Quantity):
             )
         aged = {place: array for place, array in (having or still).items() if array.age > 0}
         if not aged:
-            place = next(iter(having or still))
+            place, array = next(iter((having or still).items()))
             raise BadInput(
-                f"{self.name}: cells are read at array.age = 0 s, when nothing has decayed; set a later age, such as "
-                f"--set '{age_path(place)}=\"1 s\"'"
+                f"{self.name}: cells of {place} are read {shown_age(array)} after the write, when nothing has decayed; "
+                f"{later(place, whole, '1 s')}"
             )
         if having:
             return Arrays(aged)
+        longest = max(array.age for array in aged.values())
         return Arrays({
-            place: with_cell(array, drift=Exponential(tau=max(array.age, 1e-9))) for place, array in aged.items()
+            place: with_cell(array, drift=Exponential(tau=max(longest, self.low))) for place, array in aged.items()
         })  # fmt: skip
 
     def value(self, array: Crossbar) -> float:
-        """tau; 0 for cells that do not decay."""
-        return array.cell.drift.tau if isinstance(array.cell.drift, Exponential) else 0.0
+        """tau at the temperature of the cells; 0 for cells that do not decay."""
+        return array.cell.drift.tau_now if isinstance(array.cell.drift, Exponential) else 0.0
 
     def changed(self, array: Crossbar, value: float) -> Crossbar:
-        """The array with another tau."""
-        return with_cell(array, drift=array.cell.drift.model_copy(update={"tau": value}))
+        """The array with another tau at the temperature of its cells."""
+        drift = array.cell.drift
+        if not isinstance(drift, Exponential):
+            return array
+        tau = value if drift.tau_now == drift.tau else value * (drift.tau / drift.tau_now)
+        try:
+            return with_cell(array, drift=with_values(drift, {"tau": tau}))
+        except ValueError as error:
+            raise BadInput(f"{self.name} = {value:.4g} s: {error}") from None
 
     def off(self, array: Crossbar) -> Crossbar:
         """The array with cells that keep what was written."""
         return with_cell(array, drift=NoDrift())
 
+    def first(self, arrays: Arrays) -> float:
+        """One second, or ten times the longest age if that is far from it."""
+        longest = max(array.age for array in arrays.by_role.values())
+        return self.start if longest / 10 <= self.start <= 1000 * longest else 10 * longest
+
     def parameters(self, array: Crossbar) -> dict[str, Any]:
-        """The drift, and the age at which cells are read."""
-        return {**array.cell.drift.canonical(), "age": array.age}
+        """The drift, tau at the temperature of the cells, and the age of cells, the longest one of all tokens."""
+        drift = array.cell.drift
+        now = {"tau_now": drift.tau_now} if isinstance(drift, Exponential) and drift.temperature is not None else {}
+        return {**drift.canonical(), **now, "age": array.age}
 
     def range(self, arrays: Arrays) -> tuple[float, float]:
         """From far below the smallest age to far above the largest one."""
@@ -125,10 +143,10 @@ class Levels(Quantity):
     low, high, start = 2.0, float(MOST_LEVELS), 16.0
     whole = True
 
-    def prepared(self, arrays: Arrays, settings: Settings, kind: str | None) -> Arrays:
+    def prepared(self, arrays: Arrays, whole: Whole, kind: str | None) -> Arrays:
         """All arrays, if their levels can be chosen."""
-        arrays = super().prepared(arrays, settings, kind)
-        if settings.simulation.level == "noise":
+        arrays = super().prepared(arrays, whole, kind)
+        if whole.simulation.level == "noise":
             raise BadInput(
                 "levels: simulation.level = 'noise' has no digits, so that levels do not act; take 'array' or 'cell'"
             )

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
+from ohmformer import units
 from ohmformer.array.spec import Crossbar
 from ohmformer.device.families import Drift, PowerLawDrift, ReadNoise, WriteNoise
 from ohmformer.device.kinds import NoDrift, NoNoise
 from ohmformer.device.spec import Cell
 from ohmformer.errors import BadInput, shown, suggest
+from ohmformer.hardware.use import KV_ROLES
 from ohmformer.registry import Family, called
-from ohmformer.study.requirements.arrays import Arrays, with_cell
+from ohmformer.study.requirements.arrays import RULE, Arrays, with_cell
 from ohmformer.study.requirements.quantity import Quantity
-from ohmformer.study.spec import Settings
+from ohmformer.study.results.requirements import QuantityUnit
+from ohmformer.study.spec import Whole
 
 FIRST = {"sigma": 0.01, "nu": 0.01, "t0": 1.0, "tau": 1.0}
 """Parameters of a kind that the study does not have, before it is scaled: those of this name that it requires."""
@@ -26,6 +29,7 @@ CLOSE = 1e-9
 class Strength(Quantity):
     """A quantity that scales a kind of write noise, read noise or drift, whatever its shape."""
 
+    is_noise = True
     field: ClassVar[str]
     """The field of the cell that holds the kind."""
     default_kind: ClassVar[str]
@@ -52,7 +56,7 @@ class Strength(Quantity):
         plain: dict[str, Any] = getattr(array.cell, self.field).canonical()
         return plain
 
-    def prepared(self, arrays: Arrays, settings: Settings, kind: str | None) -> Arrays:
+    def prepared(self, arrays: Arrays, whole: Whole, kind: str | None) -> Arrays:
         """The arrays whose cells have noise; with a kind, or where no cell has any, all arrays with that kind.
 
         Arrays in which it does not act, such as drift before its beginning, are left out.
@@ -65,13 +69,13 @@ class Strength(Quantity):
         else:
             silent = {place: array for place, array in arrays.by_role.items() if self._silent(array)}
             if not silent:
-                raise BadInput(self.without_number(*next(iter(arrays.by_role.items()))))
+                raise BadInput(self.without_number(*next(iter(arrays.by_role.items())), whole))
             made = {place: self._with_kind(self._usual_kind(array), array) for place, array in silent.items()}
         for array in made.values():
             called(getattr(array.cell, self.field), "scaled", 1.0)  # refused by name if its class has no strength
         acting = {place: array for place, array in made.items() if self.value(array) > 0}
         if not acting:
-            raise BadInput(self.without_number(*next(iter(made.items()))))
+            raise BadInput(self.without_number(*next(iter(made.items())), whole))
         return Arrays(acting)
 
     def _with_kind(self, name: str, array: Crossbar) -> Crossbar:
@@ -98,12 +102,12 @@ class Strength(Quantity):
         """True if the cell has no such noise, so that it may get some."""
         return not self._has(array)
 
-    def without_number(self, place: str, array: Crossbar) -> str:
+    def without_number(self, place: str, array: Crossbar, whole: Whole) -> str:
         """Fault and remedy of a noise whose number is 0."""
         kind = getattr(array.cell, self.field).kind
         return (
-            f"{place}: {self.title} of kind {kind!r} is 0 in the middle of the range at array.age = {array.age:g} s, "
-            f"so that it cannot be scaled; choose another kind for {self.name}, or another age"
+            f"{place}: {self.title} of kind {kind!r} is 0 in the middle of the range {shown_age(array)} after the "
+            f"write, so that it cannot be scaled; choose another kind for {self.name}, or another age"
         )
 
     def of_kind(self, name: str, array: Crossbar) -> Any:
@@ -163,7 +167,7 @@ class WriteNoiseStrength(Strength):
     name = "write_noise"
     title = harm = "write noise"
     meaning = "standard deviation of one write in the middle of the range, as a share of G_max - G_min"
-    unit: ClassVar[Literal["%", "s", ""]] = "%"
+    unit: ClassVar[QuantityUnit] = "%"
     low, high, start = 1e-4, 1.0, 0.02
     field = "write_noise"
     default_kind = "uniform"
@@ -182,17 +186,17 @@ class ReadNoiseStrength(Strength):
     name = "read_noise"
     title = harm = "read noise"
     meaning = "standard deviation of one read in the middle of the range, as a share of G_max - G_min"
-    unit: ClassVar[Literal["%", "s", ""]] = "%"
+    unit: ClassVar[QuantityUnit] = "%"
     low, high, start = 1e-4, 1.0, 0.02
     field = "read_noise"
     default_kind = "uniform"
     kinds = ReadNoise
 
-    def prepared(self, arrays: Arrays, settings: Settings, kind: str | None) -> Arrays:
+    def prepared(self, arrays: Arrays, whole: Whole, kind: str | None) -> Arrays:
         """As its base class; level `noise` has no reads."""
-        if settings.simulation.level == "noise":
+        if whole.simulation.level == "noise":
             raise BadInput("read_noise: simulation.level = 'noise' leaves read noise out; set it to 'array' or 'cell'")
-        return super().prepared(arrays, settings, kind)
+        return super().prepared(arrays, whole, kind)
 
     def number(self, kind: Any, array: Crossbar) -> float:
         """Standard deviation of one read of (G_min + G_max) / 2 at the age of the array, over the range."""
@@ -240,7 +244,7 @@ class DriftExponent(Strength):
             raise BadInput(f"kind = {shown(name)}: has no exponent; take 'power_law', or the quantity retention")
         return kind
 
-    def without_number(self, place: str, array: Crossbar) -> str:
+    def without_number(self, place: str, array: Crossbar, whole: Whole) -> str:
         """Drift needs a power law, and time."""
         kind = array.cell.drift
         if not isinstance(kind, PowerLawDrift | NoDrift):
@@ -250,12 +254,22 @@ class DriftExponent(Strength):
             )
         if isinstance(kind, PowerLawDrift) and not called(kind, "acts", array.age):
             return (
-                f"{place}: cells are read at array.age = {array.age:g} s, before drift begins at t0 = {kind.t0:g} s; "
-                f"set a later age, such as --set '{age_path(place)}=\"1 day\"'"
+                f"{place}: cells are read {shown_age(array)} after the write, before drift begins at t0 = "
+                f"{kind.t0:g} s; {later(place, whole, '1 day')}"
             )
-        return super().without_number(place, array)
+        return super().without_number(place, array, whole)
 
 
-def age_path(place: str) -> str:
-    """The path of the age of an array in a study."""
-    return f"hardware.{place}.array.age" if not place.startswith("rules") else "rules.PATTERN.array.age"
+def shown_age(array: Crossbar) -> str:
+    """The age of an array with its unit."""
+    return units.show(array.age, "s")
+
+
+def later(place: str, whole: Whole, age: str) -> str:
+    """How a study gets a later age of an array, as a remedy."""
+    if place.startswith(RULE):
+        return f'set a later age, such as array.age = "{age}" in this rule'
+    if place not in KV_ROLES or whole.simulation.age is None:
+        return f"set a later age, such as --set 'hardware.{place}.array.age=\"{age}\"'"
+    here = " of all tokens in place of the timeline" if whole.simulation.on_timeline else ""
+    return f"set a later age{here}, such as --set 'simulation.age=\"{age}\"'"

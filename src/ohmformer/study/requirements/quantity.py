@@ -10,8 +10,9 @@ from typing import Any, ClassVar, Literal
 from ohmformer import units
 from ohmformer.array.spec import Crossbar
 from ohmformer.errors import BadInput
-from ohmformer.study.requirements.arrays import Arrays
-from ohmformer.study.spec import Settings
+from ohmformer.study.requirements.arrays import Arrays, C
+from ohmformer.study.results.requirements import QuantityUnit
+from ohmformer.study.spec import Whole
 
 DIGITS = 4
 """Significant digits of the values at which a quantity is evaluated."""
@@ -75,8 +76,8 @@ class Grid:
 
 
 def shown_value(value: float, unit: str) -> str:
-    """A value of a quantity with its unit: '3.1 %', '20 us', '16'."""
-    return units.show(value, unit) if unit else f"{value:.4g}"
+    """A value of a quantity with its unit: '3.1 %', '20 us', '2e+07 pulses', '16'."""
+    return units.show(value, unit) if unit in ("%", "s") else f"{value:.4g} {unit}".rstrip()
 
 
 class Quantity(ABC):
@@ -90,32 +91,34 @@ class Quantity(ABC):
         title: the name in words.
         harm: what a cell is without if the quantity is switched off, in words.
         meaning: what the number says.
-        unit: `%` (numbers are shares), `s`, or empty.
+        unit: `%` (numbers are shares), `s`, `pulses`, or empty.
         wanted: the `largest` or the `smallest` number is searched.
         low, high: range of the search.
         start: where the search begins if the cells do not have the quantity.
         whole: True for whole numbers.
+        is_noise: True if results without it may say what causes a loss.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     harm: ClassVar[str]
     meaning: ClassVar[str]
-    unit: ClassVar[Literal["%", "s", ""]] = ""
+    unit: ClassVar[QuantityUnit] = ""
     wanted: ClassVar[Literal["largest", "smallest"]] = "largest"
     low: ClassVar[float]
     high: ClassVar[float]
     start: ClassVar[float]
     whole: ClassVar[bool] = False
+    is_noise: ClassVar[bool] = False
     kinds: ClassVar[type[Any] | None] = None
     """The family of kinds that a user may choose from; None for none."""
 
-    def prepared(self, arrays: Arrays, settings: Settings, kind: str | None) -> Arrays:
+    def prepared(self, arrays: Arrays, whole: Whole, kind: str | None) -> Arrays:
         """The arrays whose cells have the quantity; with a kind, or where no cell has it, all with that kind.
 
         Args:
-            arrays: those that the user chose.
-            settings: of the study.
+            arrays: those that the user chose, with the age and the writes that they have when the study reads them.
+            whole: settings of the study.
             kind: name of the kind; None to keep the kinds of the cells.
 
         Raises:
@@ -160,7 +163,11 @@ class Quantity(ABC):
         """The numbers at which the search may evaluate it."""
         return Grid(*self.range(arrays), None if self.whole else step, self.wanted)
 
-    def put(self, settings: Settings, arrays: Arrays, value: float | None) -> Settings:
+    def first(self, arrays: Arrays) -> float:
+        """The number where the search begins if the cells do not have the quantity."""
+        return self.start
+
+    def put(self, settings: C, arrays: Arrays, value: float | None) -> C:
         """The settings in which the harshest of the arrays has a number; None switches the quantity off.
 
         Raises:

@@ -9,10 +9,10 @@ from typing import Any
 
 from ohmformer.errors import BadInput, check_type, given, one_line
 from ohmformer.quantities import whole_number
-from ohmformer.study.evaluate_point import evaluate_point
-from ohmformer.study.read_study import make_study, read_study
+from ohmformer.study.read_study import accuracy_half, make_whole, read_both
 from ohmformer.study.requirements.arrays import Arrays
 from ohmformer.study.requirements.catalog import chosen_kinds, chosen_quantities, quantity
+from ohmformer.study.requirements.conditions import as_run
 from ohmformer.study.requirements.evaluations import Asked, Evaluations
 from ohmformer.study.requirements.frontier import map_pair
 from ohmformer.study.requirements.loss import check_loss_text, read_loss
@@ -23,7 +23,8 @@ from ohmformer.study.results.folder import default_folder
 from ohmformer.study.results.key import digest, versions
 from ohmformer.study.results.requirements import Requirements
 from ohmformer.study.run import MOST_WORKERS, Evaluate, study_keys
-from ohmformer.study.spec import Settings, Study
+from ohmformer.study.spec import Point, Settings, Study, Whole
+from ohmformer.study.timing.ages import evaluate_with_ages
 from ohmformer.tasks.metric_kinds import METRICS
 
 STEP = 0.05
@@ -41,7 +42,7 @@ class Request:
     """What a user wants to know of a study, checked as far as that needs no model.
 
     Attributes:
-        study: the study, with one point.
+        study: the study, with one point, for both halves.
         loss: the accepted loss as text.
         quantities: what is searched one by one.
         pair: what is mapped; None for no map.
@@ -52,7 +53,7 @@ class Request:
         explicit: True if the user named the quantities, so that one without answer is an error.
     """
 
-    study: Study[Settings]
+    study: Study[Whole]
     loss: str
     quantities: tuple[Quantity, ...]
     pair: tuple[Quantity, Quantity] | None
@@ -63,9 +64,14 @@ class Request:
     explicit: bool
 
     @property
-    def settings(self) -> Settings:
-        """The settings of the only point."""
+    def whole(self) -> Whole:
+        """All settings of the only point."""
         return self.study.points[0].settings
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the accuracy half as the file states them, before any hours of use."""
+        return self.whole.accuracy()
 
     def search(self, wanted: Quantity, bound: Any) -> QuantitySearch:
         """The search of a quantity.
@@ -73,7 +79,7 @@ class Request:
         Raises:
             BadInput: no limit can be searched.
         """
-        return QuantitySearch(wanted, self.settings, self.on, self.kinds.get(wanted.name), bound, self.step)
+        return QuantitySearch(wanted, self.whole, self.on, self.kinds.get(wanted.name), bound, self.step)
 
 
 def require(
@@ -103,7 +109,8 @@ def require(
         loss: accepted loss: "1 %" or "1 point" is one percentage point of an accuracy, and 1 % of the software model's
             value of any other metric.
         quantities: names of quantities (`write_noise`, `read_noise`, `drift`, `verify_tolerance`, `retention`,
-            `levels`); None for all that the study has or can have, or for none if there is a map.
+            `endurance`, `levels`, `output_noise`, `input_noise`); None for all that the study has or can have, or for
+            none if there is a map.
         map: two names; the limit of the second quantity is searched at several values of the first one.
         on: whose arrays change: `all`, `projection`, `attention`, `attention.key` or `attention.value`.
         kinds: name of a quantity -> kind of noise or drift that cells get in place of theirs. Cells without noise get
@@ -149,16 +156,16 @@ def checked_request(
     for change in sets if isinstance(sets, (list, tuple)) else (None,):
         check_type("require", "sets", sets if change is None else change, str, "changes such as ['trials.chips=3']")
     if isinstance(study, Mapping):
-        read = make_study(dict(study), list(sets))
+        read = make_whole(dict(study), list(sets))
     else:
-        read = read_study(str(study), list(sets))
+        _, read = read_both(str(study), list(sets))
     if len(read.points) != 1:
         paths = ", ".join(dict.fromkeys(path for point in read.points for path in point.set))
         raise BadInput(
             f"{read.where}: has {len(read.points)} points, but limits belong to one; remove the sweep, or give one "
             f"value for each swept path with --set PATH=VALUE ({paths})"
         )
-    settings = read.points[0].settings
+    settings = accuracy_half(read).points[0].settings
     if settings.trials.chips < 2:
         raise BadInput(f"{read.where}: trials.chips = 1: one chip says nothing of others; set it to 2 or more")
     if settings.task.metric is not None:
@@ -203,7 +210,7 @@ def answered(
     workers: int = 1,
     fresh: bool = False,
     progress: bool = True,
-    evaluate: Evaluate = evaluate_point,
+    evaluate: Evaluate = evaluate_with_ages,
 ) -> Requirements:
     """The answer to a request.
 
@@ -219,14 +226,14 @@ def answered(
         BadInput: the model, the data or a point cannot be used.
         Stopped: Ctrl-C was pressed.
     """
-    settings, study = request.settings, request.study
+    settings, study = request.settings, _as_run(request.study)
     key = digest([study_keys(study), _options(request)])
     software = software_accuracy(settings)
     bound = checked_bound(request.loss, settings, software)
     searches, left_out = _searches(request, bound)
     pair = [request.search(each, bound) for each in request.pair] if request.pair else []
     evaluations = Evaluations(study.name, study.where, software, bound, folder, workers, fresh, progress, evaluate)
-    today = evaluations.of(Asked({"the study": "as it is"}, settings))
+    today = evaluations.of(Asked({"the study": "as it is"}, request.whole))
     found = evaluations.run({name: search.run() for name, search in searches.items()})
     return Requirements(
         schema=1,
@@ -246,6 +253,19 @@ def answered(
         frontier=map_pair(pair[0], pair[1], request.grid, evaluations) if pair else None,
         left_out=left_out,
     )
+
+
+def _as_run(study: Study[Whole]) -> Study[Settings]:
+    """The study as `ohmformer run` evaluates it.
+
+    Raises:
+        BadInput: its only point is refused.
+    """
+    (point,) = study.points
+    try:
+        return Study(study.name, (Point(point.set, point.label, as_run(point.settings)),), study.where)
+    except BadInput as error:
+        raise BadInput(f"{study.where}: {error}") from error
 
 
 def _searches(request: Request, bound: Any) -> tuple[dict[str, QuantitySearch], dict[str, str]]:

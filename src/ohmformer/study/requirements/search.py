@@ -8,15 +8,16 @@ from itertools import combinations
 from typing import Any
 
 from ohmformer.device.kinds import Faults
-from ohmformer.study.requirements.arrays import Arrays, with_cell
+from ohmformer.device.wear_kinds import NoWear
+from ohmformer.study.requirements.arrays import Arrays, with_array, with_cell
 from ohmformer.study.requirements.bisection import last_that_passes
 from ohmformer.study.requirements.catalog import QUANTITIES
+from ohmformer.study.requirements.conditions import as_read, conditions_of
 from ohmformer.study.requirements.evaluations import Asked, Search
 from ohmformer.study.requirements.loss import LossBound
-from ohmformer.study.requirements.noises import Strength
 from ohmformer.study.requirements.quantity import Grid, Quantity, shown_value
 from ohmformer.study.results.requirements import EvaluatedValue, MeasuredLoss, Requirement, Verdict
-from ohmformer.study.spec import Settings
+from ohmformer.study.spec import Whole
 
 OFF = "off"
 """What messages say of a quantity that is switched off."""
@@ -28,7 +29,7 @@ class QuantitySearch:
 
     Attributes:
         quantity: what is searched.
-        settings: the study.
+        whole: the study.
         on: choice of arrays.
         kind: kind of the noise, for cells that have none; None for the default one.
         bound: the loss that the user accepts.
@@ -37,7 +38,7 @@ class QuantitySearch:
     """
 
     quantity: Quantity
-    settings: Settings
+    whole: Whole
     on: str
     kind: str | None
     bound: LossBound
@@ -50,18 +51,20 @@ class QuantitySearch:
         Raises:
             BadInput: no limit can be searched.
         """
-        chosen = Arrays.of(self.settings, self.on)
-        self.arrays = self.quantity.prepared(chosen, self.settings, self.kind)
+        chosen = as_read(Arrays.of(self.whole, self.on), self.whole)
+        self.arrays = self.quantity.prepared(chosen, self.whole, self.kind)
         same = {place: array for place, array in chosen.by_role.items() if place in self.arrays.by_role}
         self.today = self.quantity.harshest(Arrays(same)) or None
         self.grid: Grid = self.quantity.grid(self.arrays, self.step)
+        self.start = self.grid.harm(self.today or self.quantity.first(self.arrays))
         self.points: dict[int, MeasuredLoss] = {}
         self.without: MeasuredLoss | None = None
+        conditions_of(self.at(self.grid.value(self.start)).whole)  # refuses here what the study refuses at any value
 
     def at(self, value: float | None) -> Asked:
         """The point at a value; None switches the quantity off."""
         text = OFF if value is None else shown_value(value, self.quantity.unit)
-        return Asked({**self.fixed, self.quantity.name: text}, self.quantity.put(self.settings, self.arrays, value))
+        return Asked({**self.fixed, self.quantity.name: text}, self.quantity.put(self.whole, self.arrays, value))
 
     @property
     def can_be_off(self) -> bool:
@@ -73,7 +76,7 @@ class QuantitySearch:
 
         If the first value fails, the quantity is switched off next: where that fails, too, no value can hold.
         """
-        start = self.grid.harm(self.today or self.quantity.start)
+        start = self.start
         self.points[start] = yield self.at(self.grid.value(start))
         if self.can_be_off and not self.bound.holds(self.points[start]):
             self.without = yield self.at(None)
@@ -157,26 +160,37 @@ class QuantitySearch:
     def _causes(self, base: Asked, where: str, loss: MeasuredLoss) -> Search[str]:
         """A sentence on the loss of a point, and on what it is without each other noise that acts."""
         parts = [f"Even {where} the loss is {self.bound.text(loss)}"]
-        for name, settings in other_noises(base.settings, self.quantity):
-            other = yield Asked({**base.set, name: OFF}, settings)
+        for name, whole in other_noises(base.whole, self.quantity):
+            other = yield Asked({**base.set, name: OFF}, whole)
             parts.append(f"without {name} as well it is {self.bound.text(other)}")
         if len(parts) == 1:
             parts.append("no other noise of cells acts, so codes, converters, inputs or clips cause it")
-        return f"{'; '.join(parts)}."
+        hint = (
+            " The mean is within the bound; more chips or samples (trials.chips, task.limit) narrow the interval."
+            if loss.mean <= self.bound.most
+            else ""
+        )
+        return f"{'; '.join(parts)}.{hint}"
 
 
-def other_noises(settings: Settings, quantity: Quantity) -> list[tuple[str, Settings]]:
-    """Title of each other noise of the cells that acts, and the settings without it."""
-    arrays, found = Arrays.of(settings), []
+def other_noises(whole: Whole, quantity: Quantity) -> list[tuple[str, Whole]]:
+    """Title of each other noise of the cells that acts, and the study without it."""
+    arrays, found = as_read(Arrays.of(whole), whole), []
     for other in QUANTITIES.values():
-        if other is quantity or not (isinstance(other, Strength) or other.name == "retention"):
+        if other is quantity or not other.is_noise:
             continue
         changed = {place: other.off(array) for place, array in arrays.by_role.items() if other.value(array) > 0}
         if changed:
-            found.append((other.harm, arrays.put(settings, {p: a for p, a in changed.items() if a is not None})))
+            found.append((other.harm, arrays.put(whole, {p: a for p, a in changed.items() if a is not None})))
     stuck = {
         place: with_cell(array, faults=Faults())
         for place, array in arrays.by_role.items()
         if any(chance > 0 for _, chance in array.cell.faults.states())
     }
-    return [*found, *([("stuck cells", arrays.put(settings, stuck))] if stuck else [])]
+    worn = {
+        place: with_cell(with_array(array, writes=0.0), wear=NoWear())
+        for place, array in arrays.by_role.items()
+        if array.writes and (quantity.name != "endurance" or array.saturates)
+    }
+    others = {"stuck cells": stuck, "wear": worn}
+    return [*found, *((name, arrays.put(whole, changed)) for name, changed in others.items() if changed)]

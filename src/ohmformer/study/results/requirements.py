@@ -17,6 +17,9 @@ LossUnit = Literal["points", "relative"]
 """`points`: difference of the metric, such as 0.01 for one percentage point. `relative`: share of the metric of the
 software model."""
 
+QuantityUnit = Literal["%", "s", "pulses", ""]
+"""Unit of the values of a quantity. Values in `%` are shares: 0.01 for 1 %."""
+
 Verdict = Literal["limit", "no limit found", "never"]
 """`limit`: a limit was found. `no limit found`: the loss is within bounds at the end of the range. `never`: it is above
 even at the mildest value."""
@@ -55,7 +58,7 @@ class Requirement(Part):
         quantity: its name, such as `write_noise`.
         title: its name in words.
         meaning: what its number says.
-        unit: unit of its values: `%` (values are shares), `s`, or empty.
+        unit: unit of its values: `%` (values are shares), `s`, `pulses`, or empty.
         wanted: `largest` or `smallest` value that holds.
         on: roles of the arrays that it acts on, such as `projection` or `attention.key`.
         today: its value in the study; None if the cells do not have it.
@@ -72,7 +75,7 @@ class Requirement(Part):
     quantity: Text
     title: Text
     meaning: Text
-    unit: Literal["%", "s", ""]
+    unit: QuantityUnit
     wanted: Literal["largest", "smallest"]
     on: tuple[Text, ...]
     today: Finite | None

@@ -14,7 +14,7 @@ from ohmformer.hardware.ages import Ages
 from ohmformer.study.evaluate_point import evaluate_point
 from ohmformer.study.loaded import loaded
 from ohmformer.study.results.spec import PointResult
-from ohmformer.study.spec import CostOptions, CostSettings, Settings
+from ohmformer.study.spec import CostModel, CostOptions, CostSettings, Settings
 from ohmformer.tasks.task import Task
 
 KEPT = 64
@@ -30,7 +30,8 @@ def ages_of(settings: Settings) -> Ages | None:
         settings: of the point.
 
     Raises:
-        BadInput: the cost half has no price or no times for the point.
+        BadInput: the cost half has no price or no times for the point, or texts of the task are longer than the
+            timeline.
     """
     timing, age = settings.timing, settings.simulation.age
     if timing is None:
@@ -42,6 +43,7 @@ def ages_of(settings: Settings) -> Ages | None:
         timing = timing.model_copy(update={"model": model.model_copy(update={"seq_len": longest})})
     try:
         ages = _timeline_ages(timing)
+        _check_length(ages, timing.model, task)
     except BadInput as error:
         raise BadInput(f"simulation.age = {age!r}: {error}") from error
     return replace(ages, encoder="longest" if age == "timeline_longest" else "mean")
@@ -66,6 +68,36 @@ def _timeline_ages(timing: CostSettings) -> Ages:
     from ohmformer.study.cost import runs_of
 
     return runs_of(timing)[0].timeline.ages()
+
+
+def _check_length(ages: Ages, model: CostModel, task: Task) -> None:
+    """Refuse texts with more tokens than a timeline of a stated length.
+
+    Raises:
+        BadInput: the task has such a text.
+    """
+    needed = max((_tokens(inputs) for inputs in (task.inputs, task.calibration)), default=0)
+    known = min((len(operand.written) for operand in ages.operands), default=needed)
+    if known >= needed or model.seq_len is None or any(operand.across for operand in ages.operands):
+        return
+    if model.generate is None:
+        raise BadInput(
+            f"model.seq_len = {model.seq_len}: texts of the task have up to {needed} tokens; raise it to {needed}, or "
+            "leave it out"
+        )
+    raise BadInput(
+        f"model.generate = {model.generate}: a prompt of {model.seq_len} tokens and all generated ones but the last, "
+        f"which is never written, are {known} tokens, and texts of the task have up to {needed}; raise it to "
+        f"{needed - model.seq_len + 1}"
+    )
+
+
+def _tokens(inputs: Any) -> int:
+    """The largest number of tokens of an input, without padding where a mask marks it; 0 if inputs are no texts."""
+    mask = inputs.get("attention_mask") if isinstance(inputs, Mapping) else None
+    if isinstance(mask, Tensor) and mask.dim() == 2 and len(mask):
+        return int(mask.sum(dim=1).max())
+    return _length(inputs) or 0
 
 
 def _longest_text(task: Task) -> int | None:
