@@ -25,8 +25,8 @@ FINEST = 1 / 256
 TAIL = 6.0
 """Where integrals over a standard normal end; it lies beyond with a probability of 2e-9."""
 ONE_NOISY, BOTH_NOISY = 961, (127, 113)
-"""Points of these integrals where one half of a pair is noisy, and where both are: of the used and the unused half.
-They have no common divisor, so that differences of both lie close together."""
+"""Points of these integrals where one half of a pair is noisy, and where both are: of one half and of the other. They
+have no common divisor, so that differences of both lie close together."""
 MANY_CODES = 512
 """Codes of a read-back from which on values that lie close together count as one."""
 
@@ -95,11 +95,17 @@ def _held(array: Crossbar, digit: int, *, merged: bool) -> tuple[Numbers, Number
 
     If they are `merged`, those that lie close together count as one.
     """
-    alone, silent = one_sided(array), noise.silent(array.aged_cell)
-    nodes, nodes_unused = (ONE_NOISY, 0) if alone else BOTH_NOISY
-    used, p_used, v_used = _half(array, digit, 0 if silent else nodes)
-    unused, p_unused, v_unused = _half(array, 0, 0 if silent else nodes_unused)
-    h, p, v = (used[:, None] - unused).ravel(), np.outer(p_used, p_unused).ravel(), (v_used[:, None] + v_unused).ravel()
+    if noise.silent(array.aged_cell):
+        orders: tuple[tuple[int, int], ...] = ((0, 0),)
+    else:
+        orders = ((ONE_NOISY, 0),) if one_sided(array) else (BOTH_NOISY, BOTH_NOISY[::-1])
+    parts = []
+    for nodes, nodes_unused in orders:
+        used, p_used, v_used = _half(array, digit, nodes)
+        unused, p_unused, v_unused = _half(array, 0, nodes_unused)
+        chance = np.outer(p_used, p_unused) / len(orders)
+        parts.append([x.ravel() for x in (used[:, None] - unused, chance, v_used[:, None] + v_unused)])
+    h, p, v = (np.concatenate(each) for each in zip(*parts, strict=True))
     if len(h) <= 2 or not merged:
         return h, p, v, np.zeros(len(h))
     finest = FINEST / 4 if exact_read_back(array) else FINEST
