@@ -5,6 +5,7 @@ The path of a matrix and of its inputs, and the file of each step:
 - value to code: `codes.codec.Codec` (scaling, clipping, rounding, bias correction), on `encoding.quantize`;
 - code to the digits of its cells: `encoding.digits`;
 - writing the cells (write noise, write-verify, drift, faults): `crossbar.write`, slice by slice in `writing.Writer`;
+  or values without codes and digits, one slice for what the others leave: `residual.writing.write_residually`;
 - input to what is applied to the rows: `encoding.quantize_input` and `encoding.bit_planes`;
 - choice of the fidelity level, and reading the columns: `multiply.product`; the `cell` level is in `cell_level`;
 - column current to converter code: `converters.convert_`.
@@ -23,7 +24,7 @@ _HOMES = {
     "write_folded": "folded_writes",
     **dict.fromkeys(("mvm", "LEVELS"), "multiply"),
     **dict.fromkeys(("unbiased_codes", "quantize_unbiased"), "codes.bias_correction"),
-    "held_moments": "codes.code_moments",
+    **dict.fromkeys(("held_moments", "moments_of_values"), "codes.code_moments"),
     "counting": "event_counter",
 }
 

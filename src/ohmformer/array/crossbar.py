@@ -6,6 +6,7 @@ matrices that share one call, such as samples and heads.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TypedDict, Unpack
 
@@ -19,6 +20,7 @@ from ohmformer.array.folded import fold
 from ohmformer.array.peripherals.mismatch import Mismatch, draw_mismatch
 from ohmformer.array.peripherals.spec import mismatched
 from ohmformer.array.programmed import Programmed
+from ohmformer.array.residual.writing import Kept, WriteSlice, write_residually
 from ohmformer.array.spec import Crossbar
 from ohmformer.array.writing import Columns, Held, Major, Writer, one_sided
 from ohmformer.errors import BadInput, suggest
@@ -67,10 +69,10 @@ def program(w: Tensor, array: Crossbar, **options: Unpack[WriteOptions]) -> Prog
 
 @torch.no_grad()
 def write(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions]) -> Programmed:
-    """Write integer codes into crossbars.
+    """Write codes into crossbars.
 
     Args:
-        codes: [..., O, I].
+        codes: [..., O, I] integers; any numbers if the array has `residual`.
         array: the hardware.
         options: see `WriteOptions`.
 
@@ -90,7 +92,9 @@ def write_uncompensated(codes: Tensor, array: Crossbar, **options: Unpack[WriteO
     """`write` without a compensation of drift."""
     request = write_request(codes, array, **options)
     codes, slices, writer = request.codes, request.slices, request.writer("cell")
-    if one_sided(array):
+    if array.residual is not None:
+        held = _stacked([held for _, held in request.residual_slices(writer, writer.write_and_read_back)][::-1])
+    elif one_sided(array):
         magnitudes = encoding.slice_digits(codes.abs().unsqueeze(0), array, slices)
         by_slice = [writer.write(digits).digits[0] for digits in magnitudes]
         cells = torch.stack([torch.stack([part * (codes > 0), part * (codes < 0)]) for part in by_slice], dim=1)
@@ -120,8 +124,9 @@ class WriteRequest:
 
     Attributes:
         array: the hardware.
-        codes: [..., O, I] integers, in float32 or float64.
+        codes: [..., O, I] in float32 or float64; integers unless the array has `residual`.
         slices: the number of slices that hold them, copies included.
+        max_code: bound on their magnitude; None for that of the array.
         unit: [..., O or 1, 1] value of one code.
         stream: key of write noise and drift.
         fault_stream: key of faults.
@@ -131,6 +136,7 @@ class WriteRequest:
     array: Crossbar
     codes: Tensor
     slices: int
+    max_code: int | None
     unit: Tensor
     stream: Streams
     fault_stream: Streams
@@ -142,6 +148,10 @@ class WriteRequest:
         if columns == "reference" and self.major == "outputs" and isinstance(stream, SampleStreams):
             stream = _of_references(stream, self.array.columns)
         return Writer(self.array, columns, stream, self.fault_stream, self.major, self.codes.device)
+
+    def residual_slices(self, writer: Writer, write: WriteSlice[Kept]) -> Iterator[tuple[int, Kept]]:
+        """Write the codes by `write_residually`, and return what it returns."""
+        return write_residually(self.codes, self.max_code, writer, write)
 
     def mismatch(self) -> Mismatch | None:
         """The errors of the converters that read the matrix; None if they are alike."""
@@ -161,12 +171,14 @@ def write_request(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions
         raise BadInput(f"write: {unknown}: is not an argument; {suggest(unknown, list(WriteOptions.__annotations__))}")
     stream, w_range, major = options.get("stream", 0), options.get("w_range"), options.get("major", "outputs")
     codes = encoding.checked_matrix(codes, "write: codes")
-    slices = array.slices(options.get("max_code"))
+    max_code = options.get("max_code")
+    slices = array.slices(max_code)
     largest = array.capacity(slices) if array.encoding == "differential" else array.max_code
     low, high = codes.aminmax()
     if not bool((low >= -largest) & (high <= largest)):
+        kind = "integers" if array.residual is None else "numbers"
         raise BadInput(
-            f"write: codes must be integers within {largest} of zero, the most that {slices} slices hold; clip them, "
+            f"write: codes must be {kind} within {largest} of zero, the most that {slices} slices hold; clip them, "
             "or correct max_code"
         )
     w_range = torch.as_tensor(1.0 if w_range is None else w_range).to(codes)
@@ -177,7 +189,7 @@ def write_request(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions
     unit = encoding.unit_of(w_range, array.max_code)
     stream = Stream(stream) if isinstance(stream, int) else stream
     _count_writes(codes, array, slices, stream, major)
-    return WriteRequest(array, codes, slices, unit, stream, options.get("fault_stream") or stream, major)
+    return WriteRequest(array, codes, slices, max_code, unit, stream, options.get("fault_stream") or stream, major)
 
 
 def _of_references(stream: SampleStreams, columns: int) -> SampleStreams:
@@ -214,5 +226,8 @@ def _count_writes(codes: Tensor, array: Crossbar, slices: int, stream: Streams, 
     if isinstance(stream, SampleStreams) and stream.present is not None:
         cells = cells // (len(codes) * codes.shape[-2 if major == "outputs" else -1]) * stream.present
     counter.cell_writes += cells * slices * array.polarities
+    if array.residual is not None:  # all cells but the last are read back
+        counter.cell_reads += cells * (slices - 1) * array.polarities
+        counter.adc_conversions += cells * (slices - 1) * (1 if array.subtract == "analog" else array.polarities)
     if array.encoding == "offset":
         counter.cell_writes += sum(target.numel() for target in reference_targets(codes, array, slices))

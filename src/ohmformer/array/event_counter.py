@@ -44,7 +44,7 @@ _counts: ContextVar[Counts | None] = ContextVar("counts", default=None)
 
 @contextmanager
 def counting() -> Iterator[Counts]:
-    """Inside the block, count all cell writes, and the reads and conversions of `mvm` at level `cell`."""
+    """Inside the block, count cell writes with their read-backs, and reads and conversions of `mvm` at level `cell`."""
     counts = Counts()
     token = _counts.set(counts)
     try:

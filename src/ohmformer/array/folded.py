@@ -46,7 +46,10 @@ class Folded:
 
 
 class SliceSum:
-    """Sum of the slices of one group of columns (one polarity, or the references), each times its slice weight."""
+    """Sum of the slices of one group of columns (one polarity, or the references), each times its slice weight.
+
+    Slices are added in the order of `slice_order`.
+    """
 
     def __init__(self, array: Crossbar, read_noise: bool) -> None:
         self.array, self.read_noise = array, read_noise
@@ -54,22 +57,24 @@ class SliceSum:
         self.total: Tensor | None = None
         self.variance: Tensor | None = None
 
-    def add(self, held: Held, gains: Tensor | None = None) -> None:
-        """Add the next slice, from the least significant one up.
+    def add(self, held: Held, gains: Tensor | None = None, s: int | None = None) -> None:
+        """Add a slice.
 
         Args:
             held: what its cells hold, [..., O or C, I]; not changed.
             gains: [..., O or C, I] of the converters; None for 1.
+            s: its number; None for the number of slices that were added before.
         """
-        weight = float(self.array.slice_weight(self.added_slices))
+        weight = float(self.array.slice_weight(self.added_slices if s is None else s))
         variance = read_variance(held, self.array) if self.read_noise else None
         digits = held.digits
         if gains is not None:
             digits = digits * gains
             variance = None if variance is None else variance * gains.square()
-        self.total = digits.clone() if self.total is None else self.total.add_(digits, alpha=weight)
+        self.total = _first(digits, weight) if self.total is None else self.total.add_(digits, alpha=weight)
         if variance is not None:
-            self.variance = variance if self.variance is None else self.variance.add_(variance, alpha=weight**2)
+            of_slice, total = weight**2, self.variance
+            self.variance = _first(variance, of_slice) if total is None else total.add_(variance, alpha=of_slice)
         self.added_slices += 1
 
     def mean_(self) -> tuple[Tensor, Tensor | None]:
@@ -82,6 +87,19 @@ class SliceSum:
         if self.variance is not None:  # the variance of a mean: divided by the number of copies twice
             encoding.mean_over_copies_(encoding.mean_over_copies_(self.variance, self.array), self.array)
         return encoding.mean_over_copies_(self.total, self.array), self.variance
+
+
+def _first(term: Tensor, weight: float) -> Tensor:
+    """The first term of a sum, as a new tensor."""
+    return term.clone() if weight == 1.0 else term * weight
+
+
+def slice_order(array: Crossbar, slices: int) -> range:
+    """The order in which slices are written, and summed: the least significant first, or last if each corrects others.
+
+    Sums in one order are the same to the bit, whether cells are kept or not.
+    """
+    return range(slices) if array.residual is None else range(slices - 1, -1, -1)
 
 
 def fold(programmed: Programmed, *, read_noise: bool = True) -> Folded:
@@ -99,9 +117,9 @@ def fold(programmed: Programmed, *, read_noise: bool = True) -> Folded:
     differ, sums = array.peripherals.gain_mismatch > 0, []
     for side, group in enumerate(groups):
         total = SliceSum(array, read_noise)
-        for s in range(programmed.slices):
+        for s in slice_order(array, programmed.slices):
             gains = mismatch.gains(side, s, array.rows, programmed.inputs) if mismatch and differ else None
-            total.add(group.at(s), gains)
+            total.add(group.at(s), gains, s)
         sums.append(total)
     folded = difference(sums[0], sums[1], array, programmed.unit)
     return replace(folded, slices=programmed.slices, mismatch=mismatch)

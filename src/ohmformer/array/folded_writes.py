@@ -25,7 +25,7 @@ def write_folded(codes: Tensor, array: Crossbar, *, read_noise: bool = True, **o
     """The same numbers as `fold(write(codes, array, ...))`, without the memory for the cells of all slices.
 
     Args:
-        codes: integer codes [..., O, I].
+        codes: [..., O, I] integers; any numbers if the array has `residual`.
         array: the hardware.
         read_noise: compute the variances of reads, too; the readings that compensate drift then have read noise.
         options: see `WriteOptions`.
@@ -48,6 +48,8 @@ def _write_cells(codes: Tensor, array: Crossbar, read_noise: bool, **options: Un
     if mismatched(array):  # every slice of every side has converters of its own
         return fold(crossbar.write_uncompensated(codes, array, **options), read_noise=read_noise)
     request = crossbar.write_request(codes, array, **options)
+    if array.residual is not None:
+        return _write_residually(request, read_noise)
     if one_sided(array):
         return _write_magnitudes(request, read_noise)
     codes, slices, writer = request.codes, request.slices, request.writer("cell")
@@ -61,6 +63,16 @@ def _write_cells(codes: Tensor, array: Crossbar, read_noise: bool, **options: Un
         for target in crossbar.reference_targets(codes, array, slices):
             sums[1].add(writer.write(target).at(0))
     return replace(difference(sums[0], sums[1], array, request.unit), slices=slices)
+
+
+def _write_residually(request: WriteRequest, read_noise: bool) -> Folded:
+    """`write_folded` for arrays with `residual`."""
+    plus, minus = (SliceSum(request.array, read_noise) for _ in range(2))
+    writer = request.writer("cell")
+    for s, held in request.residual_slices(writer, writer.write_and_read_back):
+        plus.add(held.at(0), s=s)
+        minus.add(held.at(1), s=s)
+    return replace(difference(plus, minus, request.array, request.unit), slices=request.slices)
 
 
 def _write_magnitudes(request: WriteRequest, read_noise: bool) -> Folded:

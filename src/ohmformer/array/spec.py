@@ -16,6 +16,7 @@ from ohmformer.array.inputs import Amplitude, BitSerial, InputStreaming
 from ohmformer.array.peripherals.spec import Peripherals, unsuited
 from ohmformer.array.prices.changed import prices_of_changed
 from ohmformer.array.prices.spec import ArrayCost, Bits, Encoding, LineCount, mean_conductance
+from ohmformer.array.residual.spec import Residual, unsuited_for_residual
 from ohmformer.array.wires.spec import MAX_LOSS, Wires, largest_loss
 from ohmformer.device.cell_range import digits_needed
 from ohmformer.device.spec import Cell, WriteVerify
@@ -150,6 +151,8 @@ class Crossbar(Spec):
     """One digital factor on the results of a matrix (`global`), or of each column, restores a reading of new cells."""
     write_verify: WriteVerify | None = None
     """Write-verify; None writes each cell once. A list of writes by slice counts copies once."""
+    residual: Residual | None = None
+    """Residual writing; None writes all cells of a value at once."""
     cost: ArrayCost | None = None
     """What using the array costs; None if unknown, so that pricing it is refused."""
 
@@ -177,6 +180,8 @@ class Crossbar(Spec):
             raise ValueError(reason)
         writes = self.write_verify.writes if self.write_verify else 1
         self._check_age()
+        if reason := unsuited_for_residual(self):
+            raise ValueError(reason)
         check_wear(self.cell, self.writes, verified=self.write_verify is not None)
         if self.write_verify and (reason := self.cell.write_noise.missing_forms(*VERIFY_FORMS)):
             raise ValueError(f"write_verify: {reason}")
@@ -362,12 +367,13 @@ def analog(array: Crossbar) -> Crossbar:
     """The array without digits: one cell per value and one voltage per input.
 
     Its codes have `bits` bits, whatever `radix` is. Its cells are verified as those of the most significant slice
-    of `array`, and each value has as many copies as a digit had. Inputs that drive only one voltage, and inputs that
-    are predistorted without rounding, meet cells whose current is in proportion to them.
+    of `array`, and each value has as many copies as a digit had, all written at once. Inputs that drive only one
+    voltage, and inputs that are predistorted without rounding, meet cells whose current is in proportion to them.
     """
     bits, given = max(2, array.inputs.bits), array.inputs
     inputs = Amplitude(bits=bits, range=given.range, percentile=given.percentile)
     whole: dict[str, Any] = {"bits_per_cell": array.bits, "levels": None, "radix": None, "inputs": inputs}
+    whole["residual"] = None
     if (verify := array.write_verify) is not None:
         whole["write_verify"] = verify.model_copy(update={"writes": verify.max_writes(-1)})
     straight = given.kind != "amplitude" or array.peripherals.predistorted

@@ -35,13 +35,13 @@ def writable(array: Crossbar) -> bool:
     """True if `write_normal` supports the array.
 
     It supports pairs that are written once with Gaussian noise, without drift and its compensation, faults, wear,
-    losses in wires and mismatch of converters. If the clamp matters, the unused half of a pair must also be free of
-    noise.
+    losses in wires, mismatch of converters and residual writing. If the clamp matters, the unused half of a pair must
+    also be free of noise.
     """
     cell = array.aged_cell
     if array.encoding != "differential" or array.write_verify or array.wires or not noise.gaussian(cell):
         return False
-    if mismatched(array):
+    if mismatched(array) or array.residual is not None:
         return False
     still = not drift.drifts(cell, array.age) and not compensates(array)
     still = still and not faults.faulty(cell) and not array.saturates

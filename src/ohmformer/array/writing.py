@@ -29,8 +29,13 @@ Columns = Literal["cell", "reference"]
 
 
 def exact(array: Crossbar) -> bool:
-    """True if cells hold exactly the digits that are written: even levels, no write noise, drift, faults or wear."""
+    """True if cells hold exactly the digits that are written: even levels, no write noise, drift, faults or wear.
+
+    Of residual writing, the read-backs must be free of noise too, since they decide the digits.
+    """
     cell = array.aged_cell
+    if array.residual is not None and not noise.exact_reads(cell):
+        return False
     still = not drift.drifts(cell, array.age) and not faults.faulty(cell)
     return still and noise.silent(cell) and not cell.uneven and not array.saturates
 
@@ -46,6 +51,10 @@ def one_sided(array: Crossbar) -> bool:
 def has_faults(array: Crossbar) -> bool:
     """True if cells may be stuck, by faults or by wear."""
     return faults.faulty(array.aged_cell)
+
+
+UnagedSlice = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
+"""What decides what the cells of one slice hold later, see `Writer.write_unaged`."""
 
 
 class Held(NamedTuple):
@@ -112,6 +121,8 @@ class Writer:
             raise BadInput("faults belong to a chip, not to samples; give program a fault_stream")
         self.fault_stream = fault_stream
         self.next_slice = 0
+        # A read-back of residual writing sees what cells hold before they drift.
+        self.keeps_written = self.drifts and (noise.remembers_writing(cell) or array.residual is not None)
 
     def write(self, target: Tensor) -> Held:
         """Write the next slice, from the least significant one up.
@@ -154,7 +165,7 @@ class Writer:
         g_target = encoding.target_conductances(target, array)
         g, written = self._noisy(g_target, target, s), None
         if self.drifts:
-            written = self._to_digits_(g.clone()) if noise.remembers_writing(cell) else None
+            written = self._to_digits_(g.clone()) if self.keeps_written else None
             g = drift.drift(g, g_target, cell, self._normal(self.drift_numbers, target, len(target)), age=array.age)
         if self.faulty:
             u = self._fault_numbers(target, s)
@@ -172,7 +183,23 @@ class Writer:
         eps = eps if array.write_verify is None else self._verified(eps, target, array.write_verify, s)
         return noise.write(g_target, self.cell, eps)
 
-    def write_unaged(self, target: Tensor, *, drifts: bool) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    def write_and_read_back(self, target: Tensor, s: int) -> tuple[Held, Tensor]:
+        """Write slice s, in any order of slices.
+
+        Args:
+            target: digits [2, ..., O, I] to be written; not changed.
+            s: the slice.
+
+        Returns:
+            What the cells hold, as `write` returns it; and the digits [2, ..., O, I] just after the write.
+        """
+        self.next_slice = s
+        held = self.write(target)
+        if held.written is None:
+            return held, held.digits
+        return (held if noise.remembers_writing(self.cell) else held._replace(written=None)), held.written
+
+    def write_unaged(self, target: Tensor, *, drifts: bool) -> UnagedSlice:
         """Write the next slice, and return all that decides what its cells hold later.
 
         Args:
@@ -190,9 +217,16 @@ class Writer:
         normals = self._normal(self.drift_numbers, target, len(target)) if drifts else None
         return g_target, g, normals, self._fault_numbers(target, s) if self.faulty else None
 
-    def normal(self, like: Tensor) -> Tensor:
-        """The next standard normals of write noise, of the shape [P, ..., O, I] of `like`."""
-        return self._normal(self.write_numbers, like, len(like))
+    def write_unaged_and_read_back(self, target: Tensor, s: int, *, drifts: bool) -> tuple[UnagedSlice, Tensor]:
+        """`write_and_read_back` of slice s, with what `write_unaged` returns."""
+        self.next_slice = s
+        parts = self.write_unaged(target, drifts=drifts)
+        _, g, _, u = parts
+        return parts, self._to_digits_(g.clone() if u is None else faults.apply_faults(g, self.cell, u))
+
+    def normal(self, like: Tensor, source: RandomSource | None = None) -> Tensor:
+        """The next standard normals, by default of write noise, of the shape [P, ..., O, I] of `like`."""
+        return self._normal(source or self.write_numbers, like, len(like))
 
     def _verified(self, eps: Tensor, target: Tensor, how: WriteVerify, s: int) -> Tensor:
         """Standard normals of single writes, turned into those of verified writes of slice s.

@@ -1,12 +1,12 @@
 """Component models: energy and time of one use of each hardware component, and the area of an array.
 
-Components of an energy breakdown: array, dac, adc, sample, shift_add, write, verify, register, buffer, bus, network,
-vector, softmax, conditioning, simd, dram, gpu, static.
+Components of an energy breakdown: array, dac, adc, sample, shift_add, write, verify, read back, register, buffer, bus,
+network, vector, softmax, conditioning, simd, dram, gpu, static.
 """
 
 from __future__ import annotations
 
-from ohmformer.array.prices.differences import check_write
+from ohmformer.array.prices.differences import check_write, converter_bits
 from ohmformer.array.spec import Crossbar
 from ohmformer.cost.array_prices import array_cost, priced
 from ohmformer.cost.attention.array_sides import by_columns
@@ -63,7 +63,8 @@ def mvm_cost(plan: Plan, vectors: float, role: str, *, partial: PartialReads | N
 def write_cost(plan: Plan, role: str, *, cells: int | None = None, lines: WriteLines = "rows") -> Cost:
     """Cost of writing the cells of a plan once.
 
-    Verified writes are repeated. A verifying read between them drives one row and converts each of its columns.
+    Verified writes are repeated. A verifying read between them drives one row and converts each of its columns. With
+    residual writing, the slices of a line are written one after another, with such a read of each but the last.
 
     Args:
         plan: the matrices.
@@ -78,10 +79,12 @@ def write_cost(plan: Plan, role: str, *, cells: int | None = None, lines: WriteL
         BadInput: the cell has no write time or no write energy, or the lines have no price.
     """
     array, cell = plan.array, plan.array.cell
-    if lines == "columns" and array.write_verify is not None:
+    read_back = "write_verify" if array.write_verify is not None else "residual" if array.residual is not None else ""
+    if lines == "columns" and read_back:
+        what = "verified" if read_back == "write_verify" else "residual"
         raise BadInput(
-            f"hardware.{role}.write_lines = 'columns': verified writes are read back a row at a time, so a column has "
-            "no price; take 'rows' or 'transposable', or leave array.write_verify out"
+            f"hardware.{role}.write_lines = 'columns': {what} writes are read back a row at a time, so a column has "
+            f"no price; take 'rows' or 'transposable', or leave array.{read_back} out"
         )
     written = array if lines != "columns" else by_columns(array, role)
     prices = None if array.cost is None else priced(written, role)
@@ -100,16 +103,29 @@ def write_cost(plan: Plan, role: str, *, cells: int | None = None, lines: WriteL
     count, expected = plan.cells if cells is None else cells, effort(array, plan.slices)
     energy, time = {"write": count * energy_each * expected.writes}, row_time * expected.row_writes
     if expected.reads:
-        energy["verify"] = count * expected.reads * _verify_read_energy(array, role)
+        name = "verify" if array.residual is None else "read back"
+        energy[name] = count * expected.reads * _read_back_energy(array, role)
         time += expected.row_reads * priced(array, role).access_time
     return Cost(energy, time, time)
 
 
-def _verify_read_energy(array: Crossbar, role: str) -> float:
-    """Energy of one verifying read per cell [J]: the cell's share of one driven row, and one conversion."""
-    prices = priced(array, role)
+def _read_back_energy(array: Crossbar, role: str) -> float:
+    """Energy of one read-back per cell [J]: the cell's share of one driven row, and one conversion.
+
+    Pairs that are subtracted in the analog domain share the conversion of residual writing.
+
+    Raises:
+        BadInput: residual writing reads back with more bits than the converter has.
+    """
+    prices, how = priced(array, role), array.residual
+    if how is not None and how.bits != "ideal" and how.bits > converter_bits(array):
+        raise BadInput(
+            f"hardware.{role}.array.residual.bits = {how.bits}: is above the {converter_bits(array)} bits of the "
+            "converter that is priced; lower it, or raise array.adc.bits"
+        )
+    conversions = 1.0 if how is None else array.column_circuits
     share = prices.read_energy / array.rows + prices.dac_energy
-    return share / array.columns + prices.sample_energy + prices.adc_energy
+    return share / array.columns + conversions * (prices.sample_energy + prices.adc_energy)
 
 
 def lanes_cost(chip: Chip, operations: float, count: int, vectors: float, *, name: str = "vector") -> Cost:

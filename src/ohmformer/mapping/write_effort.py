@@ -1,4 +1,7 @@
-"""The effort of verified writes: how often cells and rows are written and read back on average.
+"""The effort of writes that are read back: how often cells and rows are written and read on average.
+
+Residual writing writes each cell once. All but the last cell of a value are read back, and each waits for the one
+before it. The rest of this file is about verified writes.
 
 The values are not known here. All digits of a slice are assumed equally likely, and one half of a differential pair is
 unused, at G_min. Real values are mostly small, so this overestimates the effort. Torch is imported only for verified
@@ -19,9 +22,10 @@ class Effort:
 
     Attributes:
         writes: of a cell, as the mean over all slices.
-        reads: verifying reads of a cell, likewise. The last write that is allowed is not read back.
-        row_writes: of a row of the slowest slice. The cells of a row are written together until the last one is done.
-        row_reads: verifying reads of a row, likewise.
+        reads: read-backs of a cell, likewise. The last write that is allowed is not read back.
+        row_writes: of a row of the slowest slice, or one after another of all slices. The cells of a row are written
+            together until the last one is done.
+        row_reads: read-backs of a row, likewise.
         worn: writes of a cell in the slice that is written most often.
     """
 
@@ -62,6 +66,8 @@ def effort(array: Crossbar, slices: int) -> Effort:
         array: the hardware.
         slices: number of slices in use, from the least significant one up, copies included.
     """
+    if array.residual is not None:
+        return Effort(reads=(slices - 1) / slices, row_writes=slices, row_reads=slices - 1)
     return Effort() if array.write_verify is None else _verified_effort(array, slices)
 
 

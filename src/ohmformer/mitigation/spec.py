@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from ohmformer.array.residual.spec import Residual
 from ohmformer.array.spec import Copies, Crossbar, Scale
 from ohmformer.errors import BadInput
 from ohmformer.quantities import Fraction, Percentile, PositiveShare
@@ -64,6 +65,13 @@ class KVClip(Spec):
         return round(full * min(max(1.0 - shift, 0.0), top))
 
 
+UNBIASED = (
+    "unbiased: residual writing chooses digits for the least mean square error, so no code is corrected for its bias; "
+    "leave unbiased or residual out"
+)
+"""Why `unbiased` and residual writing do not go together."""
+
+
 class Conditioning(Spec):
     """What is done to K and V before they are written, and undone after the product; no change on ideal hardware.
 
@@ -83,7 +91,9 @@ class Conditioning(Spec):
         radix: weight of a slice relative to the slice below it; None for that of the crossbar.
         unbiased: write bias-corrected codes, since the clamp at G = 0 raises the mean of noisy cells.
         redundancy: the number of cells that every digit is written into; None for that of the crossbar. It
-            multiplies arrays, cells, writes and conversions; no other field changes them. `calibrate` never chooses it.
+            multiplies arrays, cells, writes and conversions. `calibrate` never chooses it.
+        residual: write the cells of a value one after the other, each for what those before it have left missing; None
+            for what the crossbar does. It adds read-backs; no other field but this and `redundancy` changes counts.
     """
 
     renamed: ClassVar[dict[str, str]] = {"copies": "redundancy", "slice_base": "radix"}
@@ -95,20 +105,30 @@ class Conditioning(Spec):
     radix: Annotated[int, Field(ge=1, le=65_536)] | None = None
     unbiased: bool = False
     redundancy: Copies | None = None
+    residual: Residual | None = None
 
     def on(self, array: Crossbar) -> Crossbar:
-        """The crossbar with the `scale`, `radix` and `redundancy` of this conditioning.
+        """The crossbar with the `scale`, `radix`, `redundancy` and `residual` of this conditioning.
 
         Raises:
-            BadInput: the crossbar does not support one of them.
+            BadInput: the crossbar does not support one of them, or codes are to be corrected for their bias although
+                cells correct one another.
         """
-        changes = {"scale": self.scale, "radix": self.radix, "redundancy": self.redundancy}
         try:
-            for name, value in changes.items():
+            for name in ("scale", "radix", "redundancy", "residual"):
+                value = getattr(self, name)
                 array = array if value is None else replace(array, name, value)
         except BadInput as error:
             raise BadInput(f"kv.{error}") from None
+        if self.unbiased and array.residual is not None:
+            raise BadInput(f"kv.{UNBIASED}")
         return array
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Conditioning:
+        if self.unbiased and self.residual is not None:
+            raise ValueError(UNBIASED)
+        return self
 
 
 KVConditioning = Conditioning | Mapping[str, Conditioning]

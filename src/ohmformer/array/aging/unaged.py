@@ -6,6 +6,7 @@ Shapes: B samples, S slices (copies included), P polarities, R matrices of a sam
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Unpack
 
 import torch
@@ -18,7 +19,7 @@ from ohmformer.array.peripherals.spec import distorts, mismatched
 from ohmformer.array.programmed import Programmed, read_variance
 from ohmformer.array.spec import Crossbar
 from ohmformer.array.wires.effective import act_through_wires, effective_shares
-from ohmformer.array.writing import Columns, Held
+from ohmformer.array.writing import Columns, Held, UnagedSlice
 from ohmformer.device import drift, faults, noise
 from ohmformer.device.spec import Cell
 
@@ -118,10 +119,10 @@ class Unaged:
 
 @torch.no_grad()
 def write_unaged(codes: Tensor, array: Crossbar, *, drifts: bool, **options: Unpack[WriteOptions]) -> Unaged:
-    """Write integer codes into cells that will be read at several ages, with the random numbers of `write`.
+    """Write codes into cells that will be read at several ages, with the random numbers of `write`.
 
     Args:
-        codes: [B, R, O, I].
+        codes: [B, R, O, I] integers; any numbers if the array has `residual`.
         array: the hardware, with `age` 0.
         drifts: True if the cells drift before they are read.
         options: see `WriteOptions`.
@@ -130,8 +131,12 @@ def write_unaged(codes: Tensor, array: Crossbar, *, drifts: bool, **options: Unp
         BadInput: as in `write`.
     """
     request = crossbar.write_request(codes, array, **options)
-    digits = list(encoding.digits(request.codes, array, request.slices))
-    cells = replace(_written(request, "cell", digits, drifts=drifts), mismatch=request.mismatch())
+    if array.residual is None:
+        digits = list(encoding.digits(request.codes, array, request.slices))
+        cells = _written(request, "cell", digits, drifts=drifts)
+    else:
+        cells = _written_residually(request, drifts=drifts)
+    cells = replace(cells, mismatch=request.mismatch())
     if array.encoding != "offset":
         return cells
     targets = crossbar.reference_targets(request.codes, array, request.slices)
@@ -141,7 +146,18 @@ def write_unaged(codes: Tensor, array: Crossbar, *, drifts: bool, **options: Unp
 def _written(request: WriteRequest, columns: Columns, digits: list[Tensor], *, drifts: bool) -> Unaged:
     """Write digits [P, B, R, O, I] of each slice into cells, or into reference columns."""
     writer = request.writer(columns)
-    parts = [writer.write_unaged(slice_digits, drifts=drifts) for slice_digits in digits]
+    return _stacked(request, [writer.write_unaged(slice_digits, drifts=drifts) for slice_digits in digits])
+
+
+def _written_residually(request: WriteRequest, *, drifts: bool) -> Unaged:
+    """Write values into cells that correct one another."""
+    writer = request.writer("cell")
+    write = partial(writer.write_unaged_and_read_back, drifts=drifts)
+    return _stacked(request, [parts for _, parts in request.residual_slices(writer, write)][::-1])
+
+
+def _stacked(request: WriteRequest, parts: list[UnagedSlice]) -> Unaged:
+    """All slices of a matrix, from the least significant one up."""
     targets, written, normals, numbers = (
         None if column[0] is None else torch.stack(column).movedim(2, 0) for column in zip(*parts, strict=True)
     )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ohmformer.array import encoding
+from ohmformer.array.residual.policy import policy
 from ohmformer.array.spec import VERIFY_FORMS, Crossbar
 from ohmformer.device import drift, faults, write_verify
 from ohmformer.device.moments import write_moments
@@ -46,6 +47,42 @@ def held_moments(array: Crossbar, max_code: int | None = None) -> tuple[Tensor, 
     return mean / array.redundancy, variance / array.redundancy**2
 
 
+def moments_of_values(values: Tensor, array: Crossbar, max_code: int | None = None) -> tuple[Tensor, Tensor]:
+    """Mean and variance, in codes, of what a pair holds after a code, or any value of residual writing, was written.
+
+    Args:
+        values: codes of either sign, of any shape: integers unless the array has `residual`.
+        array: the hardware.
+        max_code: as in `held_moments`.
+
+    Returns:
+        Two tensors of the same shape, in the type of the values.
+
+    Raises:
+        BadInput: as in `held_moments`.
+    """
+    if array.residual is None:
+        tables = held_moments(array, max_code)
+        place, mix = values.abs().long(), None
+    else:
+        if reason := no_closed_form(array):
+            raise BadInput(f"moments_of_values: {reason}")
+        rules = policy(array, max_code)
+        error, square = torch.from_numpy(rules.mean_error), torch.from_numpy(rules.mean_square_error)
+        tables = (
+            torch.arange(len(error), dtype=torch.float64) * rules.step - error,
+            (square - error.square()).clamp(min=0.0),
+        )
+        exact = (values.abs() / rules.step).clamp(max=len(error) - 1)
+        place = exact.long().clamp(max=len(error) - 2)
+        mix = exact - place
+    mean, variance = (
+        table[place] if mix is None else torch.lerp(table[place], table[place + 1], mix)
+        for table in (t.to(values) for t in tables)
+    )
+    return torch.where(values < 0, -mean, mean), variance
+
+
 def no_closed_form(array: Crossbar) -> str:
     """Why `held_moments` has no closed form for an array, and what to change; empty if it has one."""
     if array.encoding != "differential":
@@ -55,10 +92,14 @@ def no_closed_form(array: Crossbar) -> str:
             f"the cells drift for age = {array.age:g} s, for which there is no closed form; set age = 0 for what they "
             "hold just after the write"
         )
+    if array.residual is not None:  # its policy integrates over every kind of write noise
+        return ""
     return array.cell.write_noise.missing_forms(*(("moments",) if array.write_verify is None else VERIFY_FORMS))
 
 
 def _check(array: Crossbar, top: int) -> None:
+    if array.residual is not None:
+        raise BadInput("held_moments: cells of an array with residual hold any value; use moments_of_values")
     if reason := no_closed_form(array):
         raise BadInput(f"held_moments: {reason}")
     if not 1 <= top <= array.max_code:

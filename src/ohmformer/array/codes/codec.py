@@ -78,13 +78,17 @@ class Codec:
             value_range: the value of the largest code; broadcasts against values.
 
         Returns:
-            Codes of the same shape and dtype: integers if `rounded`.
+            Codes of the same shape and dtype: integers if `rounded`, but not for cells that correct one another
+            (`array.residual`), which hold values between two codes as well.
 
         Raises:
             BadInput: a value or a range is NaN or infinite, a range is negative, or H is not a multiple of the number
                 of clips.
         """
         uneven = self.array.cell.uneven
+        if self.array.residual is not None:
+            codes = self._clipped(encoding.quantize(values, self.array, value_range, rounded=False), rounded=False)
+            return codes if self.max_code is None else codes.clamp_(-self.max_code, self.max_code)
         round_first = self.rounded and not self.round_last and not uneven
         codes = encoding.quantize(values, self.array, value_range, rounded=round_first)
         codes = self._clipped(codes, round_first)

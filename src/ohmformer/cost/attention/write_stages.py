@@ -29,6 +29,7 @@ from ohmformer.cost.operands import (
 from ohmformer.cost.stage import Stage
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import ArrayEngine
+from ohmformer.mapping.planning import Plan
 from ohmformer.workload.spec import DynamicMatMul
 
 MOST_COMPARED = 1_000_000
@@ -115,7 +116,7 @@ def _write_stage(placed: PlacedOp, context: LayerContext) -> Stage | None:
         attention_unit(op, "write"),
         placed.shared,
         energy={name: value * op.batch for name, value in cost.energy.items()},
-        counts=Counts(cell_writes=op.batch * number),
+        counts=_events(cells, op.batch * number),
     )
     if engine.written == "left" and op.role == "attention.value":
         raise BadInput(
@@ -124,6 +125,14 @@ def _write_stage(placed: PlacedOp, context: LayerContext) -> Stage | None:
         )
     timed = _timed_by_token if token_is_line(op, engine) else _timed_by_feature
     return timed(stage, op, engine, _Written(count, windows, cost.interval, number < cells.cells), context.tokens)
+
+
+def _events(plan: Plan, cells: int) -> Counts:
+    """The events of writing a number of cells of a plan, with the read-backs of residual writing."""
+    if plan.array.residual is None:
+        return Counts(cell_writes=cells)
+    reads = cells * (plan.slices - 1) // plan.slices
+    return Counts(cells, cell_reads=reads, adc_conversions=round(reads * plan.array.column_circuits))
 
 
 class _Written(NamedTuple):

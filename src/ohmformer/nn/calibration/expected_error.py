@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ohmformer.array import encoding
-from ohmformer.array.codes.code_moments import held_moments
+from ohmformer.array.codes.code_moments import moments_of_values
 from ohmformer.array.codes.codec import Codec
 from ohmformer.array.spec import Crossbar
 from ohmformer.nn.calibration.fit import Moments
@@ -89,11 +89,12 @@ def _error(operand: WrittenOperand, observation: Observation, weight: float) -> 
         x = conditioner.inputs(x)
     w_range = operand.range(target, observation.unpadding)
     codes = operand.codec.codes(target, w_range)
-    mean, variance = (t.to(target) for t in held_moments(operand.array))
+    # Clipped values are written into fewer cells that correct one another.
+    max_code = operand.codec.max_code if operand.array.residual is not None else None
+    mean, variance = moments_of_values(codes, operand.array, max_code)
     unit = encoding.unit_of(w_range, operand.array.max_code)
-    magnitude = codes.abs().long()
-    bias = codes.sign() * mean[magnitude] * unit - target
-    noise = variance[magnitude] * unit**2 * weight
+    bias = mean * unit - target
+    noise = variance * unit**2 * weight
     if operand.axis == "K":
         shift, spread = x @ bias.transpose(-2, -1), x.square() @ noise.transpose(-2, -1)
         return ((shift - shift.mean(dim=-1, keepdim=True)).square() + spread).mean(dim=(0, 2, 3))

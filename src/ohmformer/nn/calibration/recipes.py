@@ -186,7 +186,8 @@ def best_conditioner(operand: KVOperand, basis: Literal["hadamard", "balanced"])
         basis: the basis.
     """
     best: tuple[float, Conditioner] | None = None
-    start = fitted(operand, Conditioning(mean=True, basis=basis, scale="token", unbiased=True))
+    unbiased = operand.plain.residual is None
+    start = fitted(operand, Conditioning(mean=True, basis=basis, scale="token", unbiased=unbiased))
     for radix, share in product(radices(operand.plain), RANGES):
         candidate = start.changed(range=share, radix=radix)
         operand.condition(candidate)
