@@ -11,6 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("[0-9]*.py"))
+LONG = ("07", "08")
+"""Numbers of examples that take more than ten seconds each."""
 PAGES = sorted(
     page
     for pattern in ("*.md", "docs/*.md", "benchmarks/*.md", "reproductions/*/*.md")
@@ -25,7 +27,11 @@ def run(*args: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "example",
+    [pytest.param(path, marks=pytest.mark.slow if path.stem[:2] in LONG else ()) for path in EXAMPLES],
+    ids=lambda path: path.stem,
+)
 def test_example_runs(example: Path) -> None:
     if "transformers" in example.read_text(encoding="utf-8"):
         pytest.importorskip("transformers")

@@ -45,6 +45,7 @@ def test_accuracy_under_strong_noise() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_conditioning_under_strong_noise() -> None:
     """Found on x86-64 with torch 2.13: 176 of 200 images; the original model has 181, and nothing done gives 163."""
     model, task = of.load_model("bundled:fashion-vit"), of.load_task("bundled:fashion-mnist", limit=200)

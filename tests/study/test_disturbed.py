@@ -27,6 +27,7 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_a_point_that_kills_its_worker_is_named_and_blocks_no_other(
     tmp_path: Path, log: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -105,7 +105,15 @@ def start(out: Path, log: Path, workers: int) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize(("how", "workers"), [("kill", 1), ("kill", 2), ("Ctrl-C", 1), ("Ctrl-C", 2)])
+@pytest.mark.parametrize(
+    ("how", "workers"),
+    [
+        ("kill", 1),
+        pytest.param("kill", 2, marks=pytest.mark.slow),
+        ("Ctrl-C", 1),
+        pytest.param("Ctrl-C", 2, marks=pytest.mark.slow),
+    ],
+)
 def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path, log: Path, how: str, workers: int) -> None:
     out = tmp_path / "out"
     keys = study_keys(study(0, 1, 2, 3, 4, 5))
@@ -132,6 +140,7 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path, log: Path, how: str,
     assert sorted(lines(log)) == [0, 1, 2, 3, 4, 5], "computed something twice"
 
 
+@pytest.mark.slow
 def test_serial_and_pool_give_the_same_bits(tmp_path: Path) -> None:
     noisy = study(0, 4, mitigation={"clip": "calibrated"})
     assert run_study(noisy, tmp_path / "serial", workers=1) == run_study(noisy, tmp_path / "pool", workers=2)

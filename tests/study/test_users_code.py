@@ -64,8 +64,12 @@ def swallow() -> None:
 
 
 def test_ctrl_c_that_a_point_catches_stops_the_run(tmp_path: Path) -> None:
-    with pytest.raises(Stopped, match="stopped: 1 of 3 points stored; run again to go on"):
-        run_study(study(0, 1, 2), tmp_path / "out", evaluate=Acts(1, swallow))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` around the tests would ignore it
+    try:
+        with pytest.raises(Stopped, match="stopped: 1 of 3 points stored; run again to go on"):
+            run_study(study(0, 1, 2), tmp_path / "out", evaluate=Acts(1, swallow))
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert gammas(run_study(study(0, 1, 2), tmp_path / "out", evaluate=note)) == [0, 1, 2]
 
 

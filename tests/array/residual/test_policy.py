@@ -124,6 +124,7 @@ def test_two_cells_of_exact_read_back_equal_brute_force() -> None:
         assert stated == pytest.approx(best, rel=2e-3, abs=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sigma", [0.1, 0.5, 1.2])
 @pytest.mark.parametrize("base", [1, 2, 3])
 def test_it_is_at_least_as_good_as_the_greedy_rule(sigma: float, base: int) -> None:

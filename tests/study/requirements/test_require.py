@@ -54,6 +54,7 @@ def mild(*more: tuple[str, Any], **changes: Any) -> dict[str, Any]:
     return document(hardware={"base": "clipformer_tcad_2024", gamma: 0.05, **dict(more)}, **changes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["2 %", "5 %", "15 %"])
 @pytest.mark.parametrize("name", ["write_noise", "read_noise"])
 def test_limits_agree_with_a_sweep_of_all_values(tmp_path: Path, loss: str, name: str) -> None:
@@ -129,7 +130,7 @@ def test_another_noise_is_named_if_it_fails_alone(tmp_path: Path) -> None:
     assert "without write noise as well it is 0" in note
 
 
-@pytest.mark.parametrize("which", list(PAIRS))
+@pytest.mark.parametrize("which", [pytest.param(w, marks=() if w == "plain" else pytest.mark.slow) for w in PAIRS])
 def test_a_search_that_was_killed_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str) -> None:
     log, out = tmp_path / "log", tmp_path / "out"
     log.touch()
@@ -210,7 +211,9 @@ SEEN = ("attention.array.cell.endurance", "attention.array.cell.drift")
     [
         ("endurance", SEEN[0], {**IN_USE, "simulation": {"batch": 5, "hours": 1}}),
         ("retention", SEEN[1], {"simulation": {"batch": 5, "age": "timeline"}}),
-        ("retention", SEEN[1], {"simulation": {"batch": 5, "age": "timeline_longest"}}),
+        pytest.param(
+            *("retention", SEEN[1], {"simulation": {"batch": 5, "age": "timeline_longest"}}), marks=pytest.mark.slow
+        ),
     ],
 )
 def test_real_evaluations_with_time_agree_with_a_sweep(
