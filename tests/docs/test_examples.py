@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("[0-9]*.py"))
-LONG = ("07", "08")
+LONG = ("01", "07", "08")
 """Numbers of examples that take more than ten seconds each."""
 PAGES = sorted(
     page
@@ -38,6 +38,7 @@ def test_example_runs(example: Path) -> None:
     assert run(str(example)).strip()
 
 
+@pytest.mark.slow
 def test_example_study_runs(tmp_path: Path) -> None:
     command = ["-m", "ohmformer.cli", "accuracy", "examples/03_adc_bits.toml", "--out", str(tmp_path), "--workers", "1"]
     small = ["--set", "trials.chips=1", "--set", "task.limit=10", "--set", "hardware.attention.array.adc.bits=[2, 8]"]

@@ -31,6 +31,7 @@ def test_clipping_saves_7_to_8_percent_of_the_attention_arrays() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_eight_bits_without_noise_cost_next_to_nothing() -> None:
     """The paper's software figure is probably that of 8 bits. Bound: 0.5 points, which are 10 of the 2,000 images."""
     model, task = of.load_model("bundled:fashion-vit"), of.load_task("bundled:fashion-mnist", limit=2000)

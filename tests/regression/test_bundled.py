@@ -64,6 +64,7 @@ def test_the_comparison_of_the_demo() -> None:
         assert point.cost.energy_J == pytest.approx(energy * 1e-6, rel=1e-3), point.set
 
 
+@pytest.mark.slow
 def test_accuracy_and_cost_of_x_former(tmp_path: Path) -> None:
     """Found on x86-64 with torch 2.13: its noise and converters change the answers of few images."""
     small = ["task.limit=50", "trials.chips=1"]

@@ -206,6 +206,7 @@ SEEN = ("attention.array.cell.endurance", "attention.array.cell.drift")
 """What the searches of the next test change."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "path", "changes"),
     [
