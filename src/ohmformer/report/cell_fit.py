@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -17,6 +15,7 @@ from ohmformer import units
 from ohmformer.errors import BadInput, cut, suggest
 from ohmformer.fitting.fit import DOUBTFUL, CellFit
 from ohmformer.report.figure import COLORS, STYLE
+from ohmformer.report.figure_files import encoded
 from ohmformer.terminal.files import write_bytes
 from ohmformer.terminal.plain import clean
 
@@ -77,11 +76,9 @@ def save_cell_figure(fit: CellFit, file: str) -> None:
     """
     check_figure(file)
     ending = Path(file).suffix.lower().lstrip(".")
-    content = BytesIO()
     with mpl.rc_context(STYLE):
-        options: dict[str, Any] = {"metadata": {"Date": None}} if ending == "svg" else {"dpi": 160}
-        draw(fit).savefig(content, format=ending, **options)
-    write_bytes(Path(file), content.getvalue())
+        content = encoded(draw(fit), ending)
+    write_bytes(Path(file), content)
 
 
 def draw(fit: CellFit) -> Figure:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 from textwrap import fill, shorten
@@ -15,11 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ohmformer.report.caveats import TRUSTED, caveats
+from ohmformer.report.figure_files import literal, save_svg_and_png
 from ohmformer.report.table import software_line, static_line
 from ohmformer.report.view import View, axis_name, sigma, view
 from ohmformer.study.results.spec import MeasuredPoint, StudyResults
-from ohmformer.terminal.files import write_bytes
-from ohmformer.terminal.plain import clean
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's colors, told apart by most color-blind readers; markers differ as well."""
@@ -50,16 +48,9 @@ def save_figure(results: StudyResults, folder: Path) -> list[Path]:
     Raises:
         BadInput: one cannot be written.
     """
-    svg, png = BytesIO(), BytesIO()
     with mpl.rc_context(STYLE), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # letters that the font lacks, names too long for their place
-        figure = draw(results)
-        figure.savefig(svg, format="svg", metadata={"Date": None})
-        figure.savefig(png, format="png", dpi=160)
-    files = {folder / "figure.svg": svg, folder / "figure.png": png}
-    for file, content in files.items():
-        write_bytes(file, content.getvalue())
-    return list(files)
+        return save_svg_and_png(draw(results), folder, "figure")
 
 
 def draw(results: StudyResults) -> Figure:
@@ -71,7 +62,7 @@ def _literal(content: Any) -> Any:
     """A document whose text is drawn as it is: no mathematics between dollar signs, nothing that SVG cannot hold."""
     match content:
         case str():
-            return clean(content).replace("$", r"\$")
+            return literal(content)
         case dict():
             return {_literal(key): _literal(value) for key, value in content.items()}
         case [str() | dict() | list() | tuple(), *_]:

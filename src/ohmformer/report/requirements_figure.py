@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from io import BytesIO
 from pathlib import Path
 from textwrap import fill, shorten
 from typing import Literal
@@ -13,10 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ohmformer.report.figure import COLORS, STYLE, TITLE
+from ohmformer.report.figure_files import literal, save_svg_and_png
 from ohmformer.report.requirements_table import caption, limit_text, loss_bound
 from ohmformer.study.results.requirements import Frontier, Requirement, Requirements
-from ohmformer.terminal.files import write_bytes
-from ohmformer.terminal.plain import clean
 
 COLUMNS = 3
 """Most panels beside one another."""
@@ -28,15 +26,8 @@ def save_requirements_figure(found: Requirements, folder: Path) -> list[Path]:
     Raises:
         BadInput: one cannot be written.
     """
-    svg, png = BytesIO(), BytesIO()
     with mpl.rc_context(STYLE):
-        figure = draw(found)
-        figure.savefig(svg, format="svg", metadata={"Date": None})
-        figure.savefig(png, format="png", dpi=160)
-    files = {folder / "requirements.svg": svg, folder / "requirements.png": png}
-    for file, content in files.items():
-        write_bytes(file, content.getvalue())
-    return list(files)
+        return save_svg_and_png(draw(found), folder, "requirements")
 
 
 def draw(found: Requirements) -> Figure:
@@ -52,18 +43,12 @@ def draw(found: Requirements) -> Figure:
         _frontier(axes[panels - 1], found.frontier)
     for ax in axes[panels:]:
         ax.remove()
-    title = shorten(_plain(found.study), TITLE, placeholder=" ...")
+    title = shorten(literal(found.study), TITLE, placeholder=" ...")
     figure.suptitle(fill(f"{title}: loss up to {loss_bound(found)}", 100), fontsize=12)
     width = int(17 * figure.get_figwidth())
     notes = "\n".join(fill(line, width) for line in caption(found).split("\n"))
-    figure.supxlabel(_plain(notes, lines=True), fontsize=7)
+    figure.supxlabel("\n".join(map(literal, notes.split("\n"))), fontsize=7)
     return figure
-
-
-def _plain(text: str, *, lines: bool = False) -> str:
-    """Text that is drawn as it is, without mathematics between dollar signs."""
-    parts = text.split("\n") if lines else [text]
-    return "\n".join(clean(part).replace("$", r"\$") for part in parts)
 
 
 def _losses(ax: Axes, each: Requirement, found: Requirements) -> None:
