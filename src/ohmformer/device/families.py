@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, ClassVar, Protocol, Self
 
 from pydantic import Field
 
@@ -38,7 +38,39 @@ class CellRange(Protocol):
     def g_ceiling(self) -> float | None: ...
 
 
-class WriteNoise(Family):
+class ScalableKind(Family):
+    """A kind that may say how it gets stronger or weaker."""
+
+    strength: ClassVar[tuple[str, ...]] = ()
+    """Fields that together scale it: with all of them times x, the noise (of drift the exponent of a power law) is
+    times x."""
+
+    kind: str
+
+    def scaled(self, factor: float) -> Self:
+        """This kind times `factor`.
+
+        Raises:
+            BadInput: the kind has no `strength`.
+        """
+        if not self.strength:
+            family = self.family.replace("_", " ")
+            raise BadInput(f"{family} {self.kind!r} does not say how it is scaled; give its class a `strength`")
+        return self.model_copy(update={name: factor * getattr(self, name) for name in self.strength})
+
+    @classmethod
+    def check_class(cls) -> None:
+        """Check that `strength` names fields of the class.
+
+        Raises:
+            BadInput: a name in it is not a field.
+        """
+        for name in cls.strength:
+            if name not in cls.model_fields:
+                raise BadInput(f"register({cls.__name__}): strength names {name!r}, which is not a field; correct it")
+
+
+class WriteNoise(ScalableKind):
     """The error of one write.
 
     Any continuous distribution is possible: `after_write` transforms one standard normal into it. Closed forms are
@@ -48,10 +80,6 @@ class WriteNoise(Family):
     """
 
     family: ClassVar[str] = "write_noise"
-    strength: ClassVar[tuple[str, ...]] = ()
-    """Fields that together scale the noise: with all of them times x, the noise is times x."""
-
-    kind: str
 
     @abstractmethod
     def after_write(self, g: Tensor, cell: CellRange, eps: Tensor) -> Tensor:
@@ -93,14 +121,6 @@ class WriteNoise(Family):
         """
         return self
 
-    def scaled(self, factor: float) -> Self:
-        """This kind with the noise times `factor`.
-
-        Raises:
-            BadInput: the kind has no `strength`.
-        """
-        return _times(self, "write noise", factor)
-
     def moments(self, g: Tensor, cell: CellRange) -> tuple[Tensor, Tensor]:
         """Mean error [S] and variance [S^2] of one write of targets g [S], with the clamp."""
         raise BadInput(self.missing_forms("moments"))
@@ -131,15 +151,6 @@ class WriteNoise(Family):
             return ""
         names = " and ".join(f"`{name}`" for name in missing)
         return f"write noise {self.kind!r} has no closed form for it; give {cls.__name__} {names}, or take another kind"
-
-    @classmethod
-    def check_class(cls) -> None:
-        """Check that `strength` names fields of the class.
-
-        Raises:
-            BadInput: a name in it is not a field.
-        """
-        _check_strength(cls)
 
 
 class GaussianWriteNoise(WriteNoise):
@@ -197,7 +208,7 @@ class GaussianWriteNoise(WriteNoise):
         return normal_parts(g, self.write_std(g, cell), ceiling, a, b, offset=None if mean is g else mean - g)
 
 
-class ReadNoise(Family):
+class ReadNoise(ScalableKind):
     """The error that one read adds to a conductance.
 
     It is Gaussian and not clamped, since the errors of all cells behind one conversion are summed as one Gaussian.
@@ -206,12 +217,8 @@ class ReadNoise(Family):
     family: ClassVar[str] = "read_noise"
     remembers_writing: ClassVar[bool] = False
     """True if the noise depends on the conductance just after programming, which is then stored, too."""
-    strength: ClassVar[tuple[str, ...]] = ()
-    """Fields that together scale the noise: with all of them times x, the noise is times x."""
     takes_ages: ClassVar[bool] = False
     """True if `age` may be a tensor in float64 that broadcasts against conductances: an age of each cell."""
-
-    kind: str
 
     @abstractmethod
     def read_std(self, g: Tensor, cell: CellRange, *, age: float, written: Tensor | None) -> Tensor:
@@ -230,52 +237,14 @@ class ReadNoise(Family):
         """True if every read is exact."""
         return False
 
-    def scaled(self, factor: float) -> Self:
-        """This kind with the noise times `factor`.
 
-        Raises:
-            BadInput: the kind has no `strength`.
-        """
-        return _times(self, "read noise", factor)
-
-    @classmethod
-    def check_class(cls) -> None:
-        """Check that `strength` names fields of the class.
-
-        Raises:
-            BadInput: a name in it is not a field.
-        """
-        _check_strength(cls)
-
-
-class Drift(Family):
+class Drift(ScalableKind):
     """The change of a conductance over time after it was written. Drift has no closed form here."""
 
     family: ClassVar[str] = "drift"
-    strength: ClassVar[tuple[str, ...]] = ()
-    """Fields that together scale the exponent of a power law: with all of them times x, it is times x."""
     takes_ages: ClassVar[bool] = False
     """True if `age` of `drifted` may be a tensor in float64 that broadcasts against conductances: an age of each cell.
     It then may hold ages at which `acts` is false."""
-
-    kind: str
-
-    def scaled(self, factor: float) -> Self:
-        """This kind with the exponent of drift times `factor`.
-
-        Raises:
-            BadInput: the kind has no `strength`.
-        """
-        return _times(self, "drift", factor)
-
-    @classmethod
-    def check_class(cls) -> None:
-        """Check that `strength` names fields of the class.
-
-        Raises:
-            BadInput: a name in it is not a field.
-        """
-        _check_strength(cls)
 
     @abstractmethod
     def acts(self, age: float) -> bool:
@@ -370,23 +339,6 @@ class FaultModel(Family):
 def _at_share(x: float, cell: CellRange) -> float:
     """The conductance at a share of the range [S]."""
     return cell.g_max if x == 1 else cell.g_min + x * (cell.g_max - cell.g_min)
-
-
-K = TypeVar("K", bound=WriteNoise | ReadNoise | Drift)
-
-
-def _times(kind: K, family: str, factor: float) -> K:
-    """A kind with the fields of its `strength` times a factor."""
-    if not kind.strength:
-        raise BadInput(f"{family} {kind.kind!r} does not say how it is scaled; give its class a `strength`")
-    values: dict[str, Any] = {name: factor * getattr(kind, name) for name in kind.strength}
-    return cast("K", kind.model_copy(update=values))
-
-
-def _check_strength(cls: type[WriteNoise] | type[ReadNoise] | type[Drift]) -> None:
-    for name in cls.strength:
-        if name not in cls.model_fields:
-            raise BadInput(f"register({cls.__name__}): strength names {name!r}, which is not a field; correct it")
 
 
 def _as_tensor(g: float) -> Tensor:
