@@ -37,6 +37,10 @@ class Wear:
     shared: bool
     engine: ArrayEngine
 
+    def writes(self, *, leveling: bool) -> float:
+        """Writes of the cell that decides: with wear leveling the mean cell, otherwise the most used one."""
+        return self.mean_writes if leveling else self.max_writes
+
     def with_refreshes(self, times: float) -> Wear:
         """The wear if all cells are also written again `times` times."""
         return replace(self, max_writes=self.max_writes + times, mean_writes=self.mean_writes + times)

@@ -102,7 +102,7 @@ def lifetime_of(
 
 def _lifetime_of(wear: Wear, rate: float, leveling: bool, spare: float) -> Lifetime:
     """The lifetime of the cells of one role."""
-    writes_per_second = (wear.mean_writes if leveling else wear.max_writes) * rate
+    writes_per_second = wear.writes(leveling=leveling) * rate
     seconds = wear.endurance / (writes_per_second * wear.pulses) * (1 + spare)
     arrays = "shared" if wear.shared else "per_layer"
     cell = wear.engine.array.cell

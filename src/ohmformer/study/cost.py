@@ -32,7 +32,7 @@ from ohmformer.study.results.document import SCHEMA
 from ohmformer.study.results.key import digest, versions
 from ohmformer.study.results.part import made
 from ohmformer.study.results.spec import PricedPoint, StudyCosts
-from ohmformer.study.spec import CostSettings, Point, Study
+from ohmformer.study.spec import CostOptions, CostSettings, Point, Study
 from ohmformer.study.sweep import Document
 from ohmformer.terminal.progress import bar
 from ohmformer.workload.shapes import PREFIX, shapes
@@ -232,12 +232,16 @@ def _rewritten(run: Run) -> int:
     return run.timeline.refreshes * refresh.cell_writes if refresh else 0
 
 
+def passes_and_refreshes(options: CostOptions, runs: list[Run]) -> tuple[float, float]:
+    """Passes per second, those of the study or one right after another, and refreshes of all cells in a pass."""
+    seconds = sum(run.latency for run in runs) / len(runs)
+    return options.rate or 1 / seconds, sum(run.timeline.refreshes for run in runs) / len(runs)
+
+
 def _lifetime(settings: CostSettings, runs: list[Run]) -> Lifetime | None:
     """The lifetime at the rate of the study, or with one pass right after another; None if no endurance is known."""
     options = settings.cost
-    mean_latency = sum(run.latency for run in runs) / len(runs)
-    rate = options.rate or 1 / mean_latency
-    again = sum(run.timeline.refreshes for run in runs) / len(runs)
+    rate, again = passes_and_refreshes(options, runs)
     return lifetime(runs[-1].placement, rate, leveling=options.leveling, spare=options.spare, refreshes=again)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from ohmformer.errors import BadInput
 from ohmformer.hardware.ages import HOUR
 from ohmformer.hardware.use import KV_ROLES, check_rules, used, wearing
-from ohmformer.study.cost import runs_of
+from ohmformer.study.cost import passes_and_refreshes, runs_of
 from ohmformer.study.spec import CostSettings, Point, Settings, Study
 
 
@@ -63,14 +63,13 @@ def writes_after(hours: float, costs: CostSettings) -> dict[str, float]:
         BadInput: the point has no price.
     """
     runs, options = runs_of(costs), costs.cost
-    seconds = sum(run.latency for run in runs) / len(runs)
-    again = sum(run.timeline.refreshes for run in runs) / len(runs)
-    passes = hours * HOUR * (options.rate or 1 / seconds)
+    rate, again = passes_and_refreshes(options, runs)
+    passes = hours * HOUR * rate
     placement = runs[-1].placement
     found = {role: 0.0 for role in KV_ROLES if role not in placement.arrays}
     for wear in placement.wear:
         cell = wear.engine.array.cell
-        per_pass = (wear.mean_writes if options.leveling else wear.max_writes) + again
+        per_pass = wear.with_refreshes(again).writes(leveling=options.leveling)
         repeated = wear.pulses / (cell.write_pulses or 1)
         writes = passes * per_pass * repeated / (1 + options.spare)
         found[wear.role] = max(found.get(wear.role, 0.0), writes)
