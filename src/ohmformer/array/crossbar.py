@@ -18,6 +18,7 @@ from ohmformer.array.codes.codec import Codec
 from ohmformer.array.degradation import compensation
 from ohmformer.array.folded import fold
 from ohmformer.array.peripherals.mismatch import Mismatch, draw_mismatch
+from ohmformer.array.peripherals.read_keys import in_blocks
 from ohmformer.array.peripherals.spec import mismatched
 from ohmformer.array.programmed import Programmed
 from ohmformer.array.residual.writing import Kept, WriteSlice, write_residually
@@ -196,8 +197,7 @@ def _of_references(stream: SampleStreams, columns: int) -> SampleStreams:
     """The streams of reference columns, from those of a matrix whose outputs grow as tokens are appended."""
     if isinstance(stream, TokenStreams):  # a reference column that serves many tokens belongs to its place
         return stream if columns == 1 else replace(stream, numbers=((),) * len(stream.streams))
-    lengths = None if stream.lengths is None else tuple(-(-n // columns) for n in stream.lengths)
-    return replace(stream, lengths=lengths)
+    return replace(stream, lengths=in_blocks(stream.lengths, columns))
 
 
 def _stacked(by_slice: list[Held]) -> Held:

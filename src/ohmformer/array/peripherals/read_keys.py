@@ -78,7 +78,7 @@ def of_references(stream: Streams, columns: int) -> Streams:
     """
     if not isinstance(stream, PaddedStreams):
         return stream
-    return replace(stream, columns=_in_blocks(stream.columns, columns))
+    return replace(stream, columns=in_blocks(stream.columns, columns))
 
 
 def of_vector(stream: Streams, m: int, M: int) -> Streams:
@@ -109,7 +109,7 @@ def of_one_result(vector: Streams, *, reference: int = 0) -> Streams:
     """
     if not isinstance(vector, PaddedStreams):
         return vector
-    return _corner(vector, None, _in_blocks(vector.columns, reference or 1))
+    return _corner(vector, None, in_blocks(vector.columns, reference or 1))
 
 
 def of_devices(vector: Streams, first: int, rows: int, *, reference: int = 0) -> Streams:
@@ -125,13 +125,13 @@ def of_devices(vector: Streams, first: int, rows: int, *, reference: int = 0) ->
         return vector
     inputs = vector.inputs
     widths = None if inputs is None else tuple(min(rows, max(0, n - first)) for n in inputs)
-    return _corner(vector, _in_blocks(vector.columns, reference or 1), widths)
+    return _corner(vector, in_blocks(vector.columns, reference or 1), widths)
 
 
 def _corner(vector: SampleStreams, heights: Counts, widths: Counts) -> CornerStreams:
     return CornerStreams(vector.streams, None, heights, widths)
 
 
-def _in_blocks(counts: Counts, size: int) -> Counts:
+def in_blocks(counts: Counts, size: int) -> Counts:
     """Return how many blocks of a size the places of each sample fill."""
     return None if counts is None else tuple(-(-n // size) for n in counts)
