@@ -28,6 +28,7 @@ from ohmformer.nn.convert.sharing import REMOVALS, Model, share_parameters
 from ohmformer.nn.convert.spec import ConvertConfig
 from ohmformer.nn.convert.state_dict_ranges import attach_ranges
 from ohmformer.nn.convert.unseen_ranges import warn_of_unseen
+from ohmformer.nn.convert.weight_mitigation import fit_scaling
 from ohmformer.nn.modules.describing import note_digital
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.kv import KVOperand
@@ -59,7 +60,8 @@ def convert(
             of a task. It is run to capture products, to calibrate ranges, and to check that exact hardware gives the
             output of the original.
         clip: ClipFormer's clip of K and V; None for no clip.
-        weights: mitigation of static weights, such as rotation; None for none.
+        weights: mitigation of static weights, such as rotation or residual writing; None for none. `calibrate` chooses
+            one for each layer.
         level: how closely arrays are simulated (see `ohmformer.array.multiply`); None is "array".
         rules: name pattern (as in fnmatch) of modules, or of operands such as `layer.attention.K` -> settings for them.
             None keeps them digital; `ohmformer.hardware.rules` describes the others. The first match wins.
@@ -92,6 +94,7 @@ def convert(
         converted.ohmformer_crossbars = handle  # type: ignore[assignment]
         attach(converted, handle, run, set(replacer.frames))
         attach_ranges(converted, handle.operands)
+        fit_scaling(converted, handle)
         self_check.check(model, converted, state, _always_used(handle.operands), sample, run.axis)
         _calibrate(model, converted, handle)
     _report(converted, handle, verbose)
