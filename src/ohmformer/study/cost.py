@@ -23,7 +23,7 @@ from ohmformer.errors import BadInput, shown, suggest
 from ohmformer.hardware.chip import Chip
 from ohmformer.hardware.price_notes import array_notes, arrays_of, tile_note, unit_notes, unlike_tiles
 from ohmformer.hardware.spec import CrossbarEngine
-from ohmformer.mitigation.spec import Conditioning, KVClip
+from ohmformer.mitigation.spec import Conditioning, KVClip, WeightMitigation
 from ohmformer.models.sources import bundled_file, split
 from ohmformer.study.chips import chip_notes, chips_result
 from ohmformer.study.read_study import cost_half, make_whole, read_whole, whole_settings
@@ -51,10 +51,13 @@ CHOSEN = (
     "mitigation.{} = '{}' is chosen where accuracy is measured: priced without it; `ohmformer run` and `compare` price "
     "what is chosen"
 )
-"""Note on a clip or a conditioning that is chosen only where accuracy is measured."""
+"""Note on a mitigation that is chosen only where accuracy is measured."""
 
 UNUSED = "mitigation.{} changes nothing where attention is not in memristive cells"
 """Note on a fixed clip or conditioning, on an accelerator without memristive attention."""
+
+UNUSED_WEIGHTS = "mitigation.weights changes nothing where weights are not in memristive cells"
+"""Note on a fixed mitigation of weights, on an accelerator without memristive cells for them."""
 
 
 def read_costs(name: str, sets: Sequence[str] = ()) -> Study[CostSettings]:
@@ -105,7 +108,9 @@ def runs_of(settings: CostSettings, chosen: Mapping[str, Conditioning] | None = 
             for work in works
         ]
     except BadInput as error:
-        raise BadInput(f"mitigation.{error}" if str(error).startswith(("clip", "kv")) else str(error)) from error
+        raise BadInput(
+            f"mitigation.{error}" if str(error).startswith(("clip", "kv", "weights.")) else str(error)
+        ) from error
 
 
 def cost_options(settings: CostSettings) -> dict[str, Any]:
@@ -114,7 +119,7 @@ def cost_options(settings: CostSettings) -> dict[str, Any]:
     return {
         "clip": clip if isinstance(clip, KVClip) else None,
         "rules": dict(settings.rules),
-        "weights": settings.mitigation.weights,
+        "weights": settings.mitigation.fixed_weights,
         "kv": kv if isinstance(kv, Conditioning) else None,
     }
 
@@ -375,7 +380,7 @@ def price_notes(settings: list[CostSettings]) -> list[str]:
 
 
 def remedy_notes(settings: list[CostSettings]) -> list[str]:
-    """Notes on clips and conditionings without effect here, each once."""
+    """Notes on mitigations without effect here, each once."""
     notes = []
     for point in settings:
         engines = (point.hardware.attention.key, point.hardware.attention.value)
@@ -384,6 +389,12 @@ def remedy_notes(settings: list[CostSettings]) -> list[str]:
                 notes.append(CHOSEN.format(name, value))
             elif value != "none" and not any(isinstance(engine, CrossbarEngine) for engine in engines):
                 notes.append(UNUSED.format(name))
+        if point.mitigation.weights == "auto":
+            notes.append(CHOSEN.format("weights", "auto"))
+        elif point.mitigation.weights != WeightMitigation() and not isinstance(
+            point.hardware.projection, CrossbarEngine
+        ):
+            notes.append(UNUSED_WEIGHTS)
     return list(dict.fromkeys(notes))
 
 

@@ -14,7 +14,7 @@ from ohmformer.errors import BadInput
 from ohmformer.hardware.ages import Ages
 from ohmformer.hardware.use import check_used
 from ohmformer.mitigation.spec import Conditioning, KVClip
-from ohmformer.nn.calibration.calibrate import Calibration, Remedy, calibrate, set_kv
+from ohmformer.nn.calibration.calibrate import Calibration, calibrate, set_kv
 from ohmformer.nn.convert.convert import StaysDigital, convert
 from ohmformer.nn.convert.handle import capture_table
 from ohmformer.nn.monte_carlo import Interrupted, Stats, UnknownInterval, monte_carlo
@@ -74,7 +74,7 @@ def _converted(settings: Settings, model: nn.Module, task: Task, ages: Ages | No
             "level": settings.simulation.level,
             "rules": all_rules(settings.rules, settings.task),
             "seed": settings.seed,
-            "weights": settings.mitigation.weights,
+            "weights": settings.mitigation.fixed_weights,
             "clip": clip if isinstance(clip, KVClip) else None,
             "ages": settings.simulation.age if settings.timing is None else ages,
         }
@@ -85,12 +85,16 @@ def _converted(settings: Settings, model: nn.Module, task: Task, ages: Ages | No
 
 
 def _calibrated(settings: Settings, task: Task, converted: nn.Module) -> Calibration | None:
-    """Choose clips and conditionings, and set them; None where the study leaves nothing to choose."""
-    if settings.mitigation.clip != "calibrated" and settings.mitigation.kv != "auto":
+    """Choose mitigations of weights, clips and conditionings, and set them; None if the study leaves no choice."""
+    mitigation = settings.mitigation
+    remedy = "auto" if mitigation.kv == "auto" else "clip" if mitigation.clip == "calibrated" else None
+    weights = "auto" if mitigation.weights == "auto" else "none"
+    if remedy is None and weights == "none":
         return None
     inputs = take(task.calibration, slice(0, REMEDY_SAMPLES))
-    remedy: Remedy = "auto" if settings.mitigation.kv == "auto" else "clip"
-    return calibrate(converted, inputs, remedy=remedy, batch=settings.simulation.batch, seed=settings.seed)
+    return calibrate(
+        converted, inputs, remedy=remedy, weights=weights, batch=settings.simulation.batch, seed=settings.seed
+    )
 
 
 def _tried_on_chips(settings: Settings, task: Task, converted: nn.Module) -> Stats:

@@ -42,7 +42,9 @@ def served_of(settings: CostSettings) -> Served:
     try:
         return serve(_passes(settings), settings.hardware, dataflow=settings.dataflow, **cost_options(settings))
     except BadInput as error:
-        raise BadInput(f"mitigation.{error}" if str(error).startswith(("clip", "kv")) else str(error)) from error
+        raise BadInput(
+            f"mitigation.{error}" if str(error).startswith(("clip", "kv", "weights.")) else str(error)
+        ) from error
 
 
 def _passes(settings: CostSettings) -> RequestPasses:

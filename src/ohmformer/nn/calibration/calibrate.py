@@ -1,12 +1,12 @@
-"""Choose the clip or conditioning of K and V for one model and its hardware, on calibration inputs without labels."""
+"""Choose the mitigation of K and V, and of static weights, for one model and its hardware, on inputs without labels."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +14,23 @@ from torch import Tensor, nn
 from ohmformer.array import writing
 from ohmformer.array.codes.code_moments import no_closed_form
 from ohmformer.array.peripherals.spec import draws_for_reads, mismatched
-from ohmformer.capture.inputs import Inputs, batches, call, size, take
+from ohmformer.capture.inputs import Inputs, call
 from ohmformer.device import noise
 from ohmformer.errors import BadInput, check_type, given, shown, suggest
 from ohmformer.mitigation.spec import Clip, Conditioning
 from ohmformer.nn.calibration import recipes
-from ohmformer.nn.calibration.calibration_inputs import first_inputs, input_batches
-from ohmformer.nn.calibration.comparison import Answer, answer_of, best_recipe, input_numbers, losses_of
+from ohmformer.nn.calibration.calibrate_weights import (
+    WeightCalibration,
+    WeightRemedy,
+    choose_weights,
+    unprotected,
+    weight_recipes,
+    weights_undone_on_failure,
+)
+from ohmformer.nn.calibration.calibration_inputs import input_batches
+from ohmformer.nn.calibration.comparison import best_on_chips, best_recipe, input_numbers, losses_of
 from ohmformer.nn.calibration.recipes import Recipe, recipe_of
+from ohmformer.nn.calibration.runs import OBSERVED, Runs, losses_on_chips, on_calibration_chip
 from ohmformer.nn.checks.comparing import named_rows
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
 from ohmformer.nn.convert.handle import Crossbars, check_seed, crossbars
@@ -29,13 +38,6 @@ from ohmformer.nn.convert.unseen_ranges import warn_of_unseen
 from ohmformer.nn.operands.clipping import plain_clip
 from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.kv_transform import Conditioner
-from ohmformer.streams import samples
-
-CHIP = -1
-"""The chip of calibration, which is not one of the chips 0, 1, ... of `monte_carlo`."""
-
-OBSERVED = 16
-"""Largest number of inputs whose tokens are observed to set up recipes; recipes are compared on all inputs."""
 
 REMEDIES: Mapping[str, tuple[str, ...]] = {
     "clip": ("none", "clip", "firm clip"),
@@ -61,24 +63,33 @@ class Calibration:
         losses: recipe -> mean loss of the model's answers against those of the original; "none" alone without noise.
         clips: operand -> its clip, or one for each of its heads.
         kv: operand -> its conditioning.
+        weights: the choice for static weights; None if they were left alone.
     """
 
     recipe: str
     losses: dict[str, float]
     clips: dict[str, Clip | tuple[Clip, ...]]
     kv: dict[str, Conditioning]
+    weights: WeightCalibration | None = None
 
     def canonical(self) -> dict[str, Any]:
         """Return the result as plain JSON values."""
         clips = {name: plain_clip(clip) for name, clip in self.clips.items()}
         kv = {name: spec.canonical() for name, spec in self.kv.items()}
-        return {"recipe": self.recipe, "losses": dict(self.losses), "clips": clips, "kv": kv}
+        plain = {"recipe": self.recipe, "losses": dict(self.losses), "clips": clips, "kv": kv}
+        return plain if self.weights is None else {**plain, "weights": self.weights.canonical()}
 
 
 def calibrate(
-    model: nn.Module, inputs: Inputs, *, remedy: Remedy = "auto", batch: int = 100, seed: int | None = None
+    model: nn.Module,
+    inputs: Inputs,
+    *,
+    remedy: Remedy | None = "auto",
+    weights: WeightRemedy = "none",
+    batch: int = 100,
+    seed: int | None = None,
 ) -> Calibration:
-    """Protect K and V of a converted model by the best of several recipes, and return the choice.
+    """Protect K and V of a converted model, and its static weights, by the best of several recipes; return the choice.
 
     First each recipe is set up for every operand by the error that closed forms expect. Then the whole model runs with
     each recipe, all with the same noise, and the recipe with the smallest loss against the answers of the original is
@@ -87,59 +98,110 @@ def calibrate(
     `STANDARD_ERRORS` standard errors of the difference over inputs. Tokens of one input share their noise, so their
     mean counts as one difference. For a single input nothing is done, with a warning.
 
+    Static weights are chosen first, with K and V exact, and K and V then with these weights. At the end, all of it must
+    be better than doing nothing, or it is undone.
+
     Args:
         model: a converted model in evaluation mode; it is changed.
         inputs: inputs of N samples of a calibration set, never of the test set, without labels. Or several batches, for
             example of texts of different lengths: a list of mappings, or a generator such as `(x for x, _ in loader)`.
         remedy: "clip" for ClipFormer's clip with thresholds for each head, "auto" for the best of all recipes of this
-            package; or recipes to choose from beside doing nothing, as names or objects.
+            package; recipes to choose from beside doing nothing, as names or objects; or None to leave K and V alone.
+        weights: "auto" for the best of all recipes for static weights, the names of some of them, or "none" to leave
+            the weights alone.
         batch: number of samples per call.
         seed: root of all noise; None takes the seed of the model.
 
     Raises:
         BadInput: the model was not converted; there are no inputs, or they leave an operand unused; its cells have no
-            closed form (offset encoding, drift); batch is not a whole number of 1 or more; or another thread calls the
-            model or changes its settings.
+            closed form (offset encoding, drift of K and V); batch is not a whole number of 1 or more; or another thread
+            calls the model or changes its settings.
     """
     handle = crossbars(model)
-    tried = _recipes(remedy)
+    tried, tried_weights = {} if remedy is None else _recipes(remedy), weight_recipes(weights)
     parts = input_batches(inputs)
-    operands = protectable_operands(handle)
+    operands = protectable_operands(handle) if tried else []
     _check_arrays(operands)
     if all(is_noiseless(operand) for operand in operands):
-        tried = {"none": tried["none"]}
+        tried = {"none": tried["none"]} if tried else {}
     seed = handle.state.seed if seed is None else check_seed(seed)
-    with _on_calibration_chip(handle, seed), _undone_on_failure(operands):
-        reference = _answers(model, handle, parts, batch, "bypass")
-        _answers(model, handle, first_inputs(parts, OBSERVED), batch, "observe tokens")
-        _check_observations(operands)
-        losses: dict[str, Tensor] = {}
-        settings: dict[str, dict[str, _Setting]] = {}
-        for name, recipe in tried.items():
-            settings[name] = {}
-            for operand in operands:
-                recipes.apply(recipe, operand)
-                settings[name][operand.name] = _Setting.of(operand)
-            calibrate_ranges(model)
-            losses[name] = losses_of(reference, _answers(model, handle, parts, batch, "run"))
-        inputs_of = input_numbers(reference, handle.axis)
-        best = best_recipe(losses, losses_of(reference, reference), inputs_of)
-        for operand in operands:
-            settings[best][operand.name].apply_to(operand)
-            operand.watched.clear()
-        calibrate_ranges(model)
+    with on_calibration_chip(handle, seed), _undone_on_failure(operands), weights_undone_on_failure(handle):
+        runs = Runs(model, handle, parts, batch)
+        if tried_weights == ["none"]:
+            result, inputs_of = _choose_kv(runs, operands, tried)
+        else:
+            result, inputs_of = _choose_all(runs, operands, tried, tried_weights)
     warn_of_unseen(model, handle.operands, stacklevel=2)
-    _warn_of_single_input(tried, inputs_of)
-    return _calibration(best, losses, settings[best])
+    _warn_of_single_input(tried, tried_weights, inputs_of)
+    return result
 
 
-def _warn_of_single_input(tried: Mapping[str, Recipe], inputs_of: Tensor) -> None:
+def _choose_all(
+    runs: Runs, operands: list[KVOperand], tried: Mapping[str, Recipe], weights: Sequence[str]
+) -> tuple[Calibration, Tensor]:
+    """Choose static weights and then K and V; if all of it is not better than nothing, K and V alone.
+
+    Returns:
+        As `_choose_kv`.
+    """
+    for operand in operands:
+        operand.condition(None)
+        operand.clip = "none"
+    unprotected(runs)
+    before = losses_on_chips(runs, "run")
+    chosen = choose_weights(runs, weights)
+    result, inputs_of = _choose_kv(runs, operands, tried)
+    if chosen.recipe != "none" and any(isinstance(operand, KVOperand) for operand in runs.handle.operands):
+        both = {"none": before, "all": losses_on_chips(runs, "run")}
+        if best_on_chips(both, losses_of(runs.reference, runs.reference), inputs_of) == "none":
+            unprotected(runs)
+            chosen = replace(chosen, recipe="none", weights={})
+            result, inputs_of = _choose_kv(runs, operands, tried)
+    return replace(result, weights=chosen), inputs_of
+
+
+def _choose_kv(runs: Runs, operands: list[KVOperand], tried: Mapping[str, Recipe]) -> tuple[Calibration, Tensor]:
+    """Choose clips and conditionings of K and V, and set them.
+
+    Args:
+        runs: the calibration inputs.
+        operands: K and V.
+        tried: name -> recipe, doing nothing first; empty to leave K and V alone.
+
+    Returns:
+        The choice; and for each loss the number of its input.
+    """
+    model, handle, reference = runs.model, runs.handle, runs.reference
+    inputs_of = input_numbers(reference, handle.axis)
+    if not tried:
+        return Calibration("none", {}, {}, {}), inputs_of
+    runs.run("observe tokens", OBSERVED)
+    _check_observations(operands)
+    losses: dict[str, Tensor] = {}
+    settings: dict[str, dict[str, _Setting]] = {}
+    for name, recipe in tried.items():
+        settings[name] = {}
+        for operand in operands:
+            recipes.apply(recipe, operand)
+            settings[name][operand.name] = _Setting.of(operand)
+        calibrate_ranges(model)
+        losses[name] = losses_of(reference, runs.run("run"))
+    best = best_recipe(losses, losses_of(reference, reference), inputs_of)
+    for operand in operands:
+        settings[best][operand.name].apply_to(operand)
+        operand.watched.clear()
+    calibrate_ranges(model)
+    return _calibration(best, losses, settings[best]), inputs_of
+
+
+def _warn_of_single_input(tried: Mapping[str, Recipe], weights: Sequence[str], inputs_of: Tensor) -> None:
     """Warn the caller of `calibrate` if several recipes were compared on a single input."""
-    if len(tried) > 1 and int(inputs_of.max()) == 0:
+    if max(len(tried), len(weights)) > 1 and int(inputs_of.max()) == 0:
+        what = "K and V" if len(weights) == 1 else "weights" if len(tried) <= 1 else "weights, K and V"
         warnings.warn(
             "calibrate compared recipes on a single input, or on a single call whose answers are not one per input, "
-            "which does not show how much chance matters, so K and V stay unprotected; give more inputs or a smaller "
-            "batch, or set a clip or conditioning by set_clip or set_kv",
+            f"which does not show how much chance matters, so {what} stay unprotected; give more inputs or a smaller "
+            "batch, or set a clip, a conditioning or a mitigation by set_clip, set_kv or set_weights",
             SingleInput,
             stacklevel=3,
         )
@@ -277,19 +339,6 @@ class _Setting:
         operand.clip, operand.w_range = self.clip, self.w_range
 
 
-@contextmanager
-def _on_calibration_chip(handle: Crossbars, seed: int) -> Iterator[None]:
-    """Context in which the model is on the chip of calibration; afterward it has its former chip and seed."""
-    state = handle.state
-    with state.changing("calibrate", unfinished=True):
-        before = state.seed, state.chip
-        state.seed, state.chip = seed, CHIP
-        try:
-            yield
-        finally:
-            state.seed, state.chip = before
-
-
 def _check_arrays(operands: list[KVOperand]) -> None:
     """Refuse arrays whose cells have no closed form.
 
@@ -319,22 +368,3 @@ def _check_observations(operands: list[KVOperand]) -> None:
                 "different length, so one conditioning does not fit; leave it out with "
                 f"rules={{{operand.name!r}: Rule(clip='none')}}"
             )
-
-
-def _answers(
-    model: nn.Module,
-    handle: Crossbars,
-    parts: list[Inputs],
-    batch: int,
-    mode: Literal["bypass", "run", "observe tokens"],
-) -> list[Answer]:
-    """Run the model on all parts of the inputs in this mode, and return its answer to each batch."""
-    answers: list[Answer] = []
-    first = 0
-    with torch.no_grad(), handle.state.set_mode(mode):
-        for inputs in parts:
-            for rows in batches(inputs, batch):
-                with samples(f"calibration {first + n}" for n in range(rows.start, rows.stop)):
-                    answers.append(answer_of(call(model, take(inputs, rows)), rows.stop - rows.start))
-            first += size(inputs)
-    return answers

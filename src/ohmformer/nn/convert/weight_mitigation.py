@@ -15,7 +15,7 @@ from ohmformer.capture.inputs import call
 from ohmformer.errors import check_type
 from ohmformer.hardware.assignment import WeightAssignment, assign_weight
 from ohmformer.hardware.operand_names import weight_rule_names
-from ohmformer.hardware.rules import RuleBook
+from ohmformer.hardware.rules import Rule, RuleBook
 from ohmformer.mitigation.spec import WeightMitigation
 from ohmformer.nn.checks.comparing import named_rows
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
@@ -70,14 +70,25 @@ def assignments(handle: Crossbars, chosen: Mapping[str, WeightMitigation]) -> di
     Raises:
         BadInput: an array does not support its mitigation.
     """
-    book, assigned = RuleBook(handle.rules), {}
-    for operand in weight_operands(handle):
-        rule = book.rule(weight_rule_names(operand.name))
-        found = assign_weight(handle.hardware, rule, chosen.get(operand.name, handle.weights))
-        assert found.array is not None
-        check_closed_form(operand.name, found.array, found.mitigation)
-        assigned[operand.name] = found
-    return assigned
+    names = [operand.name for operand in weight_operands(handle)]
+    return {name: assignment(handle, name, chosen.get(name, handle.weights)) for name in names}
+
+
+def assignment(handle: Crossbars, name: str, mitigation: WeightMitigation) -> WeightAssignment:
+    """Return the place of an operand with a mitigation; rules have precedence.
+
+    Raises:
+        BadInput: the array does not support the mitigation.
+    """
+    found = assign_weight(handle.hardware, rule_of(handle, name), mitigation)
+    assert found.array is not None
+    check_closed_form(name, found.array, found.mitigation)
+    return found
+
+
+def rule_of(handle: Crossbars, name: str) -> Rule:
+    """Return the rule that holds for an operand of static weights."""
+    return RuleBook(handle.rules).rule(weight_rule_names(name))
 
 
 def mitigate(handle: Crossbars, assigned: Mapping[str, WeightAssignment], scaling: Mapping[str, Tensor]) -> None:
@@ -119,10 +130,9 @@ def fit_scaling(model: nn.Module, handle: Crossbars) -> None:
         with torch.no_grad(), named_rows(handle.sample, handle.axis), handle.state.set_mode("observe vectors"):
             call(model, handle.sample)
         for group in groups(operands):
-            for exponent in {operand.mitigation.scaling for operand in group} - {None}:
-                factors = scaling_factors(group, exponent)
-                for operand in group:
-                    operand.scaling = factors if operand.mitigation.scaling == exponent else operand.scaling
+            for operand in group:
+                if operand.mitigation.scaling is not None:
+                    operand.scaling = scaling_factors(group, operand.mitigation.scaling)
 
 
 def groups(operands: Iterable[WeightOperand]) -> list[list[WeightOperand]]:
@@ -150,12 +160,7 @@ def scaling_factors(group: Sequence[WeightOperand], exponent: float) -> Tensor |
     weights = torch.stack([each.weights.abs().amax(dim=0) for each in seen if each.weights is not None]).amax(dim=0)
     factors = _with_floor(inputs).pow(exponent) / _with_floor(weights.double()).pow(1 - exponent)
     factors = factors / factors.log().mean().exp()
-    return factors.to(inputs.dtype if inputs.dtype is torch.float64 and _double(seen) else torch.float32)
-
-
-def _double(seen: Sequence[Vectors]) -> bool:
-    """True if some inputs are in double precision."""
-    return any(each.largest is not None and each.largest.dtype is torch.float64 for each in seen)
+    return factors.float()
 
 
 def _with_floor(largest: Tensor) -> Tensor:

@@ -75,7 +75,7 @@ class WeightOperand(Operand):
     batch_axis_of_use: tuple[BatchAxis | None, ...] = ()
     rotated: bool = False
     matrix: tuple[object, ...] = ()
-    mitigation: WeightMitigation = WeightMitigation()
+    mitigation: WeightMitigation = field(default_factory=WeightMitigation)
     scaling: Tensor | None = None
     observed: Vectors | None = field(default=None, repr=False)
 

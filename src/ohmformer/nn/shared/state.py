@@ -21,10 +21,8 @@ from ohmformer.streams import Part, Stream, current_samples
 Moved = Literal["number", "sample", "overwritten"]
 """Ways in which cells contradict a cache. The cells hold a cached token under another number of its sample ("number"),
 or for another sample ("sample"); or the cache has another token in front of unchanged ones ("overwritten")."""
-Mode = Literal[
-    *("run", "run weights", "bypass", "ideal", "written"),
-    *("observe tokens", "observe vectors", "observe inputs", "observe converters"),
-]
+Computing = Literal["run", "run weights", "bypass", "ideal", "written"]
+Mode = Literal[Computing, "observe tokens", "observe vectors", "observe inputs", "observe converters"]
 """Modes of a model; see `State.mode`."""
 
 
