@@ -163,7 +163,7 @@ class WeightMitigation(Spec):
     renamed: ClassVar[dict[str, str]] = {"copies": "redundancy", "slice_base": "radix", "rotation": "rotate"}
 
     rotate: bool = False
-    scaling: Fraction | None = None
+    scaling: Annotated[float, Field(ge=0, le=1)] | None = None
     scale: Literal["tensor", "column"] | None = None
     percentile: Percentile | None = None
     range: PositiveShare = 1.0

@@ -62,6 +62,8 @@ def weight_recipes(remedy: WeightRemedy) -> list[str]:
     Raises:
         BadInput: a recipe is unknown, or named twice.
     """
+    if not isinstance(remedy, (str, list, tuple)):
+        raise BadInput(f"calibrate: weights is {given(remedy)}; give 'auto', 'none' or the names of recipes")
     names: list[Any] = list(RECIPES) if remedy == "auto" else [remedy] if isinstance(remedy, str) else list(remedy)
     for name in names:
         if not isinstance(name, str):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -17,11 +17,12 @@ from ohmformer.nn.calibration.recipes import radices
 from ohmformer.nn.calibration.weight_error import Sampled, expected_error
 from ohmformer.nn.convert.handle import Crossbars
 from ohmformer.nn.convert.weight_mitigation import assignment, scaling_factors
+from ohmformer.nn.operands.observation import Vectors
 from ohmformer.nn.operands.weight import WeightOperand
 
 EXPONENTS = (0.25, 0.5, 0.75)
 """Grid of the exponent of scaling."""
-RANGES = (1.0, 0.9, 0.8, 0.7, 0.6)
+RANGES = (1.0, 0.85, 0.7, 0.55)
 """Grid of the range, as shares of the largest magnitude."""
 WORTH = 0.02
 """Share of the expected error that digital work on inputs (scaling, rotation) must remove, to be worth it."""
@@ -71,6 +72,8 @@ class Chosen:
 def best_mitigation(handle: Crossbars, group: Sequence[WeightOperand], recipe: WeightRecipe) -> Chosen | None:
     """Return the mitigation with the smallest expected error that a recipe allows; the cheapest of about equals.
 
+    The radix is chosen for the first pair of rotation and exponent, and kept for the others.
+
     Args:
         handle: the converted model.
         group: observed operands that share a mitigation; their settings are changed by the search.
@@ -82,57 +85,64 @@ def best_mitigation(handle: Crossbars, group: Sequence[WeightOperand], recipe: W
     seen = [(operand, operand.observed) for operand in group if operand.observed is not None and operand.observed.kept]
     if not seen:
         return None
-    first, best, least = group[0], None, 0.0
+    operand, best, least = group[0], None, 0.0
+    tried: Sequence[int | None] = radices(assigned_array(handle, operand.name)) if recipe.cells else [None]
     for rotate, exponent in recipe.transforms:
         scaling = None if exponent is None else scaling_factors(group, exponent)
-        plain = WeightMitigation(rotate=rotate, scaling=exponent)
-        if not _applied(handle, first, plain, scaling):
+        found = _best_cells(
+            handle, operand, seen, WeightMitigation(rotate=rotate, scaling=exponent), scaling, tried, recipe
+        )
+        if found is None:
             continue
-        parts = []
-        for operand, vectors in seen:
-            operand.rotated, operand.scaling = first.rotated, scaling
-            parts.append(Sampled.of(operand, vectors))
-        found = _best_cells(handle, first, plain, scaling, parts, recipe)
-        if found is not None and (best is None or found[0] < (1 - WORTH) * least):
-            least, best = found[0], Chosen(found[1], scaling)
+        error, mitigation = found
+        if best is None or error < (1 - WORTH) * least:
+            least, best = error, Chosen(mitigation, scaling)
+        tried = [best.mitigation.radix] if len(tried) > 1 else tried
     return best
 
 
 def _best_cells(
     handle: Crossbars,
     operand: WeightOperand,
+    seen: Sequence[tuple[WeightOperand, Vectors]],
     plain: WeightMitigation,
     scaling: Tensor | None,
-    parts: Sequence[Sampled],
+    tried: Sequence[int | None],
     recipe: WeightRecipe,
 ) -> tuple[float, WeightMitigation] | None:
-    """Return the smallest expected error with its mitigation, for one rotation and exponent."""
+    """Return the smallest expected error with its mitigation, for one rotation and exponent; None if no radix fits."""
     best: tuple[float, WeightMitigation] | None = None
-    for candidate in _candidates(operand.array, plain, recipe):
-        if _applied(handle, operand, candidate, scaling):
+    parts: list[Sampled] = []
+    for radix in tried:
+        mitigation = _with_cells(assigned_array(handle, operand.name), plain, radix, recipe)
+        try:
+            place = assignment(handle, operand.name, mitigation)
+        except BadInput:
+            continue
+        assert place.array is not None
+        operand.mitigate(place.array, place.rotated, place.mitigation, scaling)
+        if not parts:
+            for each, vectors in seen:
+                each.rotated, each.scaling = place.rotated, scaling
+                parts.append(Sampled.of(each, vectors))
+        for share in RANGES if recipe.cells else (1.0,):
+            operand.mitigation = mitigation.model_copy(update={"range": share})
             error = expected_error(operand, parts)
-            best = (error, candidate) if best is None or error < best[0] else best
+            best = (error, operand.mitigation) if best is None or error < best[0] else best
     return best
 
 
-def _candidates(array: Crossbar, plain: WeightMitigation, recipe: WeightRecipe) -> Iterator[WeightMitigation]:
-    """Yield the mitigations of a recipe with the rotation and exponent of `plain`, that without a radix first."""
+def _with_cells(array: Crossbar, plain: WeightMitigation, radix: int | None, recipe: WeightRecipe) -> WeightMitigation:
+    """Return a mitigation with the codes and cells of a recipe."""
     if not recipe.cells:
-        yield plain
-        return
+        return plain
     residual = (array.residual or Residual()) if recipe.residual else None
     unbiased = residual is None and array.residual is None and not no_closed_form(array)
-    for radix, share in product(radices(array), RANGES):
-        cells = {"scale": "column", "radix": radix, "range": share, "unbiased": unbiased, "residual": residual}
-        yield plain.model_copy(update=cells)
+    return plain.model_copy(update={"scale": "column", "radix": radix, "unbiased": unbiased, "residual": residual})
 
 
-def _applied(handle: Crossbars, operand: WeightOperand, spec: WeightMitigation, scaling: Tensor | None) -> bool:
-    """Give an operand a mitigation; False if its array cannot have it."""
-    try:
-        place = assignment(handle, operand.name, spec)
-    except BadInput:
-        return False
-    assert place.array is not None
-    operand.mitigate(place.array, place.rotated, place.mitigation, scaling)
-    return True
+def assigned_array(handle: Crossbars, name: str) -> Crossbar:
+    """Return the array of static weights without a mitigation."""
+    array = assignment(handle, name, WeightMitigation()).array
+    assert array is not None
+    return array
