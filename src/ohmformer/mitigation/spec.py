@@ -160,7 +160,7 @@ class WeightMitigation(Spec):
             for what the crossbar does. It adds read-backs when weights are programmed.
     """
 
-    renamed: ClassVar[dict[str, str]] = {"copies": "redundancy", "slice_base": "radix", "rotation": "rotate"}
+    renamed: ClassVar[dict[str, str]] = {"copies": "redundancy", "slice_base": "radix"}
 
     rotate: bool = False
     scaling: Annotated[float, Field(ge=0, le=1)] | None = None
