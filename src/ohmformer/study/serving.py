@@ -7,6 +7,7 @@ from collections.abc import Callable
 from ohmformer.dataflow.serving.serve import serve
 from ohmformer.dataflow.serving.served import Served
 from ohmformer.errors import BadInput, shown
+from ohmformer.hardware.price_notes import mitigation_notes
 from ohmformer.study.chips import chip_notes, served_chips
 from ohmformer.study.cost import (
     MANY,
@@ -15,7 +16,6 @@ from ohmformer.study.cost import (
     load_notes,
     named_point,
     price_notes,
-    remedy_notes,
     study_key,
     table_name,
     wear_result,
@@ -155,7 +155,7 @@ def study_served(study: Study[CostSettings]) -> StudyServed:
         versions=versions(),
         points=tuple(found),
         notes=(
-            *remedy_notes(settings),
+            *mitigation_notes((each.hardware, each.mitigation) for each in settings),
             *load_notes(settings, [point.cost for point in found]),
             *price_notes(settings),
             *chip_notes([point.cost for point in found]),
