@@ -229,3 +229,29 @@ def test_unbiased_codes_need_cells_that_do_not_drift() -> None:
         )
     with pytest.raises(BadInput, match="mitigation is"):
         of.set_weights(of.convert(vit(), HARDWARE, sample=IMAGES), "auto")  # type: ignore[arg-type]
+
+
+def test_padding_decides_no_factors() -> None:
+    """The hidden states of padding are real numbers, but nothing reads the results that belong to them."""
+    model = nn.TransformerEncoder(nn.TransformerEncoderLayer(24, 2, 32, batch_first=True), 1).eval()
+    x, padding = VECTORS.clone(), torch.zeros(3, 5, dtype=torch.bool)
+    padding[:, 3:] = True
+    found = []
+    for scale in (1.0, 50.0):
+        x[:, 3:] = scale * VECTORS[:, 3:]
+        sample = {"src": x.clone(), "src_key_padding_mask": padding}
+        found.append(statics(of.convert(model, QUIET, sample=sample, weights=SCALED)))
+    first, second = found
+    for name in first:
+        assert first[name].scaling is not None
+        torch.testing.assert_close(first[name].scaling, second[name].scaling)
+
+
+@pytest.mark.parametrize("weights", [WHOLE, UNBIASED])
+def test_training_goes_through_mitigated_weights(weights: WeightMitigation) -> None:
+    model = vit().train()
+    converted = of.convert(model, NOISY, sample=IMAGES, weights=weights, level="noise")
+    with of.variation(converted):
+        converted(IMAGES).square().sum().backward()
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters() if p.requires_grad)
+    assert float(model.head.weight.grad.abs().sum()) > 0

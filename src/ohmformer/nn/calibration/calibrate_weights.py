@@ -43,7 +43,7 @@ class WeightCalibration:
     Attributes:
         recipe: name of the best recipe; "none" if no recipe helps.
         losses: recipe -> mean loss of the model's answers against those of the original.
-        weights: operand -> its mitigation; empty if nothing is done.
+        weights: operand -> its mitigation, without those for which nothing is done.
     """
 
     recipe: str
@@ -119,7 +119,7 @@ def choose_weights(runs: Runs, names: Sequence[str]) -> WeightCalibration:
     return WeightCalibration(
         best,
         {name: float(loss.mean()) for name, loss in losses.items()},
-        {name: choice.mitigation for name, choice in chosen[best].items()},
+        {name: each.mitigation for name, each in chosen[best].items() if each.mitigation != WeightMitigation()},
     )
 
 

@@ -48,7 +48,7 @@ _ALL = tuple(product((False, True), (None, *EXPONENTS)))
 
 RECIPES: Mapping[str, WeightRecipe] = {
     "none": WeightRecipe(),
-    "scaled": WeightRecipe(tuple((False, exponent) for exponent in EXPONENTS)),
+    "scaled": WeightRecipe(tuple((False, exponent) for exponent in (None, *EXPONENTS))),
     "codes": WeightRecipe(_ALL, cells=True),
     "residual": WeightRecipe(_ALL, cells=True, residual=True),
 }

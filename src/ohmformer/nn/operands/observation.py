@@ -63,8 +63,13 @@ class Vectors:
     kept: list[Tensor] = field(default_factory=list)
     weights: Tensor | None = None
 
-    def add(self, x: Tensor, w: Tensor) -> None:
-        """Add the inputs x[..., I] of one call with the weights w[..., O, I]."""
+    def add(self, x: Tensor, w: Tensor, shown: Tensor | None) -> None:
+        """Add the inputs x[..., I] of one call with the weights w[..., O, I].
+
+        `shown` [B, N] is False at padding, which is left out if inputs are [B, N, I]; None if nothing is known of it.
+        """
+        known = shown is not None and x.shape[:-1] == shown.shape and bool(shown.any())
+        x = x[shown] if known else x
         vectors = encoding.widened(x, "inputs").reshape(-1, x.shape[-1])
         seen = vectors.abs().amax(dim=0)
         self.largest = seen if self.largest is None else torch.maximum(self.largest, seen)

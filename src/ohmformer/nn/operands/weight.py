@@ -100,7 +100,8 @@ class WeightOperand(Operand):
         axes = self.batch_axis_of_use
         axis = axes[use.call_index[0] if use.call_index else 0] if axes else self.batch_axis
         if self.observed is not None and self.state.mode == "observe vectors":
-            self.observed.add(x.detach(), weights)
+            masks = memory_mask if memory_mask is not None else use.info.token_mask
+            self.observed.add(x.detach(), weights, masks[0] if masks else None)
         if self.rotated or self.scaling is not None:
             x = self.transformed_inputs(encoding.widened(x, self.name))
             w = self._transformed_if_used(w, x.dtype)
