@@ -85,10 +85,12 @@ def test_one_attention_along_axes_of_different_length_is_refused_with_a_rule_tha
     converted = of.convert(Axial().eval(), HARDWARE, sample=x)
     for protect in (lambda m: of.calibrate(m, x), lambda m: of.set_kv(m, of.Conditioning(mean=True, basis="balanced"))):
         with pytest.raises(
-            BadInput, match=r"^inner.K holds 20 and 28 matrices .*rules={'inner.K': Rule\(clip='none'\)}"
+            BadInput,
+            match=r"^inner.K holds 20 and 28 matrices .*rules={'inner.K': Rule\(clip='none'\), "
+            r"'inner.V': Rule\(clip='none'\)}",
         ):
             protect(converted)
-    rules = {"inner.[KV]": of.Rule(clip="none")}
+    rules = {"inner.K": of.Rule(clip="none"), "inner.V": of.Rule(clip="none")}
     of.calibrate(of.convert(Axial().eval(), HARDWARE, sample=x, rules=rules), x)
 
 

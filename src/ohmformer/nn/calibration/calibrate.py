@@ -310,15 +310,14 @@ def _check_observations(operands: list[KVOperand]) -> None:
     missed = next((operand.name for operand in operands if not operand.watched), None)
     if missed is not None:
         raise BadInput(f"{missed} is not used on the calibration inputs; give others, or keep it digital by a rule")
-    for operand in operands:
-        heads = sorted({observation.tokens.shape[1] for observation in operand.watched})
-        if len(heads) > 1:
-            counts = " and ".join(map(str, heads))
-            raise BadInput(
-                f"{operand.name} holds {counts} matrices for a sample in different uses, such as along axes of "
-                "different length, so one conditioning does not fit; leave it out with "
-                f"rules={{{operand.name!r}: Rule(clip='none')}}"
-            )
+    heads = {op.name: sorted({observation.tokens.shape[1] for observation in op.watched}) for op in operands}
+    if varying := [name for name, counts in heads.items() if len(counts) > 1]:
+        counts = " and ".join(map(str, heads[varying[0]]))
+        rules = ", ".join(f"{name!r}: Rule(clip='none')" for name in varying)
+        raise BadInput(
+            f"{varying[0]} holds {counts} matrices for a sample in different uses, such as along axes of different "
+            f"length, so one conditioning does not fit; leave it out with rules={{{rules}}}"
+        )
 
 
 def _answers(
