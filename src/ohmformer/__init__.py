@@ -24,6 +24,7 @@ _HOME = {
     "Designs": "dataflow.closed_form",
     "Explored": "dataflow.explore",
     "ImagePreparation": "models.images",
+    "Images": "models.images",
     "KVClip": "mitigation.spec",
     "LayerOverlap": "dataflow.spec",
     "LayerSerial": "dataflow.spec",
@@ -174,6 +175,7 @@ if TYPE_CHECKING:
     from ohmformer.mitigation.spec import KVClip as KVClip
     from ohmformer.mitigation.spec import WeightMitigation as WeightMitigation
     from ohmformer.models.images import ImagePreparation as ImagePreparation
+    from ohmformer.models.images import Images as Images
     from ohmformer.models.load import load_model as load_model
     from ohmformer.models.preprocessing import Preparation as Preparation
     from ohmformer.models.preprocessing import remember as remember

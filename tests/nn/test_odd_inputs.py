@@ -58,8 +58,6 @@ def test_calibration_on_other_inputs_is_refused_and_changes_nothing(inputs: Tens
 def test_rows_of_an_array_are_not_batches() -> None:
     converted = of.convert(SelfAttention().eval(), HARDWARE, sample=TOKENS)
     assert of.calibrate(converted, DataLoader(TensorDataset(TOKENS), batch_size=3)) == of.calibrate(converted, TOKENS)
-    with pytest.raises(BadInput, match="batches is an ndarray; give a list of batches"):
-        of.calibrate_ranges(converted, TOKENS.numpy())
 
 
 def test_calibration_takes_arrays() -> None:

@@ -89,8 +89,9 @@ def calibrate(
 
     Args:
         model: a converted model in evaluation mode; it is changed.
-        inputs: inputs of N samples of a calibration set, never of the test set, without labels. Or several batches, for
-            example of texts of different lengths: a list of mappings, or a generator such as `(x for x, _ in loader)`.
+        inputs: inputs of N samples of a calibration set, never of the test set, without labels: a tensor, an array, a
+            mapping or a tuple of arguments, or the `calibration` of a task. Or several of these, for example texts of
+            different lengths: a list, a data loader, or a generator such as `(x for x, _ in loader)`.
         remedy: "clip" for ClipFormer's clip with thresholds for each head, "auto" for the best of all recipes of this
             package; or recipes to choose from beside doing nothing, as names or objects.
         batch: number of samples per call.
@@ -103,7 +104,7 @@ def calibrate(
     """
     handle = crossbars(model)
     tried = _recipes(remedy)
-    parts = input_batches(inputs)
+    parts = input_batches(inputs, handle.sample)
     operands = protectable_operands(handle)
     _check_arrays(operands)
     if all(is_noiseless(operand) for operand in operands):
