@@ -133,7 +133,7 @@ def _padded(model: nn.Module, alone: Mapping[str, Any], side: str) -> dict[str, 
     widths = (width, 0) if side == "left" else (0, width)
     unpadded = {**alone, "attention_mask": torch.ones_like(tokens)}
     padded = {
-        key: nn.functional.pad(value, widths) if _is_per_token(key, value, N) else value
+        key: nn.functional.pad(value, (0, 0) * (value.dim() - 2) + widths) if _is_per_token(key, value, N) else value
         for key, value in unpadded.items()
     }
     pad = getattr(getattr(model, "config", None), "pad_token_id", None)
