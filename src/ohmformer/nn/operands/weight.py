@@ -100,8 +100,7 @@ class WeightOperand(Operand):
         axes = self.batch_axis_of_use
         axis = axes[use.call_index[0] if use.call_index else 0] if axes else self.batch_axis
         if self.observed is not None and self.state.mode == "observe vectors":
-            masks = memory_mask if memory_mask is not None else use.info.token_mask
-            self.observed.add(x.detach(), weights, masks[0] if masks else None)
+            self.observed.add(x.detach(), weights, memory_mask if memory_mask is not None else use.info.token_mask)
         if self.rotated or self.scaling is not None:
             x = self.transformed_inputs(encoding.widened(x, self.name))
             w = self._transformed_if_used(w, x.dtype)
@@ -177,14 +176,15 @@ class WeightOperand(Operand):
         """The number of samples that inputs hold.
 
         Raises:
-            BadInput: nothing tells it, so it is not clear whose read noise is whose.
+            BadInput: nothing tells it, so samples cannot draw their own read noise.
         """
         samples = samples_in(x, axis, self.state)
         if samples is None or not self.samples_known:
             count = "" if self.state.samples is None else f" for {self.state.samples} samples"
             raise BadInput(
-                f"{self.name}: inputs of shape {tuple(x.shape)}{count}: whose read noise is whose? Use level='noise', "
-                f"or keep it digital with rules={{{self.pattern!r}: None}}"
+                f"{self.name}: inputs of shape {tuple(x.shape)}{count} do not show which rows belong to which sample, "
+                "so they cannot draw the read noise of their samples; name one sample per row of the batch, use "
+                f"level='noise', or keep it digital with rules={{{self.pattern!r}: None}}"
             )
         return samples
 
