@@ -88,8 +88,8 @@ def _calibrated(settings: Settings, task: Task, converted: nn.Module) -> Calibra
     """Choose mitigations of weights, clips and conditionings, and set them; None if the study leaves no choice."""
     mitigation = settings.mitigation
     remedy = "auto" if mitigation.kv == "auto" else "clip" if mitigation.clip == "calibrated" else None
-    weights = "auto" if mitigation.weights == "auto" else "none"
-    if remedy is None and weights == "none":
+    weights = "auto" if mitigation.weights == "auto" else None
+    if remedy is None and weights is None:
         return None
     inputs = take(task.calibration, slice(0, REMEDY_SAMPLES))
     return calibrate(

@@ -56,18 +56,20 @@ class WeightCalibration:
         return {"recipe": self.recipe, "losses": dict(self.losses), "weights": weights}
 
 
-def weight_recipes(remedy: WeightRemedy) -> list[str]:
+def weight_recipes(remedy: WeightRemedy | None) -> list[str]:
     """Return the names of the recipes of a remedy, doing nothing first.
 
     Raises:
         BadInput: a recipe is unknown, or named twice.
     """
+    if remedy is None:
+        return ["none"]
     if not isinstance(remedy, (str, list, tuple)):
-        raise BadInput(f"calibrate: weights is {given(remedy)}; give 'auto', 'none' or the names of recipes")
+        raise BadInput(f"calibrate: weights is {given(remedy)}; give 'auto', None or the names of recipes")
     names: list[Any] = list(RECIPES) if remedy == "auto" else [remedy] if isinstance(remedy, str) else list(remedy)
     for name in names:
         if not isinstance(name, str):
-            raise BadInput(f"calibrate: weights is {given(name)}; give 'auto', 'none' or the names of recipes")
+            raise BadInput(f"calibrate: weights is {given(name)}; give 'auto', None or the names of recipes")
         if name not in RECIPES:
             raise BadInput(f"calibrate: weights = {shown(name)}: {suggest(shown(name), ['auto', *RECIPES])}")
         if names.count(name) > 1:
