@@ -98,3 +98,11 @@ def test_calibrations_of_converters_are_not_priced_and_named() -> None:
     )
     assert [note for note in machine_notes(own) if "calibration" in note] == [words]
     assert not [note for note in machine_notes(plain) if "calibration" in note]
+
+
+def test_losses_in_wires_are_not_priced_and_named() -> None:
+    plain = load("isaac_isca_2016")
+    own = changed(plain, array__encoding="differential", projection__array__wires={"row": 1.0, "column": 1.0})
+    words = "wires of projection arrays: prices are those without the voltage that wires lose"
+    assert [note for note in machine_notes(own) if note.startswith("wires")] == [words]
+    assert not [note for note in machine_notes(plain) if note.startswith("wires")]
