@@ -22,7 +22,7 @@ def point(mean: float, *, label: str = "", recipe: str = "", gamma: float = 1.0,
         "label": label,
         "accuracy": {
             "metric": "top1", "level": "array", "software": 0.9, "mean": float(np.sum(hits)) / 2 / SAMPLES,
-            "ci95": [mean - 0.05, mean + 0.05], "chips": [mean, mean], "samples": SAMPLES, "hits": hits,
+            "ci95": [max(mean - 0.05, 0.0), min(mean + 0.05, 1.0)], "chips": [mean, mean], "samples": SAMPLES, "hits": hits,
             **({"chosen": {"recipe": recipe}} if recipe else {}),
         },
         "capture": {"crossbars": {"x W": 3, "Q K": 1}, "digital": ["stem (Conv2d is not converted)"]},
