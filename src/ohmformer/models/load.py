@@ -13,6 +13,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
+from ohmformer.capture.opaque_tensors import all_finite
 from ohmformer.errors import BadInput, shown
 from ohmformer.models.bundled_vit import VisionTransformer
 from ohmformer.models.sources import bundled_file, first_line, split
@@ -68,7 +69,7 @@ def make_model(choice: ModelChoice, head: str = "auto") -> nn.Module:
         else:
             model = _read_bundled(bundled_file("model", choice.source))
     for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point() and not tensor.is_meta and not tensor.isfinite().all():
+        if tensor.is_floating_point() and not tensor.is_meta and not all_finite(tensor):
             raise BadInput(f"{choice.where}: {name} holds NaN or infinity; train or load the model again")
     return model.eval()
 
