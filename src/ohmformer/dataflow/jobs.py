@@ -34,6 +34,17 @@ _LISTS: dict[str, tuple[type, str]] = {
 """The same for fields with several values."""
 
 
+def waits_in_pools(placement: Placement, dataflow: Dataflow) -> bool:
+    """True if tokens may wait for equal units, which take them first come, first served, so no closed form holds.
+
+    A token that passes all layers alone, such as that of a decoding step of one request, waits for nothing.
+    """
+    if not placement.has_pools:
+        return False
+    one_by_one = placement.workload.batch == 1 or dataflow.batching == "serial"
+    return not (one_by_one and dataflow.has_closed_form) or any(layer.tokens > 1 for layer, _ in placement.distinct())
+
+
 def count_jobs(placement: Placement, dataflow: Dataflow) -> int:
     """Number of jobs that `jobs_of` builds for a dataflow in blocks, setup stages left out."""
     total = 0
