@@ -160,7 +160,8 @@ def digital_units() -> of.Accelerator:
 def test_a_token_that_waits_for_no_other_needs_no_event_engine(flow: of.Dataflow, batch: int) -> None:
     hardware = digital_units()
     served = of.serve("gpt2", hardware, prompt=40, generate=5, batch=batch, dataflow=flow)
-    assert served.decoding is not None and served.decoding.one_recursion
+    assert served.decoding is not None
+    assert served.decoding.one_recursion
     placements = [served.decoding.placement(index) for index in range(4)]
     events = [build_timeline(placement, flow).latency for placement in placements]
     assert served.step_latency == pytest.approx(events, rel=1e-12)
@@ -171,5 +172,6 @@ def test_a_token_that_waits_for_no_other_needs_no_event_engine(flow: of.Dataflow
 
 def test_tokens_of_several_requests_wait_for_units() -> None:
     served = of.serve("gpt2", digital_units(), prompt=40, generate=5, batch=3)
-    assert served.decoding is not None and not served.decoding.one_recursion
+    assert served.decoding is not None
+    assert not served.decoding.one_recursion
     assert served.steady is None
