@@ -114,7 +114,7 @@ class _Engine:
         self.pools: dict[str, Pool] = {}
         self.crowded: dict[str, Pool] = {}
         self.member: dict[int, str] = {}
-        first = 0
+        first, shared = 0, tuple[int, ...]()
         for number, job in enumerate(jobs):
             units = job.also
             if job.pool:
@@ -123,12 +123,12 @@ class _Engine:
                 units = (job.unit, *units)
             for unit in units:
                 self.queues.setdefault(unit, deque()).append(number)
-            if number and job.after and job.after is jobs[first].after:
+            if job.after is shared and shared:
                 self.waiting[number] = 1
                 self.groups.setdefault(first, [first]).append(number)
                 continue
-            first = number
-            for other in job.after:
+            first, shared = number, job.after
+            for other in shared:
                 self.followers[other].append(number)
         self.busy: set[str] = set()
         self.last: dict[str, int] = {}
@@ -183,12 +183,12 @@ class _Engine:
 
     def _released(self, number: int, now: float) -> list[str]:
         """The units of the jobs that wait for nothing more, now that the result of a job has arrived."""
-        units = []
+        units, waiting, groups = [], self.waiting, self.groups
         for follower in self.followers[number]:
-            self.waiting[follower] -= 1
-            if self.waiting[follower]:
+            waiting[follower] -= 1
+            if waiting[follower]:
                 continue
-            for member in self._members(follower):
+            for member in self._members(follower) if follower in groups else (follower,):
                 job = self.jobs[member]
                 if job.pool:
                     self._wait(member, now)
@@ -196,16 +196,13 @@ class _Engine:
                     units.append(job.unit)
         return units
 
-    def _members(self, first: int) -> Sequence[int]:
-        """The jobs that wait for the same jobs as `first`, none of which is left to wait for."""
-        members = self.groups.get(first)
-        if members is None:
-            return (first,)
+    def _members(self, first: int) -> list[int]:
+        """The jobs of a group, none of which waits for any other job now."""
         latest = max(((self.ready[other], other) for other in self.jobs[first].after), key=lambda entry: entry[0])
-        for member in members:
+        for member in self.groups[first]:
             self.waiting[member] = 0
             self.group_cause[member] = latest
-        return members
+        return self.groups[first]
 
     def _start_in_pools(self, now: float) -> None:
         """Start the jobs of pools that have a free unit; those that cannot have their other units are held."""
@@ -214,7 +211,7 @@ class _Engine:
             while pool.waiting and pool.idle:
                 since, number = heapq.heappop(pool.waiting)
                 also = self.jobs[number].also
-                if not self._are_next(also, number):
+                if also and not self._are_next(also, number):
                     self.held[number] = since
                     continue
                 unit = self.member[number] = pool.take()
@@ -272,16 +269,15 @@ class _Engine:
 
     def _cause(self, number: int, units: tuple[str, ...]) -> int:
         """The job whose result came last or whose end freed a unit last; -1 if the job waited for none."""
-        job, memory = self.jobs[number], self.jobs[number].memory_unit
-        freed = [(self.end[self.last[unit]], self.last[unit]) for unit in units if unit in self.last]
-        by_memory = self.last[memory] if memory in self.last and memory in units else None
-        latest = self.group_cause.get(number)
-        if latest is None or latest[1] == by_memory:
-            came = [(self.ready[other], other) for other in job.after]
-        else:
-            came = [latest]
-        came += freed
-        if by_memory is not None:  # some jobs free it before their end
-            came.remove((self.end[by_memory], by_memory))
-            came.append((self.start[by_memory] + dict(self.jobs[by_memory].units())[memory], by_memory))
+        job = self.jobs[number]
+        latest = self.group_cause.get(number) if self.groups else None
+        came = [(self.ready[other], other) for other in job.after] if latest is None else [latest]
+        came += [(self.end[self.last[unit]], self.last[unit]) for unit in units if unit in self.last]
+        memory = job.memory_unit
+        if memory in self.last and memory in units:  # some jobs free it before their end
+            last = self.last[memory]
+            if latest is not None and latest[1] == last:
+                came[:1] = [(self.ready[other], other) for other in job.after]
+            came.remove((self.end[last], last))
+            came.append((self.start[last] + dict(self.jobs[last].units())[memory], last))
         return max(came, key=lambda entry: entry[0], default=(0.0, -1))[1]
