@@ -66,6 +66,9 @@ class ArrayLaw(Family):
     family: ClassVar[str] = "array_law"
     scales: ClassVar[bool] = True
     """False if prices hold for their own size only."""
+    sourced_lines: ClassVar[tuple[int, int] | None] = None
+    """Smallest and largest number of rows or columns that the source of the law covers; None if the law is derived from
+    cells and wires, for any number."""
 
     kind: str
 
@@ -207,6 +210,8 @@ class PumaTables(ArrayLaw):
     times latency, so E = E0 n^3 and t = t0 n with n^2 = R C / (R0 C0). Cells then conduct for as long as one converter
     takes for all columns, so this law gives the highest energies of large arrays. The tables know no conductances.
     """
+
+    sourced_lines: ClassVar[tuple[int, int] | None] = (32, 256)
 
     kind: Literal["puma_tables"] = "puma_tables"
 

@@ -20,6 +20,7 @@ from ohmformer.cost.network.load import most_of
 from ohmformer.cost.placement import Placement
 from ohmformer.cost.stage import By
 from ohmformer.dataflow.closed_form import latency
+from ohmformer.dataflow.jobs import waits_in_pools
 from ohmformer.dataflow.serving.kind_sums import sum_kinds
 from ohmformer.dataflow.serving.step_latency import KindTimes, job_ends, step_latencies
 from ohmformer.dataflow.spec import Dataflow
@@ -171,7 +172,9 @@ class Decoding:
     @property
     def one_recursion(self) -> bool:
         """True if one recursion serves all steps: a request is one block, and all steps have the same stages."""
-        return self.dataflow.has_closed_form and self._priced.alike and not self.prices.last.has_pools
+        if not self.dataflow.has_closed_form or waits_in_pools(self.prices.last, self.dataflow):
+            return False
+        return self._priced.alike
 
     @cached_property
     def _events(self) -> tuple[Array, Array]:

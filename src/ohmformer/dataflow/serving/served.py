@@ -273,8 +273,9 @@ class Served:
     def steady(self) -> SteadyState | None:
         """The steady state of as many requests at a time.
 
-        None if the prefill of one request is unknown, if the dataflow defines its own jobs, if layers share units that
-        take tokens first come, first served, or if the decoding steps differ in more than the lengths of their caches.
+        None if the prefill of one request is unknown, if the dataflow defines its own jobs, if tokens of several
+        requests wait for units first come, first served, or if the decoding steps differ in more than the lengths of
+        their caches.
 
         Raises:
             BadInput: there are too many jobs to compute.
