@@ -33,7 +33,7 @@ from ohmformer.nn.convert.weight_mitigation import (
 from ohmformer.nn.operands.weight import WeightOperand
 
 WeightRemedy = str | Sequence[str]
-"""Recipes to try: "auto" for all `weight_recipes.RECIPES`, or the names of some of them. Doing nothing is always tried."""
+"""Recipes to try: "auto" for all of `weight_recipes.RECIPES`, or names of some. Doing nothing is always tried."""
 
 
 @dataclass(frozen=True)
