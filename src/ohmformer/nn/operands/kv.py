@@ -5,8 +5,10 @@ Shapes: B samples, R heads, N slots in which tokens come, n places at which they
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from functools import partial
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -206,12 +208,11 @@ class KVOperand(Operand):
         )
         return cells
 
-    def written(self, codes: Tensor, array: Crossbar, use: Use, **options: Any) -> Written:
+    def write_function(self, array: Crossbar, use: Use) -> Callable[..., Written]:
         """See `Operand`; cells that age are kept as they were written."""
         if self.ages is None or self._ages_by_factor(array):
-            held: Written = super().written(codes, array, use, **options)
-            return held
-        return write_unaged(codes, array, drifts=self.ages.drifts, **options)
+            return super().write_function(array, use)
+        return partial(write_unaged, drifts=self.ages.drifts)
 
     def _ages_by_factor(self, array: Crossbar) -> bool:
         """True if drift multiplies all values of a token by one factor, and nothing else depends on their age."""
