@@ -103,8 +103,8 @@ def law(base: Any, **methods: Any) -> dict[str, str]:
 
 
 LAWS = [
-    ("law", "size", 64, LineLaw, ("read_energy_ratio", "time", "write_energy_ratio", "area", "driver_energy", "driver_area",
-                                  "adder_area"), "return a number"),
+    ("law", "size", 64, LineLaw, ("read_energy_ratio", "time", "write_energy_ratio", "area_ratio",
+                                  "driver_energy_ratio", "driver_area_ratio", "adder_area_ratio"), "return a number"),
     ("dac_law", "inputs", {"kind": "amplitude"}, Ladder, ("units",), "return a number"),
     ("adc_law", "adc.bits", 5, Sar, ("figures", "scaled"), "return an ohmformer.Converter of numbers"),
 ]  # fmt: skip

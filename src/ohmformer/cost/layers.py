@@ -140,11 +140,6 @@ class Divided(NamedTuple):
         return cls(workload, choice, kinds, work, counts, in_arrays, {}, groups, tuple(map(tuple, members)), sharing)
 
     @property
-    def all_arrays(self) -> list[LayerArrays]:
-        """The matrices in arrays of each kind."""
-        return list(self.in_arrays.values())
-
-    @property
     def distinct(self) -> list[tuple[list[LayerOp], int]]:
         """The operations of each kind, with the number of its layers."""
         return [(self.work[first], count) for first, count in self.counts.items()]

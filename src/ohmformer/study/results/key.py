@@ -30,8 +30,8 @@ ANSWERING = (
     *(f"{folder}/**/*.py" for folder in ANSWERING_FOLDERS),
     *("study/evaluate_point.py", "study/loaded.py", "study/noise_labels.py"),
 )
-"""The files whose code decides results: also what calls the methods of kinds and makes changed copies of specs. The code
-that reads, runs and reports studies does not."""
+"""The files whose code decides results, those included that call methods of kinds or make changed copies of specs. The
+code that reads, runs and reports studies does not."""
 
 
 @dataclass(frozen=True)
