@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -50,12 +50,4 @@ def sum_by_name(*parts: Mapping[str, float]) -> dict[str, float]:
     for part in parts:
         for name, value in part.items():
             total[name] = total.get(name, 0.0) + value
-    return total
-
-
-def all_beside(costs: Iterable[Cost]) -> Cost:
-    """Cost of all in parallel on separate hardware (see `Cost.beside`)."""
-    total = Cost()
-    for cost in costs:
-        total = total.beside(cost)
     return total

@@ -60,11 +60,6 @@ class PlacedOp:
         """Name of the stage of the product."""
         return self.op.stage
 
-    @property
-    def stored_side(self) -> str:
-        """The factor that cells hold: "right" (weights, K^T, V), "left" (Q, P), or "" if the engine has no arrays."""
-        return self.engine.written if isinstance(self.engine, ArrayEngine) else ""
-
 
 LayerOp = Op | PlacedOp
 """An operation of a layer: a product with its engine, or an operation without an engine."""

@@ -32,7 +32,14 @@ def square(n: int, bits: int = 1, nm: float = 32.0) -> ArraySize:
 
 @given(size=sizes, law=st.sampled_from(LAWS), seconds=st.floats(1e-6, 1e-3))
 def test_a_published_price_is_exact_at_its_own_size(size: ArraySize, law: ArrayLaw, seconds: float) -> None:
-    ratios = (law.read_energy, law.write_energy, law.area, law.driver_energy, law.driver_area, law.adder_area)
+    ratios = (
+        law.read_energy_ratio,
+        law.write_energy_ratio,
+        law.area_ratio,
+        law.driver_energy_ratio,
+        law.driver_area_ratio,
+        law.adder_area_ratio,
+    )
     assert [ratio(size, size) for ratio in ratios] == [1.0] * len(ratios)
     assert law.time(seconds, size, size) == seconds
 
@@ -50,7 +57,7 @@ def test_larger_arrays_cost_no_less(old: ArraySize, new: ArraySize, more: int, l
 @given(a=sizes, b=sizes, c=sizes)
 def test_scaling_in_two_steps_is_scaling_once(a: ArraySize, b: ArraySize, c: ArraySize) -> None:
     law = LineLaw()
-    for ratio in (law.read_energy, law.area, law.driver_energy, law.driver_area):
+    for ratio in (law.read_energy_ratio, law.area_ratio, law.driver_energy_ratio, law.driver_area_ratio):
         assert ratio(a, b) * ratio(b, c) == pytest.approx(ratio(a, c), rel=1e-9)
     assert law.time(law.time(1e-3, a, b), b, c) == pytest.approx(law.time(1e-3, a, c), rel=1e-9)
 
@@ -63,7 +70,7 @@ def test_cells_that_conduct_more_cost_more(size: ArraySize, conductance: float, 
     ratio = conductance / size.conductance
     assert law.read_energy_ratio(size, new) == pytest.approx(1 - share + share * ratio, rel=1e-9)
     assert law.write_energy_ratio(size, new) == pytest.approx(0.05 + 0.95 * ratio, rel=1e-9)
-    for unchanged in (law.area, law.driver_energy, law.driver_area, law.adder_area):
+    for unchanged in (law.area_ratio, law.driver_energy_ratio, law.driver_area_ratio, law.adder_area_ratio):
         assert unchanged(size, new) == 1.0
     assert law.time(1e-6, size, new) == 1e-6
 
