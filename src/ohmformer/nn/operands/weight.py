@@ -103,8 +103,7 @@ class WeightOperand(Operand):
         if self.observed is not None and self.state.mode == "observe vectors":
             self.observed.add(x.detach(), weights, memory_mask if memory_mask is not None else use.info.token_mask)
         if self.rotated or self.scaling is not None:
-            x = self.transformed_inputs(encoding.widened(x, self.name))
-            w = self._transformed_if_used(w, x.dtype)
+            x, w = self._transformed(x, w)
         if self.state.mode == "observe inputs" and self.noisy_reads and axis is not None:
             self._samples(x, axis)  # refuses inputs for which no read noise could be drawn
         if not self.simulated:
@@ -151,10 +150,14 @@ class WeightOperand(Operand):
         w = w if self.scaling is None else w * self.scaling.to(w)
         return rotate(w) if self.rotated else w
 
-    def _transformed_if_used(self, w: Tensor, dtype: torch.dtype) -> Tensor:
-        """Transformed weights if the product is exact or gradients flow to them; else w, whose shape alone matters."""
+    def _transformed(self, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+        """Transformed inputs and weights; weights stay as they are where only their shape matters.
+
+        They matter if the product is exact, or if gradients flow to them.
+        """
+        x = self.transformed_inputs(encoding.widened(x, self.name))
         used = self.state.mode not in ("run", "run weights") or (torch.is_grad_enabled() and w.requires_grad)
-        return self.transformed_weights(w.to(dtype)) if used else w
+        return x, self.transformed_weights(w.to(x.dtype)) if used else w
 
     def mitigate(self, array: Crossbar, rotated: bool, mitigation: WeightMitigation, scaling: Tensor | None) -> None:
         """Write the weights in another way from now on, and forget all calibrated ranges."""
