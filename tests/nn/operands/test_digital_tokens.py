@@ -114,7 +114,7 @@ def test_a_sample_is_the_same_in_a_batch_and_alone(spec: Conditioning) -> None:
     assert relative(full(model, TOKENS[1:2], ["b"]), full(model)[1:2]) < 1e-5
 
 
-@pytest.mark.parametrize("spec, exact", [(FIRST, 2), (LAST, 3), (BOTH, 4)])
+@pytest.mark.parametrize(("spec", "exact"), [(FIRST, 2), (LAST, 3), (BOTH, 4)])
 def test_queries_that_see_digital_tokens_alone_are_exact(spec: Conditioning, exact: int) -> None:
     """The other queries read cells of which the noise leaves nothing."""
     model = with_kv(spec, converted(STRONG))
@@ -191,7 +191,8 @@ def test_an_outlier_at_the_start_does_not_set_the_range() -> None:
     x[:, 0] *= 50
     errors = []
     for spec in (Conditioning(), Conditioning(first_tokens=1)):
-        model_on_cells = with_kv(spec, of.convert(model.eval(), QUIET, sample=x, level="noise"))
+        digital = dict.fromkeys("qkv")
+        model_on_cells = with_kv(spec, of.convert(model.eval(), QUIET, sample=x, level="noise", rules=digital))
         with torch.no_grad(), of.samples(range(3)):
             errors.append(relative(model_on_cells(x), model(x)))
     assert errors[1] < 0.5 * errors[0]
@@ -216,11 +217,9 @@ def test_what_cannot_be_honored_is_refused_by_name() -> None:
     encoder = of.convert(SelfAttention().eval(), QUIET, sample=VECTORS, level="noise")
     with pytest.raises(BadInput, match=r"kv.last_tokens = 3: .*K is not causal.*leave last_tokens out"):
         of.set_kv(encoder, LAST)
-    left = of.replace(NOISY, "attention.written", "left") if hasattr(NOISY.attention, "written") else None
-    if left is not None:
-        queries = of.convert(Decoder().eval(), left, sample=TOKENS, level="noise")
-        with pytest.raises(BadInput, match=r"kv.first_tokens = 2: the cells of layers.0.K hold queries"):
-            of.set_kv(queries, FIRST)
+    queries = of.convert(Decoder().eval(), NOISY, sample=TOKENS, level="noise", rules={"*.K": of.Rule(write="left")})
+    with pytest.raises(BadInput, match=r"kv.first_tokens = 2: the cells of layers.0.K hold queries"):
+        of.set_kv(queries, FIRST)
     with pytest.raises(BadInput, match=r"12 digital tokens .*at most 9 tokens on the calibration inputs"):
         of.set_kv(converted(), Conditioning(first_tokens=4, last_tokens=8))
     for wrong in (-1, 2.5, "many", 10**9):

@@ -171,9 +171,7 @@ class KVOperand(Operand):
         if spec is None or not spec.digital_tokens:
             return None
         by_number, heads = self.causal and self._places_matter(), x.shape[-2] // new
-        return divide(
-            spec, unpadding, numbers, tokens[:, 0, :, 0], use.info, new=new, heads=heads, by_number=by_number
-        )
+        return divide(spec, unpadding, numbers, tokens[:, 0, :, 0], use.info, new=new, heads=heads, by_number=by_number)
 
     def _count(self, digital: DigitalTokens) -> None:
         """Count the tokens of a call, and forget what cells hold if they hold no token of it."""
