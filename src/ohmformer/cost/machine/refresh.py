@@ -13,11 +13,11 @@ from math import ceil
 
 from ohmformer import units
 from ohmformer.cost import components
+from ohmformer.cost.attention.token_places import slots_of, tokens_for_cells
 from ohmformer.cost.attention.write_lines import matrix_lines
 from ohmformer.cost.cost import add_energy
 from ohmformer.cost.designs.per_design import largest
 from ohmformer.cost.memory.homes import KV, Homes
-from ohmformer.cost.attention.token_places import slots_of, tokens_for_cells
 from ohmformer.cost.memory.residents import kv_in_memory
 from ohmformer.cost.network.transfer import transfer_cost
 from ohmformer.cost.operands import chip_of, written_plan

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from math import ceil
 
 from ohmformer.cost import write_wear
-from ohmformer.cost.machine.machine import Machine, group_of
 from ohmformer.cost.attention.token_places import slots_of, tokens_written
+from ohmformer.cost.machine.machine import Machine, group_of
 from ohmformer.cost.operands import windows_of
 from ohmformer.cost.tiles import KVArrays, caches
 from ohmformer.cost.write_wear import Wear
