@@ -225,3 +225,20 @@ def test_what_cannot_be_honored_is_refused_by_name() -> None:
     for wrong in (-1, 2.5, "many", 10**9):
         with pytest.raises(BadInput, match="first_tokens"):
             Conditioning(first_tokens=wrong)
+
+
+@pytest.mark.parametrize("spec", [FIRST, BOTH, Conditioning(scale="token", residual={}, last_tokens=2)])
+def test_tokens_age_from_when_they_leave_the_window(spec: Conditioning) -> None:
+    """Decoding token by token equals one pass where drift follows the timeline."""
+    machine = of.replace(READS, "attention.array.scale", "token")
+    machine = of.replace(machine, "attention.array.cell.drift", {"kind": "exponential", "tau": 5e-6, "tau_spread": 0.3})
+    work = of.trace(Decoder().eval(), TOKENS[:1], phase="prefill")
+    later, at_once = (of.simulate(work, machine, kv=kv).timeline.ages() for kv in (spec, None))
+    model = of.convert(Decoder().eval(), machine, sample=TOKENS, level="array", ages=later)
+    with_kv(spec, model)
+    with of.without_quantizers(model):
+        once = full(model)
+        assert relative(stepwise(model), once) < 1e-4
+        other = with_kv(spec, of.convert(Decoder().eval(), machine, sample=TOKENS, level="array", ages=at_once))
+        with of.without_quantizers(other):
+            assert relative(full(other), once) > 1e-4
