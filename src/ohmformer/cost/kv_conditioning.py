@@ -33,15 +33,19 @@ class DigitalState:
         constants: values that calibration fixed.
         own: values per token for the tokens in the layer's own cells.
         shared: values per token for the tokens in cells that layers share.
+        digital: tokens of K and V of a sample that are digital, where `first_tokens` or `last_tokens` are set.
+        tokens: all tokens of these K and V.
     """
 
     constants: int = 0
     own: int = 0
     shared: int = 0
+    digital: int = 0
+    tokens: int = 0
 
     def __add__(self, other: DigitalState) -> DigitalState:
         sums = (self.constants + other.constants, self.own + other.own, self.shared + other.shared)
-        return DigitalState(*sums)
+        return DigitalState(*sums, self.digital + other.digital, self.tokens + other.tokens)
 
 
 def basis_operations(spec: Conditioning, size: int) -> int:
@@ -174,4 +178,5 @@ def _state(op: DynamicMatMul, spec: Conditioning, *, shared: bool) -> DigitalSta
             per_sample += d
     samples = op.batch if op.written < op.tokens else 1
     values = op.kv_heads * samples * per_sample
-    return DigitalState(op.kv_heads * constants, 0 if shared else values, values if shared else 0)
+    digital = (min(op.tokens, spec.digital_tokens), op.tokens) if spec.digital_tokens else (0, 0)
+    return DigitalState(op.kv_heads * constants, 0 if shared else values, values if shared else 0, *digital)

@@ -68,6 +68,8 @@ def test_memory_keeps_the_digital_tokens() -> None:
     assert kept == LAYERS * 2 * KV_HEADS * WIDTH * 6 * size
     many = Conditioning(first_tokens=100, last_tokens=1)
     assert simulate(work("decode"), CLIPFORMER, kv=many).timeline.peak_buffer()["kept_on_chip"] == kept / 6 * TOKENS
+    assert simulate(work("decode"), CLIPFORMER, kv=BOTH).placement.digital_tokens == 6 / TOKENS
+    assert simulate(work("decode"), CLIPFORMER).placement.digital_tokens is None
     batch = simulate(work("decode", batch=3), CLIPFORMER, kv=BOTH).timeline.peak_buffer()["kept_on_chip"]
     assert batch == 3 * kept
 

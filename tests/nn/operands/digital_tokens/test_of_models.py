@@ -11,9 +11,9 @@ from torch import Tensor, nn
 import ohmformer as of
 from ohmformer import Conditioning
 from tests.nn.hub import library
+from tests.nn.operands.digital_tokens.test_positions import relative
 from tests.nn.operands.test_continuations import HARDWARE, NAMES, PROMPT, digital, full, same
 from tests.nn.operands.test_cross_attention import SOURCE, TARGET, family
-from tests.nn.operands.test_digital_tokens import relative
 from tests.nn.operands.test_kv_transform import QUIET
 
 SPEC = Conditioning(scale="token", first_tokens=2, last_tokens=3)
