@@ -63,7 +63,7 @@ def test_the_share_of_digital_tokens_stands_beside_the_accuracy() -> None:
     assert result.accuracy.digital_tokens == pytest.approx(1 / 5)
     assert evaluate_point(settings("trials.chips=2")).accuracy.digital_tokens is None
     (refused,) = make_study(document(mitigation={"kv": {"last_tokens": 1}}), ["trials.chips=2"]).points
-    with pytest.raises(BadInput, match=r"kv.last_tokens = 1: .* is not causal"):
+    with pytest.raises(BadInput, match=r"mitigation.kv.last_tokens = 1: .* is not causal"):
         evaluate_point(refused.settings)
 
 

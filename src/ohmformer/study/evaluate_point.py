@@ -81,7 +81,10 @@ def _converted(settings: Settings, model: nn.Module, task: Task, ages: Ages | No
         }
         converted = convert(model, settings.hardware, sample=sample, **options)
     if isinstance(kv, Conditioning):
-        set_kv(converted, kv)
+        try:
+            set_kv(converted, kv)
+        except BadInput as error:
+            raise BadInput(f"mitigation.{error}" if str(error).startswith("kv") else str(error)) from error
     return converted
 
 
