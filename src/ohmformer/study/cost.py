@@ -23,6 +23,7 @@ from ohmformer.errors import BadInput, shown, suggest
 from ohmformer.hardware.chip import Chip
 from ohmformer.hardware.price_notes import array_notes, arrays_of, tile_note, unit_notes, unlike_tiles
 from ohmformer.hardware.spec import CrossbarEngine
+from ohmformer.mitigation.budget import KVBudget
 from ohmformer.mitigation.spec import Conditioning, KVClip
 from ohmformer.models.sources import bundled_file, split
 from ohmformer.study.chips import chip_notes, chips_result
@@ -380,8 +381,8 @@ def remedy_notes(settings: list[CostSettings]) -> list[str]:
     for point in settings:
         engines = (point.hardware.attention.key, point.hardware.attention.value)
         for name, value in (("clip", point.mitigation.clip), ("kv", point.mitigation.kv)):
-            if value in ("calibrated", "auto"):
-                notes.append(CHOSEN.format(name, value))
+            if value in ("calibrated", "auto") or isinstance(value, KVBudget):
+                notes.append(CHOSEN.format(name, "auto" if isinstance(value, KVBudget) else value))
             elif value != "none" and not any(isinstance(engine, CrossbarEngine) for engine in engines):
                 notes.append(UNUSED.format(name))
     return list(dict.fromkeys(notes))

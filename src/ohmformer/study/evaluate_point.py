@@ -13,8 +13,10 @@ from ohmformer.capture.inputs import take
 from ohmformer.errors import BadInput
 from ohmformer.hardware.ages import Ages
 from ohmformer.hardware.use import check_used
+from ohmformer.mitigation.budget import KVBudget, PriceKV
 from ohmformer.mitigation.spec import Conditioning, KVClip
-from ohmformer.nn.calibration.calibrate import Calibration, Remedy, calibrate, set_kv
+from ohmformer.nn.calibration.calibrate import Calibration, calibrate, set_kv
+from ohmformer.nn.calibration.remedies import Remedy
 from ohmformer.nn.convert.convert import StaysDigital, convert
 from ohmformer.nn.convert.handle import capture_table
 from ohmformer.nn.monte_carlo import Interrupted, Stats, UnknownInterval, monte_carlo
@@ -36,12 +38,13 @@ REMEDY_SAMPLES = 100
 PROBE_NOTE = "the probe behind the features was fitted on clean training samples and stays digital"
 
 
-def evaluate_point(settings: Settings, ages: Ages | None = None) -> PointResult:
+def evaluate_point(settings: Settings, ages: Ages | None = None, price: PriceKV | None = None) -> PointResult:
     """The result of one point: convert the model, calibrate it, try it on chips, and summarize the scores.
 
     Args:
         settings: of the point.
         ages: times of K and V, if the settings take them from a timeline (see `study.timing.ages`).
+        price: what candidates for K and V cost, if the settings have a budget (see `study.pricing`).
 
     Raises:
         BadInput: the model, the data or the hardware cannot be used, or ages are missing.
@@ -53,7 +56,7 @@ def evaluate_point(settings: Settings, ages: Ages | None = None) -> PointResult:
     with one_thread():
         model, task = loaded(settings.model, settings.task)
         converted = _converted(settings, model, task, ages)
-        calibration = _calibrated(settings, task, converted)
+        calibration = _calibrated(settings, task, converted, price)
         stats = _tried_on_chips(settings, task, converted)
         software = software_metric(settings.model, settings.task, settings.simulation.batch)
         return PointResult(
@@ -84,13 +87,25 @@ def _converted(settings: Settings, model: nn.Module, task: Task, ages: Ages | No
     return converted
 
 
-def _calibrated(settings: Settings, task: Task, converted: nn.Module) -> Calibration | None:
-    """Choose clips and conditionings, and set them; None where the study leaves nothing to choose."""
-    if settings.mitigation.clip != "calibrated" and settings.mitigation.kv != "auto":
+def _calibrated(
+    settings: Settings, task: Task, converted: nn.Module, price: PriceKV | None
+) -> Calibration | None:
+    """Choose clips and conditionings, and set them; None where the study leaves nothing to choose.
+
+    Raises:
+        BadInput: the study has a budget with limits, and there is no price.
+    """
+    mitigation = settings.mitigation
+    if mitigation.clip != "calibrated" and not mitigation.chooses_kv:
         return None
     inputs = take(task.calibration, slice(0, REMEDY_SAMPLES))
-    remedy: Remedy = "auto" if settings.mitigation.kv == "auto" else "clip"
-    return calibrate(converted, inputs, remedy=remedy, batch=settings.simulation.batch, seed=settings.seed)
+    options: dict[str, Any] = {"batch": settings.simulation.batch, "seed": settings.seed}
+    if isinstance(mitigation.kv, KVBudget):
+        if price is None and mitigation.kv.limits:
+            raise BadInput("mitigation.kv: the prices of its budget are missing; run it as a study")
+        return calibrate(converted, inputs, budget=mitigation.kv, price=price, **options)
+    remedy: Remedy = "auto" if mitigation.chooses_kv else "clip"
+    return calibrate(converted, inputs, remedy=remedy, **options)
 
 
 def _tried_on_chips(settings: Settings, task: Task, converted: nn.Module) -> Stats:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,19 +16,23 @@ from ohmformer.array.codes.code_moments import no_closed_form
 from ohmformer.array.peripherals.spec import draws_for_reads, mismatched
 from ohmformer.capture.inputs import Inputs, batches, call, size, take
 from ohmformer.device import noise
-from ohmformer.errors import BadInput, check_type, given, shown, suggest
+from ohmformer.errors import BadInput, check_type, given
+from ohmformer.mitigation.budget import KVBudget, PriceKV
 from ohmformer.mitigation.spec import Clip, Conditioning
 from ohmformer.nn.calibration import recipes
 from ohmformer.nn.calibration.calibration_inputs import first_inputs, input_batches
 from ohmformer.nn.calibration.comparison import Answer, answer_of, best_recipe, input_numbers, losses_of
-from ohmformer.nn.calibration.recipes import Recipe, recipe_of
+from ohmformer.nn.calibration.expected_error import expected_error
+from ohmformer.nn.calibration.front import Compared, Front, checked_cost
+from ohmformer.nn.calibration.operand_setting import OperandSetting, clips_of, conditionings_of
+from ohmformer.nn.calibration.recipes import Recipe
+from ohmformer.nn.calibration.remedies import Remedy, recipes_of
 from ohmformer.nn.checks.comparing import named_rows
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
 from ohmformer.nn.convert.handle import Crossbars, check_seed, crossbars
 from ohmformer.nn.convert.unseen_ranges import warn_of_unseen
 from ohmformer.nn.operands.clipping import plain_clip
 from ohmformer.nn.operands.kv import KVOperand
-from ohmformer.nn.operands.kv_transform import Conditioner
 from ohmformer.streams import samples
 
 CHIP = -1
@@ -36,16 +40,6 @@ CHIP = -1
 
 OBSERVED = 16
 """Largest number of inputs whose tokens are observed to set up recipes; recipes are compared on all inputs."""
-
-REMEDIES: Mapping[str, tuple[str, ...]] = {
-    "clip": ("none", "clip", "firm clip"),
-    "auto": ("none", "clip", "firm clip", "hadamard", "balanced"),
-}
-"""Remedy -> its recipes, the cheapest first. Recipes of other packages are tried only by name, so that no result
-depends on what is installed."""
-
-Remedy = str | Recipe | Sequence[str | Recipe]
-"""A key of `REMEDIES`, a recipe or its name, or several of these."""
 
 
 class SingleInput(UserWarning):
@@ -61,22 +55,32 @@ class Calibration:
         losses: recipe -> mean loss of the model's answers against those of the original; "none" alone without noise.
         clips: operand -> its clip, or one for each of its heads.
         kv: operand -> its conditioning.
+        front: all candidates with their costs, if a budget was given.
     """
 
     recipe: str
     losses: dict[str, float]
     clips: dict[str, Clip | tuple[Clip, ...]]
     kv: dict[str, Conditioning]
+    front: Front | None = None
 
     def canonical(self) -> dict[str, Any]:
-        """Return the result as plain JSON values."""
+        """Return the result as plain JSON values; `front` only if there is one."""
         clips = {name: plain_clip(clip) for name, clip in self.clips.items()}
         kv = {name: spec.canonical() for name, spec in self.kv.items()}
-        return {"recipe": self.recipe, "losses": dict(self.losses), "clips": clips, "kv": kv}
+        front = {} if self.front is None else {"front": self.front.canonical()}
+        return {"recipe": self.recipe, "losses": dict(self.losses), "clips": clips, "kv": kv, **front}
 
 
 def calibrate(
-    model: nn.Module, inputs: Inputs, *, remedy: Remedy = "auto", batch: int = 100, seed: int | None = None
+    model: nn.Module,
+    inputs: Inputs,
+    *,
+    remedy: Remedy = "auto",
+    batch: int = 100,
+    seed: int | None = None,
+    budget: KVBudget | None = None,
+    price: PriceKV | None = None,
 ) -> Calibration:
     """Protect K and V of a converted model by the best of several recipes, and return the choice.
 
@@ -87,6 +91,9 @@ def calibrate(
     `STANDARD_ERRORS` standard errors of the difference over inputs. Tokens of one input share their noise, so their
     mean counts as one difference. For a single input nothing is done, with a warning.
 
+    With a budget, residual writing and copies are tried too (`recipes_within`), and the choice is among the candidates
+    within the budget: the best one, or the cheapest one that is as good. The result holds all of them (`front`).
+
     Args:
         model: a converted model in evaluation mode; it is changed.
         inputs: inputs of N samples of a calibration set, never of the test set, without labels. Or several batches, for
@@ -95,42 +102,92 @@ def calibrate(
             package; or recipes to choose from beside doing nothing, as names or objects.
         batch: number of samples per call.
         seed: root of all noise; None takes the seed of the model.
+        budget: what the protection may cost; None for the recipes of `remedy`, whatever they cost.
+        price: the cost of a pass for given clips and conditionings, such as `of.kv_prices(workload, accelerator)`. A
+            budget with a limit needs it.
 
     Raises:
         BadInput: the model was not converted; there are no inputs, or they leave an operand unused; its cells have no
-            closed form (offset encoding, drift); batch is not a whole number of 1 or more; or another thread calls the
-            model or changes its settings.
+            closed form (offset encoding, drift); batch is not a whole number of 1 or more; a budget has a limit and
+            there is no price; or another thread calls the model or changes its settings.
     """
     handle = crossbars(model)
-    tried = _recipes(remedy)
+    _check_budget(budget, price)
+    tried = recipes_of(remedy, budget)
     parts = input_batches(inputs)
     operands = protectable_operands(handle)
     _check_arrays(operands)
     if all(is_noiseless(operand) for operand in operands):
         tried = {"none": tried["none"]}
     seed = handle.state.seed if seed is None else check_seed(seed)
+    compared = Compared()
     with _on_calibration_chip(handle, seed), _undone_on_failure(operands):
         reference = _answers(model, handle, parts, batch, "bypass")
         _answers(model, handle, first_inputs(parts, OBSERVED), batch, "observe tokens")
         _check_observations(operands)
-        losses: dict[str, Tensor] = {}
-        settings: dict[str, dict[str, _Setting]] = {}
         for name, recipe in tried.items():
-            settings[name] = {}
-            for operand in operands:
-                recipes.apply(recipe, operand)
-                settings[name][operand.name] = _Setting.of(operand)
-            calibrate_ranges(model)
-            losses[name] = losses_of(reference, _answers(model, handle, parts, batch, "run"))
+            if _set_up(recipe, name, operands, compared, budget, price):
+                calibrate_ranges(model)
+                compared.losses[name] = losses_of(reference, _answers(model, handle, parts, batch, "run"))
         inputs_of = input_numbers(reference, handle.axis)
-        best = best_recipe(losses, losses_of(reference, reference), inputs_of)
+        floor = losses_of(reference, reference)
+        if budget is None:
+            best = best_recipe(compared.losses, floor, inputs_of)
+        else:
+            best = compared.best_within(budget, floor, inputs_of)
         for operand in operands:
-            settings[best][operand.name].apply_to(operand)
+            compared.settings[best][operand.name].apply_to(operand)
             operand.watched.clear()
         calibrate_ranges(model)
     warn_of_unseen(model, handle.operands, stacklevel=2)
     _warn_of_single_input(tried, inputs_of)
-    return _calibration(best, losses, settings[best])
+    return _calibration(best, compared, budget)
+
+
+def _check_budget(budget: KVBudget | None, price: PriceKV | None) -> None:
+    """Refuse a budget that nobody can check.
+
+    Raises:
+        BadInput: a limit is given and no price, a price and no budget, or one of them is something else.
+    """
+    check_type("calibrate", "budget", budget, (KVBudget, type(None)), "KVBudget(latency='+10 %'), or None")
+    if price is not None and not callable(price):
+        raise BadInput(f"calibrate: price is {given(price)}; give a function such as of.kv_prices(workload, hardware)")
+    if price is not None and budget is None:
+        raise BadInput("calibrate: price decides nothing without a budget; give budget=KVBudget(...) too")
+    if price is None and budget is not None and budget.limits:
+        name, limit = next(iter(budget.limits.items()))
+        raise BadInput(
+            f"budget.{name} = {limit:g}: there is no accelerator whose cost it limits; give "
+            "price=of.kv_prices(workload, accelerator), or no limit"
+        )
+
+
+def _set_up(
+    recipe: Recipe,
+    name: str,
+    operands: list[KVOperand],
+    compared: Compared,
+    budget: KVBudget | None,
+    price: PriceKV | None,
+) -> bool:
+    """Set all operands by a recipe, and note its settings; for a budget also its expected errors and its cost.
+
+    Returns:
+        False if, for a budget, an earlier candidate has the same settings, so that this one is left out.
+    """
+    settings = {}
+    for operand in operands:
+        recipes.apply(recipe, operand)
+        settings[operand.name] = OperandSetting.of(operand)
+    if budget is not None:
+        if compared.holds_same(settings):
+            return False
+        compared.errors[name] = [float(expected_error(operand, operand.watched).mean()) for operand in operands]
+        if price is not None:
+            compared.costs[name] = checked_cost(price, settings)
+    compared.settings[name] = settings
+    return True
 
 
 def _warn_of_single_input(tried: Mapping[str, Recipe], inputs_of: Tensor) -> None:
@@ -145,11 +202,12 @@ def _warn_of_single_input(tried: Mapping[str, Recipe], inputs_of: Tensor) -> Non
         )
 
 
-def _calibration(best: str, losses: Mapping[str, Tensor], settings: Mapping[str, _Setting]) -> Calibration:
-    """Return the result for the best recipe with its settings by operand."""
-    clips = {name: setting.clip for name, setting in settings.items() if setting.clip != "none"}
-    kv = {name: setting.conditioner.spec for name, setting in settings.items() if setting.conditioner is not None}
-    return Calibration(best, {recipe: float(loss.mean()) for recipe, loss in losses.items()}, clips, kv)
+def _calibration(best: str, compared: Compared, budget: KVBudget | None) -> Calibration:
+    """Return the result for the best recipe."""
+    settings = compared.settings[best]
+    losses = {recipe: float(loss.mean()) for recipe, loss in compared.losses.items()}
+    front = None if budget is None else compared.front(budget, best)
+    return Calibration(best, losses, clips_of(settings), conditionings_of(settings), front)
 
 
 def is_noiseless(operand: KVOperand) -> bool:
@@ -166,7 +224,7 @@ def _undone_on_failure(operands: list[KVOperand]) -> Iterator[None]:
     Raises:
         BadInput: the model cannot be called with the inputs.
     """
-    before = {operand.name: (_Setting.of(operand), operand.x_range) for operand in operands}
+    before = {operand.name: (OperandSetting.of(operand), operand.x_range) for operand in operands}
     try:
         yield
     except Exception as error:
@@ -219,62 +277,10 @@ def _condition(model: nn.Module, handle: Crossbars, spec: Conditioning | None) -
     calibrate_ranges(model)
 
 
-def _recipes(remedy: Remedy) -> dict[str, Recipe]:
-    """Return the recipes of a remedy by name, with doing nothing first.
-
-    Raises:
-        BadInput: the remedy or a recipe is unknown, or two recipes have one name.
-    """
-    if isinstance(remedy, str) and remedy in REMEDIES:
-        return {name: recipe_of(name) for name in REMEDIES[remedy]}
-    choices = remedy if isinstance(remedy, Sequence) and not isinstance(remedy, str) else (remedy,)
-    recipes_by_name = {"none": recipe_of("none")}
-    for choice in choices:
-        recipe = choice if isinstance(choice, Recipe) else _named_recipe(choice)
-        if recipe.kind in recipes_by_name and recipe.kind != "none":
-            raise BadInput(f"remedy: names {recipe.kind!r} twice; leave one of them out")
-        recipes_by_name[recipe.kind] = recipe
-    return recipes_by_name
-
-
-def _named_recipe(name: str) -> Recipe:
-    """Return the recipe of a name.
-
-    Raises:
-        BadInput: there is none.
-    """
-    if not isinstance(name, str):
-        raise BadInput(f"calibrate: remedy is {given(name)}; give the name of a recipe, such as 'auto' or 'clip'")
-    if name not in Recipe.kinds():
-        raise BadInput(
-            f"remedy = {shown(name)}: {suggest(shown(name), list(dict.fromkeys([*REMEDIES, *Recipe.kinds()])))}"
-        )
-    return recipe_of(name)
-
-
 def protectable_operands(handle: Crossbars) -> list[KVOperand]:
     """Return the operands K and V that are written into memristive cells and whose clip no rule sets."""
     operands = [op for op in handle.operands if isinstance(op, KVOperand)]
     return [operand for operand in operands if operand.conditionable and operand.plain_clip == "model"]
-
-
-@dataclass(frozen=True)
-class _Setting:
-    """Conditioning, clip and range of an operand, as a recipe set them."""
-
-    conditioner: Conditioner | None
-    clip: Any
-    w_range: Tensor | None
-
-    @staticmethod
-    def of(operand: KVOperand) -> _Setting:
-        """Return the setting of an operand."""
-        return _Setting(operand.conditioner, operand.clip, operand.w_range)
-
-    def apply_to(self, operand: KVOperand) -> None:
-        """Set an operand in this way."""
-        operand.condition(self.conditioner)
-        operand.clip, operand.w_range = self.clip, self.w_range
 
 
 @contextmanager

@@ -1,0 +1,154 @@
+"""Candidates for K and V with their costs, and the choice among them within a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from math import prod
+from typing import Any
+
+from torch import Tensor
+
+from ohmformer.errors import BadInput, given
+from ohmformer.mitigation.budget import KVBudget, KVCost, PriceKV
+from ohmformer.nn.calibration.comparison import chance_gain, helpful
+from ohmformer.nn.calibration.operand_setting import OperandSetting, clips_of, conditionings_of
+
+EQUAL = 0.02
+"""A candidate is as good as the best one if its loss is larger by no more than chance may explain, and by no more than
+this share of what the best one gains."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to protect K and V.
+
+    Attributes:
+        name: its name.
+        loss: mean loss of the model's answers against those of the original.
+        expected: expected mean square error of products with K and V, as a share of that of doing nothing; mean over
+            operands. None if nothing is expected to go wrong.
+        cost: what a pass costs with it; None if no price is known.
+        within: True if that is within the budget.
+        chosen: True for the one that was chosen.
+    """
+
+    name: str
+    loss: float
+    expected: float | None
+    cost: KVCost | None
+    within: bool
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class Front:
+    """All candidates that were compared for a budget.
+
+    Attributes:
+        limits: quantity -> its limit, as a factor of what doing nothing takes.
+        candidates: the candidates; the first one does nothing.
+    """
+
+    limits: dict[str, float]
+    candidates: tuple[Candidate, ...]
+
+    def canonical(self) -> dict[str, Any]:
+        """Return the front as plain JSON values."""
+        return {"limits": dict(self.limits), "candidates": [asdict(each) for each in self.candidates]}
+
+
+@dataclass
+class Compared:
+    """What is known of the candidates while they are compared: candidate -> each.
+
+    Attributes:
+        settings: operand -> its setting.
+        losses: losses of the answers on all inputs.
+        errors: expected mean square error of each operand's product, in the same order.
+        costs: what a pass costs; empty if no price is known.
+    """
+
+    settings: dict[str, dict[str, OperandSetting]] = field(default_factory=dict)
+    losses: dict[str, Tensor] = field(default_factory=dict)
+    errors: dict[str, list[float]] = field(default_factory=dict)
+    costs: dict[str, KVCost] = field(default_factory=dict)
+
+    def best_within(self, budget: KVBudget, floor: Tensor, inputs_of: Tensor) -> str:
+        """Return the chosen candidate.
+
+        Candidates beyond the budget, and those that are not better than doing nothing by more than chance, are left
+        out. Of the others the best is taken, or the cheapest one that is as good (`EQUAL`). The cheapest has the
+        smallest product of latency, energy and cells.
+
+        Args:
+            budget: the budget.
+            floor: losses of the original itself.
+            inputs_of: for each loss the number of its input.
+        """
+        within = {name: loss for name, loss in self.losses.items() if self.holds(budget, name)}
+        means = {name: float(within[name].mean()) for name in helpful(within, floor, inputs_of)}
+        best = min(means, key=lambda name: means[name])
+        margin = EQUAL * (means["none"] - means[best])
+        equal = [
+            name
+            for name, mean in means.items()
+            if mean - means[best] <= min(margin, chance_gain(within[name] - within[best], inputs_of))
+        ]
+        return min(equal, key=self._expense) if self.costs else best
+
+    def holds_same(self, settings: Mapping[str, OperandSetting]) -> bool:
+        """True if a candidate has the same clips and conditionings."""
+        same = clips_of(settings), conditionings_of(settings)
+        return any((clips_of(held), conditionings_of(held)) == same for held in self.settings.values())
+
+    def holds(self, budget: KVBudget, name: str) -> bool:
+        """True if a candidate is within the budget."""
+        return not budget.limits or budget.holds(self.costs[name], self.costs["none"])
+
+    def _expense(self, name: str) -> float:
+        ratios = self.costs[name].ratios(self.costs["none"])
+        return prod(ratios[part] for part in ("latency", "energy", "cells"))
+
+    def front(self, budget: KVBudget, chosen: str) -> Front:
+        """Return all candidates, with the chosen one marked."""
+        candidates = (
+            Candidate(
+                name=name,
+                loss=float(loss.mean()),
+                expected=self._expected(name),
+                cost=self.costs.get(name),
+                within=self.holds(budget, name),
+                chosen=name == chosen,
+            )
+            for name, loss in self.losses.items()
+        )
+        return Front(budget.limits, tuple(candidates))
+
+    def _expected(self, name: str) -> float | None:
+        """Mean over operands of the expected error as a share of that of doing nothing."""
+        pairs = zip(self.errors.get(name, ()), self.errors.get("none", ()), strict=True)
+        shares = [error / plain for error, plain in pairs if plain > 0]
+        return sum(shares) / len(shares) if shares else None
+
+
+def checked_cost(price: PriceKV, settings: Mapping[str, OperandSetting]) -> KVCost:
+    """Return what a user's `price` says of a candidate.
+
+    Args:
+        price: the function.
+        settings: operand -> its setting.
+
+    Raises:
+        BadInput: the function fails, or returns something else than a `KVCost`.
+    """
+    try:
+        cost = price(clips_of(settings), conditionings_of(settings))
+    except BadInput:
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise BadInput(f"calibrate: price fails ({type(error).__name__}: {reason}); it takes clips and kv") from error
+    if not isinstance(cost, KVCost):
+        raise BadInput(f"calibrate: price returns {given(cost)}; return a KVCost")
+    return cost
