@@ -87,9 +87,7 @@ def _converted(settings: Settings, model: nn.Module, task: Task, ages: Ages | No
     return converted
 
 
-def _calibrated(
-    settings: Settings, task: Task, converted: nn.Module, price: PriceKV | None
-) -> Calibration | None:
+def _calibrated(settings: Settings, task: Task, converted: nn.Module, price: PriceKV | None) -> Calibration | None:
     """Choose clips and conditionings, and set them; None where the study leaves nothing to choose.
 
     Raises:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from glob import escape
 
 from ohmformer.errors import BadInput
 from ohmformer.hardware.operand_names import kv_rule_names
-from ohmformer.hardware.rules import RuleBook
+from ohmformer.hardware.rules import OrderedRules, RuleBook
 from ohmformer.mitigation.spec import Conditioning
 from ohmformer.schema import replace
 from ohmformer.study.cost import notes as notes_of
 from ohmformer.study.cost import price, study_costs
-from ohmformer.study.results.spec import Chosen, MeasuredPoint, StudyCosts, StudyResults
+from ohmformer.study.results.spec import Chosen, MeasuredPoint, OperandClip, StudyCosts, StudyResults
 from ohmformer.study.spec import CostSettings, Study, Whole
 from ohmformer.workload.shapes import PREFIX
 
@@ -82,12 +83,15 @@ def with_chosen(settings: CostSettings, chosen: Chosen | None) -> CostSettings:
     """
     if chosen is None:
         return settings
-    book, rules = RuleBook(settings.rules), []
-    for name, clip in chosen.clips.items():
-        rule = book.rule(kv_rule_names(name))
-        rules.append((escape(name), replace(rule, "clip", clip)))
     free = settings.mitigation.model_copy(update={"clip": "none", "kv": "none"})
-    return settings.model_copy(update={"rules": (*rules, *settings.rules), "mitigation": free})
+    return settings.model_copy(update={"rules": with_clips(settings.rules, chosen.clips), "mitigation": free})
+
+
+def with_clips(rules: OrderedRules, clips: Mapping[str, OperandClip]) -> OrderedRules:
+    """Rules with one in front for each operand that has a clip."""
+    book = RuleBook(rules)
+    new = ((escape(name), replace(book.rule(kv_rule_names(name)), "clip", clip)) for name, clip in clips.items())
+    return (*new, *rules)
 
 
 def chosen_kv(chosen: Chosen | None) -> dict[str, Conditioning]:

@@ -66,8 +66,8 @@ class Mitigation(Spec):
             return _fixed(KVBudget if _is_budget(value) else Conditioning, value)
         if not isinstance(value, (Conditioning, KVBudget)) and value not in ("none", "auto"):
             raise ValueError(
-                "is not a conditioning; write 'none', 'auto', { mean = true, basis = \"hadamard\" } or a budget such as "
-                "{ auto = true, latency = \"+10 %\" }"
+                "is not a conditioning; write 'none', 'auto', { mean = true, basis = \"hadamard\" }, or a budget "
+                'such as { auto = true, latency = "+10 %" }'
             )
         return value
 
@@ -80,7 +80,6 @@ class Mitigation(Spec):
                 "clip = 'calibrated' needs K and V without conditioning; write kv = 'none', or kv = 'auto' alone"
             )
         return self
-
 
     @property
     def chooses_kv(self) -> bool:
