@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,26 +14,24 @@ from torch import Tensor, nn
 from ohmformer.array import writing
 from ohmformer.array.codes.code_moments import no_closed_form
 from ohmformer.array.peripherals.spec import draws_for_reads, mismatched
-from ohmformer.capture.inputs import Inputs, batches, call, size, take
+from ohmformer.capture.inputs import Inputs, call
 from ohmformer.device import noise
 from ohmformer.errors import BadInput, check_type, given
 from ohmformer.mitigation.budget import KVBudget, PriceKV
 from ohmformer.mitigation.spec import Clip, Conditioning
 from ohmformer.nn.calibration import recipes
 from ohmformer.nn.calibration.calibration_inputs import first_inputs, input_batches
-from ohmformer.nn.calibration.comparison import Answer, answer_of, best_recipe, input_numbers, losses_of
-from ohmformer.nn.calibration.expected_error import expected_error
-from ohmformer.nn.calibration.front import Compared, Front, checked_cost
+from ohmformer.nn.calibration.front import Compared, Front
 from ohmformer.nn.calibration.operand_setting import OperandSetting, clips_of, conditionings_of
 from ohmformer.nn.calibration.recipes import Recipe
 from ohmformer.nn.calibration.remedies import Remedy, recipes_of
+from ohmformer.nn.calibration.trial import Trial, answers_of
 from ohmformer.nn.checks.comparing import named_rows
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
 from ohmformer.nn.convert.handle import Crossbars, check_seed, crossbars
 from ohmformer.nn.convert.unseen_ranges import warn_of_unseen
 from ohmformer.nn.operands.clipping import plain_clip
 from ohmformer.nn.operands.kv import KVOperand
-from ohmformer.streams import samples
 
 CHIP = -1
 """The chip of calibration, which is not one of the chips 0, 1, ... of `monte_carlo`."""
@@ -120,28 +118,20 @@ def calibrate(
     if all(is_noiseless(operand) for operand in operands):
         tried = {"none": tried["none"]}
     seed = handle.state.seed if seed is None else check_seed(seed)
-    compared = Compared()
     with _on_calibration_chip(handle, seed), _undone_on_failure(operands):
-        reference = _answers(model, handle, parts, batch, "bypass")
-        _answers(model, handle, first_inputs(parts, OBSERVED), batch, "observe tokens")
+        reference = answers_of(model, handle, parts, batch, "bypass")
+        answers_of(model, handle, first_inputs(parts, OBSERVED), batch, "observe tokens")
         _check_observations(operands)
-        for name, recipe in tried.items():
-            if _set_up(recipe, name, operands, compared, budget, price):
-                calibrate_ranges(model)
-                compared.losses[name] = losses_of(reference, _answers(model, handle, parts, batch, "run"))
-        inputs_of = input_numbers(reference, handle.axis)
-        floor = losses_of(reference, reference)
-        if budget is None:
-            best = best_recipe(compared.losses, floor, inputs_of)
-        else:
-            best = compared.best_within(budget, floor, inputs_of)
+        trial = Trial(model, handle, operands, parts, batch, reference, budget, price)
+        best = trial.best_of(tried)
+        compared = trial.compared
         for operand in operands:
             compared.settings[best][operand.name].apply_to(operand)
             operand.watched.clear()
         calibrate_ranges(model)
     warn_of_unseen(model, handle.operands, stacklevel=2)
-    _warn_of_single_input(tried, inputs_of)
-    return _calibration(best, compared, budget)
+    _warn_of_single_input(tried, trial.inputs_of)
+    return _calibration(best, compared, trial.front(best))
 
 
 def _check_budget(budget: KVBudget | None, price: PriceKV | None) -> None:
@@ -163,33 +153,6 @@ def _check_budget(budget: KVBudget | None, price: PriceKV | None) -> None:
         )
 
 
-def _set_up(
-    recipe: Recipe,
-    name: str,
-    operands: list[KVOperand],
-    compared: Compared,
-    budget: KVBudget | None,
-    price: PriceKV | None,
-) -> bool:
-    """Set all operands by a recipe, and note its settings; for a budget also its expected errors and its cost.
-
-    Returns:
-        False if, for a budget, an earlier candidate has the same settings, so that this one is left out.
-    """
-    settings = {}
-    for operand in operands:
-        recipes.apply(recipe, operand)
-        settings[operand.name] = OperandSetting.of(operand)
-    if budget is not None:
-        if compared.holds_same(settings):
-            return False
-        compared.errors[name] = [float(expected_error(operand, operand.watched).mean()) for operand in operands]
-        if price is not None:
-            compared.costs[name] = checked_cost(price, settings)
-    compared.settings[name] = settings
-    return True
-
-
 def _warn_of_single_input(tried: Mapping[str, Recipe], inputs_of: Tensor) -> None:
     """Warn the caller of `calibrate` if several recipes were compared on a single input."""
     if len(tried) > 1 and int(inputs_of.max()) == 0:
@@ -202,11 +165,10 @@ def _warn_of_single_input(tried: Mapping[str, Recipe], inputs_of: Tensor) -> Non
         )
 
 
-def _calibration(best: str, compared: Compared, budget: KVBudget | None) -> Calibration:
+def _calibration(best: str, compared: Compared, front: Front | None) -> Calibration:
     """Return the result for the best recipe."""
     settings = compared.settings[best]
     losses = {recipe: float(loss.mean()) for recipe, loss in compared.losses.items()}
-    front = None if budget is None else compared.front(budget, best)
     return Calibration(best, losses, clips_of(settings), conditionings_of(settings), front)
 
 
@@ -325,22 +287,3 @@ def _check_observations(operands: list[KVOperand]) -> None:
                 "different length, so one conditioning does not fit; leave it out with "
                 f"rules={{{operand.name!r}: Rule(clip='none')}}"
             )
-
-
-def _answers(
-    model: nn.Module,
-    handle: Crossbars,
-    parts: list[Inputs],
-    batch: int,
-    mode: Literal["bypass", "run", "observe tokens"],
-) -> list[Answer]:
-    """Run the model on all parts of the inputs in this mode, and return its answer to each batch."""
-    answers: list[Answer] = []
-    first = 0
-    with torch.no_grad(), handle.state.set_mode(mode):
-        for inputs in parts:
-            for rows in batches(inputs, batch):
-                with samples(f"calibration {first + n}" for n in range(rows.start, rows.stop)):
-                    answers.append(answer_of(call(model, take(inputs, rows)), rows.stop - rows.start))
-            first += size(inputs)
-    return answers

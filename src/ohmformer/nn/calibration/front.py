@@ -47,15 +47,18 @@ class Front:
 
     Attributes:
         limits: quantity -> its limit, as a factor of what doing nothing takes.
+        floor: mean loss of the original itself, the smallest possible one.
         candidates: the candidates; the first one does nothing.
     """
 
     limits: dict[str, float]
+    floor: float
     candidates: tuple[Candidate, ...]
 
     def canonical(self) -> dict[str, Any]:
         """Return the front as plain JSON values."""
-        return {"limits": dict(self.limits), "candidates": [asdict(each) for each in self.candidates]}
+        candidates = [asdict(each) for each in self.candidates]
+        return {"limits": dict(self.limits), "floor": self.floor, "candidates": candidates}
 
 
 @dataclass
@@ -65,13 +68,13 @@ class Compared:
     Attributes:
         settings: operand -> its setting.
         losses: losses of the answers on all inputs.
-        errors: expected mean square error of each operand's product, in the same order.
+        errors: operand -> expected mean square error of its product.
         costs: what a pass costs; empty if no price is known.
     """
 
     settings: dict[str, dict[str, OperandSetting]] = field(default_factory=dict)
     losses: dict[str, Tensor] = field(default_factory=dict)
-    errors: dict[str, list[float]] = field(default_factory=dict)
+    errors: dict[str, dict[str, float]] = field(default_factory=dict)
     costs: dict[str, KVCost] = field(default_factory=dict)
 
     def best_within(self, budget: KVBudget, floor: Tensor, inputs_of: Tensor) -> str:
@@ -110,8 +113,14 @@ class Compared:
         ratios = self.costs[name].ratios(self.costs["none"])
         return prod(ratios[part] for part in ("latency", "energy", "cells"))
 
-    def front(self, budget: KVBudget, chosen: str) -> Front:
-        """Return all candidates, with the chosen one marked."""
+    def front(self, budget: KVBudget, floor: float, chosen: str) -> Front:
+        """Return all candidates, with the chosen one marked.
+
+        Args:
+            budget: the budget.
+            floor: mean loss of the original itself.
+            chosen: the chosen candidate.
+        """
         candidates = (
             Candidate(
                 name=name,
@@ -123,13 +132,17 @@ class Compared:
             )
             for name, loss in self.losses.items()
         )
-        return Front(budget.limits, tuple(candidates))
+        return Front(budget.limits, floor, tuple(candidates))
 
     def _expected(self, name: str) -> float | None:
         """Mean over operands of the expected error as a share of that of doing nothing."""
-        pairs = zip(self.errors.get(name, ()), self.errors.get("none", ()), strict=True)
-        shares = [error / plain for error, plain in pairs if plain > 0]
+        shares = list(self.error_shares(name).values())
         return sum(shares) / len(shares) if shares else None
+
+    def error_shares(self, name: str) -> dict[str, float]:
+        """Operand -> its expected error as a share of that of doing nothing, for those in which that makes an error."""
+        plain = self.errors["none"]
+        return {operand: error / plain[operand] for operand, error in self.errors[name].items() if plain[operand] > 0}
 
 
 def checked_cost(price: PriceKV, settings: Mapping[str, OperandSetting]) -> KVCost:

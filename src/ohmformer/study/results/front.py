@@ -55,10 +55,12 @@ class FrontResult(Part):
 
     Attributes:
         limits: quantity -> its limit, as a factor of what doing nothing takes.
+        floor: mean loss of the original itself.
         candidates: the candidates; the first one does nothing.
     """
 
     limits: dict[Text, Number] = Field(default_factory=dict)
+    floor: Number
     candidates: Annotated[tuple[CandidateResult, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -77,13 +79,15 @@ class FrontResult(Part):
         value, least = getattr(candidate.cost, quantity), getattr(plain, quantity)
         return None if value is None or not least else value / least
 
-    def dominated(self, candidate: CandidateResult, quantity: str) -> bool:
-        """True if another candidate loses no more and takes no more of a quantity, and less of one of them."""
-        own = self.ratio(candidate, quantity)
-        for other in self.candidates:
-            ratio = self.ratio(other, quantity)
-            if own is None or ratio is None:
-                continue
-            if other.loss <= candidate.loss and ratio <= own and (other.loss, ratio) != (candidate.loss, own):
-                return True
-        return False
+    def excess(self, candidate: CandidateResult) -> float:
+        """The loss of a candidate above that of the original."""
+        return candidate.loss - self.floor
+
+    def best_for(self, quantity: str) -> list[CandidateResult]:
+        """The candidates than which no other one loses less for no more of a quantity, from the cheapest on."""
+        known = [(ratio, each) for each in self.candidates if (ratio := self.ratio(each, quantity)) is not None]
+        found: list[CandidateResult] = []
+        for _, each in sorted(known, key=lambda entry: (entry[0], entry[1].loss)):
+            if not found or each.loss < found[-1].loss:
+                found.append(each)
+        return found

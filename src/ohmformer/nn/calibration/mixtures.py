@@ -1,0 +1,86 @@
+"""Candidates that fill a budget: a remedy that is too expensive for all layers is used in the layers that gain most."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ohmformer.mitigation.budget import KVBudget, PriceKV
+from ohmformer.nn.calibration.front import Compared, checked_cost
+from ohmformer.nn.calibration.operand_setting import OperandSetting
+
+MOST = 3
+"""Largest number of mixtures that the whole model is run with: those with the smallest expected error."""
+
+Settings = dict[str, OperandSetting]
+
+
+def mixtures(compared: Compared, budget: KVBudget, price: PriceKV, best: str) -> dict[str, Settings]:
+    """Return mixtures of the best candidate within the budget with candidates beyond it, by name.
+
+    For each candidate beyond the budget, layers are ordered by what it would gain there in expected error. It takes the
+    place of the best candidate in the first layers, as many as the budget allows.
+
+    Args:
+        compared: the candidates so far.
+        budget: the budget.
+        price: the cost of a pass.
+        best: the best candidate within the budget.
+    """
+    found: list[tuple[float, str, Settings]] = []
+    for name in compared.losses:
+        if compared.holds(budget, name):
+            continue
+        layers = _layers_by_gain(compared, best, name)
+        count = _most_layers(compared, budget, price, (best, name), layers)
+        if count:
+            settings = _mixed(compared, (best, name), layers[:count])
+            total = len(_layers(compared.settings[best]))
+            label = f"{best}; {name} in {count} of {total} layers"
+            found.append((_expected(compared, (best, name), layers[:count]), label, settings))
+    found.sort(key=lambda entry: entry[0])
+    return {label: settings for _, label, settings in found[:MOST]}
+
+
+def _layers(settings: Mapping[str, OperandSetting]) -> dict[str, list[str]]:
+    """Place in the model -> the operands K and V of that place."""
+    places: dict[str, list[str]] = {}
+    for operand in settings:
+        places.setdefault(operand.rpartition(".")[0], []).append(operand)
+    return places
+
+
+def _layers_by_gain(compared: Compared, base: str, other: str) -> list[list[str]]:
+    """The operands of each layer in which another candidate is expected to gain something, the largest gain first."""
+    ours, theirs = compared.error_shares(base), compared.error_shares(other)
+    gains = [
+        (sum(ours.get(name, 0.0) - theirs.get(name, 0.0) for name in names), names)
+        for names in _layers(compared.settings[base]).values()
+    ]
+    return [names for gain, names in sorted(gains, key=lambda entry: -entry[0]) if gain > 0]
+
+
+def _mixed(compared: Compared, pair: tuple[str, str], layers: list[list[str]]) -> Settings:
+    """The settings of the first candidate, with those of the second in some layers."""
+    base, other = (compared.settings[name] for name in pair)
+    return {**base, **{name: other[name] for names in layers for name in names}}
+
+
+def _expected(compared: Compared, pair: tuple[str, str], layers: list[list[str]]) -> float:
+    """Sum over operands of the expected errors of a mixture, as shares of those of doing nothing."""
+    base, other = (compared.error_shares(name) for name in pair)
+    return sum({**base, **{name: other[name] for names in layers for name in names if name in other}}.values())
+
+
+def _most_layers(
+    compared: Compared, budget: KVBudget, price: PriceKV, pair: tuple[str, str], layers: list[list[str]]
+) -> int:
+    """The largest number of layers in which the second candidate is within the budget, by bisection."""
+    low, high = 0, len(layers)
+    while low < high:
+        middle = (low + high + 1) // 2
+        cost = checked_cost(price, _mixed(compared, pair, layers[:middle]))
+        if budget.holds(cost, compared.costs["none"]):
+            low = middle
+        else:
+            high = middle - 1
+    return low
