@@ -25,7 +25,10 @@ MOST = 1e6
 ROUNDING = 1e-9
 """Relative excess over a limit that comes from rounding."""
 
-_INCREASE = re.compile(r"\+\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*%")
+LONGEST = 64
+"""Largest number of characters of a limit."""
+
+_CHANGE = re.compile(r"([-+]?)\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*%")
 _EXAMPLES = "write an increase such as '+10 %', a factor such as 1.1, or 'unlimited'"
 
 
@@ -38,20 +41,40 @@ def _limit(value: Any) -> float | None:
     if value is None or value == UNLIMITED:
         return None
     if isinstance(value, str):
-        match = _INCREASE.fullmatch(value.strip()) if len(value) <= 64 else None
-        if match is None:
-            what = "has no sign" if re.fullmatch(r"[0-9.]+\s*%", value.strip()) else "is no limit"
-            raise ValueError(f"{what}; {_EXAMPLES}")
-        value = float(1 + Decimal(match[1]) / 100)
+        value = _factor(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"is no limit; {_EXAMPLES}")
-    if not 1 <= value <= MOST:  # also refuses NaN
-        below = value < 1
-        reason = (
-            "is below 1, and doing nothing must be within the budget" if below else f"is not between 1 and {MOST:g}"
-        )
-        raise ValueError(f"{reason}; {_EXAMPLES}")
+    if value < 1:
+        raise ValueError(f"is less than doing nothing takes, which must be within the budget; {_EXAMPLES}")
+    if not value <= MOST:  # also refuses NaN
+        raise ValueError(f"is not a factor from 1 to {MOST:g}; {_EXAMPLES}")
     return float(value)
+
+
+def _factor(text: str) -> float:
+    """The factor of an increase: 1.1 for '+10 %'.
+
+    Raises:
+        ValueError: the text is no increase.
+    """
+    match = _CHANGE.fullmatch(text.strip()) if len(text) <= LONGEST else None
+    if match is None:
+        raise ValueError(f"is no limit; {_EXAMPLES}")
+    sign, percent = match.groups()
+    if not sign:
+        raise ValueError(f"has no sign; {_EXAMPLES}")
+    return float(1 + Decimal(f"{sign}{percent}") / 100)
+
+
+def _true(value: Any) -> bool:
+    """The mark of a budget.
+
+    Raises:
+        ValueError: it is not true.
+    """
+    if value is not True:
+        raise ValueError("marks a budget; write auto = true, or another kv, such as 'none'")
+    return True
 
 
 Limit = Annotated[
@@ -133,7 +156,7 @@ class KVBudget(Spec):
         residual: the read-back of the candidates that use residual writing.
     """
 
-    auto: Literal[True] = True
+    auto: Annotated[Literal[True], BeforeValidator(_true)] = True
     latency: Limit = None
     energy: Limit = None
     cells: Limit = None
