@@ -42,7 +42,7 @@ def limits_text(front: FrontResult) -> str:
 
 def change(ratio: float | None) -> str:
     """A factor as a change: '+10 %'; empty if it is not known."""
-    return "" if ratio is None else f"{100 * (ratio - 1):+.3g} %".replace("-0 %", "+0 %")
+    return "" if ratio is None else f"{round(100 * (ratio - 1), 4) + 0.0:+.3g} %"  # adding 0.0 makes +0 of -0
 
 
 def _table(point: MeasuredPoint, front: FrontResult) -> Table:
