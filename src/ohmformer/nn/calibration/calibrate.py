@@ -124,14 +124,10 @@ def calibrate(
         _check_observations(operands)
         trial = Trial(model, handle, operands, parts, batch, reference, budget, price)
         best = trial.best_of(tried)
-        compared = trial.compared
-        for operand in operands:
-            compared.settings[best][operand.name].apply_to(operand)
-            operand.watched.clear()
-        calibrate_ranges(model)
+        trial.keep(best)
     warn_of_unseen(model, handle.operands, stacklevel=2)
     _warn_of_single_input(tried, trial.inputs_of)
-    return _calibration(best, compared, trial.front(best))
+    return _calibration(best, trial.compared, trial.front(best))
 
 
 def _check_budget(budget: KVBudget | None, price: PriceKV | None) -> None:

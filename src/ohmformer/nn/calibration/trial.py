@@ -87,6 +87,13 @@ class Trial:
                 self._try(name, settings)
         return self.compared.best_within(self.budget, floor, self.inputs_of)
 
+    def keep(self, name: str) -> None:
+        """Set all operands as a candidate does, and forget what was observed."""
+        for operand in self.operands:
+            self.compared.settings[name][operand.name].apply_to(operand)
+            operand.watched.clear()
+        calibrate_ranges(self.model)
+
     def _try(self, name: str, settings: dict[str, OperandSetting]) -> None:
         """Run the model with operands that have these settings, and note what is found.
 
