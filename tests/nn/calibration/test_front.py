@@ -94,10 +94,10 @@ def test_a_mixture_takes_the_layers_that_gain_most_as_many_as_the_budget_allows(
         asked.append(len(clips))
         return KVCost(latency=1.0 + 0.05 * len(clips), energy=1.0, cells=1.0, area=1.0)  # 10 % a layer
 
-    (only,) = mixtures(found, KVBudget(latency="+25 %"), price, "none").items()  # type: ignore[arg-type]
+    (only,) = mixtures(found, KVBudget(latency="+25 %"), price).items()  # type: ignore[arg-type]
     name, settings = only
     assert name == "none; dear in 2 of 4 layers"
     assert set(clips_of(settings)) == {"b.K", "b.V", "c.K", "c.V"}
     assert len(asked) <= 3
-    assert mixtures(found, KVBudget(latency="+5 %"), price, "none") == {}  # type: ignore[arg-type]
-    assert mixtures(found, KVBudget(), price, "none") == {}, "nothing is beyond"  # type: ignore[arg-type]
+    assert mixtures(found, KVBudget(latency="+5 %"), price) == {}  # type: ignore[arg-type]
+    assert mixtures(found, KVBudget(), price) == {}, "nothing is beyond"  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import product
 
 from ohmformer.mitigation.budget import KVBudget, PriceKV
 from ohmformer.nn.calibration.front import Compared, checked_cost
@@ -11,32 +12,35 @@ from ohmformer.nn.calibration.operand_setting import OperandSetting
 MOST = 3
 """Largest number of mixtures that the whole model is run with: those with the smallest expected error."""
 
+BASES = 3
+"""Number of candidates within the budget that are mixed with others: those with the smallest measured losses."""
+
 Settings = dict[str, OperandSetting]
 
 
-def mixtures(compared: Compared, budget: KVBudget, price: PriceKV, best: str) -> dict[str, Settings]:
-    """Return mixtures of the best candidate within the budget with candidates beyond it, by name.
+def mixtures(compared: Compared, budget: KVBudget, price: PriceKV) -> dict[str, Settings]:
+    """Return mixtures of candidates within the budget with candidates beyond it, by name.
 
-    For each candidate beyond the budget, layers are ordered by what it would gain there in expected error. It takes the
-    place of the best candidate in the first layers, as many as the budget allows.
+    For each pair, layers are ordered by what the candidate beyond the budget would gain there in expected error. It
+    takes the place of the other one in the first layers, as many as the budget allows.
 
     Args:
         compared: the candidates so far.
         budget: the budget.
         price: the cost of a pass.
-        best: the best candidate within the budget.
     """
+    beyond = [name for name in compared.losses if not compared.holds(budget, name)]
+    within = [name for name in compared.losses if name not in beyond]
+    within.sort(key=lambda name: float(compared.losses[name].mean()))
     found: list[tuple[float, str, Settings]] = []
-    for name in compared.losses:
-        if compared.holds(budget, name):
-            continue
-        layers = _layers_by_gain(compared, best, name)
-        count = _most_layers(compared, budget, price, (best, name), layers)
+    for pair in product(within[:BASES], beyond):
+        layers = _layers_by_gain(compared, *pair)
+        count = _most_layers(compared, budget, price, pair, layers)
         if count:
-            settings = _mixed(compared, (best, name), layers[:count])
-            total = len(_layers(compared.settings[best]))
-            label = f"{best}; {name} in {count} of {total} layers"
-            found.append((_expected(compared, (best, name), layers[:count]), label, settings))
+            base, other = pair
+            label = f"{base}; {other} in {count} of {len(_layers(compared.settings[base]))} layers"
+            taken = layers[:count]
+            found.append((_expected(compared, pair, taken), label, _mixed(compared, pair, taken)))
     found.sort(key=lambda entry: entry[0])
     return {label: settings for _, label, settings in found[:MOST]}
 

@@ -80,8 +80,7 @@ class Trial:
         if self.budget is None:
             return best_recipe(self.compared.losses, floor, self.inputs_of)
         if self.price is not None:
-            best = self.compared.best_within(self.budget, floor, self.inputs_of)
-            for name, settings in mixtures(self.compared, self.budget, self.price, best).items():
+            for name, settings in mixtures(self.compared, self.budget, self.price).items():
                 for operand in self.operands:
                     settings[operand.name].apply_to(operand)
                 self._try(name, settings)
