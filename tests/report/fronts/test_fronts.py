@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from pydantic import ValidationError
@@ -77,6 +79,26 @@ def test_the_figure_has_a_row_for_each_point_with_prices(tmp_path: Path) -> None
     assert all(file.stat().st_size for file in files)
     assert save_front_figure(study(with_front(7.0, unpriced)), tmp_path / "none") == []
     assert save_front_figure(study(point(0.5)), tmp_path / "none") == []
+
+
+@pytest.mark.parametrize("word", [r"$\frac{$", "\x1b[31m", "日本 語", "x" * 5000, "a b " * 500, "\ud800"])
+def test_any_text_is_drawn_as_it_is(word: str, tmp_path: Path) -> None:
+    held = front(candidate("none", 2.0, 1e-6), candidate(word[:200], 1.5, 1.05e-6, chosen=True))
+    found = study(changed(with_front(5.0, held), "label", word), name=word)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        svg, png = save_front_figure(found, tmp_path)
+    ElementTree.parse(svg)
+    assert png.read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_has_no_price_is_named_below_the_table() -> None:
+    held = {
+        **front(candidate("none", 2.0, 1e-6, chosen=True)),
+        "left_out": {"a": "no ADC; add one", "b": "no ADC; add one"},
+    }
+    assert "left out, without a price: a; b: no ADC; add one" in shown(with_front(5.0, held))
+    assert "left_out" not in FrontResult.model_validate(FRONT).model_dump()
 
 
 def test_the_line_joins_candidates_that_no_other_one_beats() -> None:

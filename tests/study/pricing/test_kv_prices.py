@@ -143,6 +143,28 @@ def test_a_sweep_over_budgets_is_stored_and_found_again(tmp_path: Path) -> None:
     assert any(spec.residual is not None for spec in free.kv.values())
 
 
+def test_candidates_without_a_price_are_left_out_where_there_is_a_limit() -> None:
+    """The converter of the accelerator has 8 bits, so it cannot read back with 12."""
+    for limit in ("+500 %", "unlimited"):
+        kv = {"auto": True, "latency": limit, "residual": {"bits": 12}}
+        only = {"cells": 1.0} if limit != "unlimited" else {}
+        chosen = evaluate_with_cost_half(settings(mitigation={"kv": {**kv, **only}})).accuracy.chosen
+        assert chosen is not None
+        assert chosen.front is not None
+        names = [each.name for each in chosen.front.candidates]
+        if limit == "unlimited":
+            assert not chosen.front.left_out
+            assert {each.name for each in chosen.front.candidates if each.cost is None} == {
+                name for name in names if "residual" in name
+            }
+        else:
+            assert names == ["none", "clip", "firm clip", "hadamard", "balanced", "range and radix"]
+            assert set(chosen.front.left_out) == {
+                f"{name}, residual" for name in ("range and radix", "hadamard", "balanced")
+            }
+            assert all("residual.bits = 12: is above the 8 bits" in reason for reason in chosen.front.left_out.values())
+
+
 def test_a_result_without_a_budget_has_no_front() -> None:
     assert "front" not in Chosen(recipe="none").model_dump()
     assert answer().model_dump() == PointResult.model_validate(answer().model_dump(by_alias=True)).model_dump()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from math import prod
+from math import inf, prod
 from typing import Any
 
 from torch import Tensor
@@ -49,16 +49,19 @@ class Front:
         limits: quantity -> its limit, as a factor of what doing nothing takes.
         floor: mean loss of the original itself, the smallest possible one.
         candidates: the candidates; the first one does nothing.
+        left_out: candidate without a price -> the reason, where there is a limit.
     """
 
     limits: dict[str, float]
     floor: float
     candidates: tuple[Candidate, ...]
+    left_out: dict[str, str] = field(default_factory=dict)
 
     def canonical(self) -> dict[str, Any]:
         """Return the front as plain JSON values."""
         candidates = [asdict(each) for each in self.candidates]
-        return {"limits": dict(self.limits), "floor": self.floor, "candidates": candidates}
+        left_out = {"left_out": dict(self.left_out)} if self.left_out else {}
+        return {"limits": dict(self.limits), "floor": self.floor, "candidates": candidates, **left_out}
 
 
 @dataclass
@@ -69,13 +72,15 @@ class Compared:
         settings: operand -> its setting.
         losses: losses of the answers on all inputs.
         errors: operand -> expected mean square error of its product.
-        costs: what a pass costs; empty if no price is known.
+        costs: what a pass costs; candidates without a price are missing.
+        left_out: candidates that were not tried, since a limit needs their price, with the reason.
     """
 
     settings: dict[str, dict[str, OperandSetting]] = field(default_factory=dict)
     losses: dict[str, Tensor] = field(default_factory=dict)
     errors: dict[str, dict[str, float]] = field(default_factory=dict)
     costs: dict[str, KVCost] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
 
     def best_within(self, budget: KVBudget, floor: Tensor, inputs_of: Tensor) -> str:
         """Return the chosen candidate.
@@ -110,6 +115,9 @@ class Compared:
         return not budget.limits or budget.holds(self.costs[name], self.costs["none"])
 
     def _expense(self, name: str) -> float:
+        """The product of latency, energy and cells as factors of doing nothing; infinite without a price."""
+        if name not in self.costs:
+            return inf
         ratios = self.costs[name].ratios(self.costs["none"])
         return prod(ratios[part] for part in ("latency", "energy", "cells"))
 
@@ -132,7 +140,7 @@ class Compared:
             )
             for name, loss in self.losses.items()
         )
-        return Front(budget.limits, floor, tuple(candidates))
+        return Front(budget.limits, floor, tuple(candidates), self.left_out)
 
     def _expected(self, name: str) -> float | None:
         """Mean over operands of the expected error as a share of that of doing nothing."""
@@ -145,6 +153,10 @@ class Compared:
         return {operand: error / plain[operand] for operand, error in self.errors[name].items() if plain[operand] > 0}
 
 
+class Unpriced(BadInput):
+    """A candidate without a price."""
+
+
 def checked_cost(price: PriceKV, settings: Mapping[str, OperandSetting]) -> KVCost:
     """Return what a user's `price` says of a candidate.
 
@@ -153,12 +165,13 @@ def checked_cost(price: PriceKV, settings: Mapping[str, OperandSetting]) -> KVCo
         settings: operand -> its setting.
 
     Raises:
+        Unpriced: there is no price.
         BadInput: the function fails, or returns something else than a `KVCost`.
     """
     try:
         cost = price(clips_of(settings), conditionings_of(settings))
-    except BadInput:
-        raise
+    except BadInput as error:
+        raise Unpriced(str(error)) from error
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0]
         raise BadInput(f"calibrate: price fails ({type(error).__name__}: {reason}); it takes clips and kv") from error

@@ -15,7 +15,7 @@ from ohmformer.mitigation.budget import KVBudget, PriceKV
 from ohmformer.nn.calibration import recipes
 from ohmformer.nn.calibration.comparison import Answer, answer_of, best_recipe, input_numbers, losses_of
 from ohmformer.nn.calibration.expected_error import expected_error
-from ohmformer.nn.calibration.front import Compared, Front, checked_cost
+from ohmformer.nn.calibration.front import Compared, Front, Unpriced, checked_cost
 from ohmformer.nn.calibration.mixtures import mixtures
 from ohmformer.nn.calibration.operand_setting import OperandSetting
 from ohmformer.nn.calibration.recipes import Recipe
@@ -96,7 +96,11 @@ class Trial:
     def _try(self, name: str, settings: dict[str, OperandSetting]) -> None:
         """Run the model with operands that have these settings, and note what is found.
 
-        With a budget, a candidate is left out if an earlier one has the same settings.
+        With a budget, a candidate is left out if an earlier one has the same settings, or if there is a limit and the
+        candidate has no price.
+
+        Raises:
+            BadInput: doing nothing has no price.
         """
         compared = self.compared
         if self.budget is not None:
@@ -104,7 +108,14 @@ class Trial:
                 return
             errors = {each.name: float(expected_error(each, each.watched).mean()) for each in self.operands}
             if self.price is not None:
-                compared.costs[name] = checked_cost(self.price, settings)
+                try:
+                    compared.costs[name] = checked_cost(self.price, settings)
+                except Unpriced as error:
+                    if name == "none":
+                        raise
+                    if self.budget.limits:
+                        compared.left_out[name] = str(error)
+                        return
             compared.errors[name] = errors
         compared.settings[name] = settings
         calibrate_ranges(self.model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from textwrap import fill, shorten
 
@@ -34,7 +35,8 @@ def save_front_figure(results: StudyResults, folder: Path) -> list[Path]:
     """
     if not any(front.candidates[0].cost for _, front in fronts(results)):
         return []
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # letters that the font lacks, names too long for their place
         return save_svg_and_png(draw(results), folder, "front")
 
 
@@ -47,7 +49,8 @@ def draw(results: StudyResults) -> Figure:
         for ax, quantity in zip(axes, QUANTITIES, strict=True):
             _panel(ax, front, quantity)
         axes[0].set_ylabel("loss above software")
-        axes[0].set_title(fill(literal(f"{point_name(point)}: {limits_text(front)}"), 60), fontsize=9, loc="left")
+        title = shorten(f"{point_name(point)}: {limits_text(front)}", TITLE, placeholder=" ...")
+        axes[0].set_title(fill(literal(title), 60), fontsize=9, loc="left")
         axes[-1].legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.02, 0.5))
     figure.suptitle(shorten(literal(results.study), TITLE, placeholder=" ..."), fontsize=12)
     return figure

@@ -48,7 +48,11 @@ def change(ratio: float | None) -> str:
 def _table(point: MeasuredPoint, front: FrontResult) -> Table:
     table = Table(title=f"candidates for K and V, {clean(point_name(point))}: {limits_text(front)}")
     table.title_justify = table.caption_justify = "left"
-    table.caption = CAPTION
+    reasons: dict[str, list[str]] = {}
+    for name, reason in front.left_out.items():
+        reasons.setdefault(reason, []).append(name)
+    lines = [f"left out, without a price: {'; '.join(names)}: {reason}" for reason, names in reasons.items()]
+    table.caption = "\n".join([CAPTION, *map(clean, lines)])
     table.add_column("candidate", overflow="fold")
     for column in ("loss", "expected", "latency", "energy", "cells", "area", "lifetime"):
         table.add_column(column, justify="right")

@@ -57,11 +57,15 @@ class FrontResult(Part):
         limits: quantity -> its limit, as a factor of what doing nothing takes.
         floor: mean loss of the original itself.
         candidates: the candidates; the first one does nothing.
+        left_out: candidate that was not tried, since it has no price -> the reason.
     """
+
+    omitted_at_default = frozenset({"left_out"})
 
     limits: dict[Text, Number] = Field(default_factory=dict)
     floor: Number
     candidates: Annotated[tuple[CandidateResult, ...], Field(min_length=1)]
+    left_out: dict[Text, Text] = Field(default={})
 
     @model_validator(mode="after")
     def _one_is_chosen(self) -> Self:
