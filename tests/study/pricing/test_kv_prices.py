@@ -39,6 +39,29 @@ def settings(**changes: Any) -> Settings:
     return point.settings
 
 
+@pytest.mark.parametrize(
+    ("kv", "said"),
+    [
+        ({"latency": "+10 %"}, "mitigation.kv: has the limit 'latency' of a budget; write auto = true beside it"),
+        ({"auto": True, "latency": "10 %"}, "mitigation.kv.latency = '10 %': has no sign; write an increase"),
+        ({"auto": True, "basis": "hadamard"}, "mitigation.kv.basis: is not a key here"),
+        ({"auto": True, "residual": {"bits": 99}}, "mitigation.kv.residual.bits = 99: must be <= 12 or 'ideal'"),
+        ({"auto": False}, "mitigation.kv.auto = False: marks a budget; write auto = true, or another kv"),
+        (["auto"], "mitigation.kv = ['auto']: is not a conditioning; write 'none', 'auto', "),
+    ],
+)
+def test_a_bad_budget_is_refused_in_one_line(kv: Any, said: str) -> None:
+    with pytest.raises(BadInput) as error:
+        settings(mitigation={"kv": kv})
+    assert str(error.value).startswith(f"study: {said}")
+    assert "\n" not in str(error.value)
+
+
+def test_a_budget_chooses_clips_too() -> None:
+    with pytest.raises(BadInput, match=r"chooses clips too; write clip = 'none'"):
+        settings(mitigation={"kv": {"auto": True}, "clip": "calibrated"})
+
+
 def test_only_a_budget_has_prices() -> None:
     assert settings(mitigation={"kv": "auto"}).pricing is None
     assert price_of(settings(mitigation={"kv": "auto"})) is None
