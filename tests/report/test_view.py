@@ -77,6 +77,11 @@ def test_axes_have_names(path: str, name: str) -> None:
             "mean removed, balanced, radix 1, 4 copies",
         ),
         ({"unbiased": True, "redundancy": None}, "unbiased"),
+        ({"first_tokens": 4, "last_tokens": 0}, "first 4 tokens digital"),
+        (
+            {"basis": "hadamard", "residual": {}, "first_tokens": 1, "last_tokens": 16},
+            "hadamard, residual writing, first token digital, last 16 tokens digital",
+        ),
     ],
 )
 def test_conditionings_have_names(kv: Any, name: str) -> None:

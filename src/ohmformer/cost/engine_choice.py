@@ -56,6 +56,11 @@ class PlacedOp:
         return _conditioned_array(self.engine.array, self.kv) if self.kv else self.engine.array
 
     @property
+    def digital(self) -> int:
+        """Number of tokens of K or V per sample, at most, that stay digital: the first and the last ones."""
+        return 0 if self.kv is None else self.kv.digital_tokens
+
+    @property
     def stage(self) -> str:
         """Name of the stage of the product."""
         return self.op.stage
@@ -172,9 +177,11 @@ class EngineChoice:
         assert engine is not None
         if op.turned and isinstance(engine, ArrayEngine):  # the trace has already exchanged the factors
             engine = engine.model_copy(update={"written": "right"})
-        if isinstance(engine, ArrayEngine) and engine.overflow == "refuse":
-            _check_cells(op, engine, assigned.role)
         kv = assigned.conditioning(op.name, self.kv)
+        if kv is not None:
+            kv.check_tokens(op.name, causal=op.causal)
+        if isinstance(engine, ArrayEngine) and engine.overflow == "refuse":
+            _check_cells(op, engine, assigned.role, 0 if kv is None else kv.digital_tokens)
         clip = (self.clip or "none") if assigned.clip == "model" else assigned.clip
         try:
             max_code = _max_code(clip, engine, kv)
@@ -209,13 +216,13 @@ def _check_prices(array: Crossbar, pattern: str, *, written: bool) -> None:
     check_laws(array, f"rules[{pattern!r}].array")
 
 
-def _check_cells(op: DynamicMatMul, engine: ArrayEngine, role: str) -> None:
+def _check_cells(op: DynamicMatMul, engine: ArrayEngine, role: str, digital: int) -> None:
     """Refuse more tokens than cells.
 
     Raises:
         BadInput: the product needs cells for more tokens than there are.
     """
-    tokens = op.queries if engine.written == "left" else op.tokens
+    tokens = op.queries if engine.written == "left" else op.tokens - digital
     if engine.resident is not None and tokens > engine.resident:
         raise BadInput(
             f"hardware.{role}.resident = {engine.resident}: {op.name} needs cells for {tokens:,} tokens, and overflow "

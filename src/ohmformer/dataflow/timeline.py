@@ -170,8 +170,12 @@ class Timeline:
         Raises:
             BadInput: see `retention.pass_ages.pass_ages`.
         """
-        timed = TimedPass(self.placement, self.jobs, self.schedule, self.work)
-        return pass_ages(timed, sample, self.pauses, self.latency)
+        return pass_ages(self.timed_pass, sample, self.pauses, self.latency)
+
+    @property
+    def timed_pass(self) -> TimedPass:
+        """The jobs, and when they ran."""
+        return TimedPass(self.placement, self.jobs, self.schedule, self.work)
 
     def peak_buffer(self) -> dict[str, float]:
         """Largest number of bytes that memories must hold at once, by use.

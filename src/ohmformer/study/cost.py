@@ -197,6 +197,7 @@ def price(settings: CostSettings, chosen: Mapping[str, Conditioning] | None = No
         load=most_of(run.placement.loads for run in runs),
         counts=_counts(runs),
         chips=chips_result([run.placement for run in runs]),
+        digital_tokens=last.placement.digital_tokens,
     )
 
 

@@ -121,6 +121,6 @@ def test_one_candidate_is_chosen_and_it_is_within_the_budget() -> None:
 def test_budgets_and_changes_in_words() -> None:
     assert kv_name({"auto": True}) == "conditioned, auto"
     assert kv_name({"auto": True, "latency": "+10 %", "cells": 1.0}) == "conditioned, auto, latency +10 %, cells 1.0"
-    assert kv_name({"basis": "hadamard", "residual": {}}) == "hadamard, residual"
+    assert kv_name({"basis": "hadamard", "residual": {}}) == "hadamard, residual writing"
     assert [change(ratio) for ratio in (1.0, 1 - 1e-9, 1.234, 0.75)] == ["+0 %", "+0 %", "+23.4 %", "-25 %"]
     assert change(None) == ""

@@ -18,9 +18,10 @@ from ohmformer.array.folded import Folded
 from ohmformer.array.multiply import reads_may_follow_tokens
 from ohmformer.array.peripherals.spec import draws_for_reads, mismatched
 from ohmformer.array.spec import Crossbar
-from ohmformer.mitigation.spec import Clip
+from ohmformer.mitigation.spec import Clip, Conditioning
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.clipping import soft_clips
+from ohmformer.nn.operands.digital_tokens import DigitalTokens, TokenCount, divide
 from ohmformer.nn.operands.kv_ages import TokenAges, has_factor
 from ohmformer.nn.operands.kv_aging import AgedRead, Written
 from ohmformer.nn.operands.kv_cache import WrittenTokens, split
@@ -31,6 +32,7 @@ from ohmformer.nn.operands.read_streams import numbers_of_queries, read_streams
 from ohmformer.nn.operands.token_numbers import Numbers
 from ohmformer.nn.operands.unpad import Unpadding, place_tokens, unpad
 from ohmformer.nn.shared.state import Use
+from ohmformer.schema import replace as replace_field
 from ohmformer.streams import SampleStreams, TokenStreams, sample_streams
 
 
@@ -102,12 +104,16 @@ class KVOperand(Operand):
         """
         use, new, is_k = self.state.use(self.name, self.calls_per_forward), new or x.shape[-2], self.axis == "K"
         if not self.simulated or self.state.mode == "ideal":
-            return self._exact_product(x, tokens, unpad(valid, len(tokens)))
-        if self.causal:
-            by_number, queries = self._places_matter(), self.write == "left"
-            unpadding, numbers = place_tokens(tokens, valid, use.info, by_number=by_number, queries_written=queries)
-        else:
-            unpadding, numbers = unpad(valid, len(tokens)), ()
+            return self._exact_product(x, tokens, valid, new, use)
+        unpadding, numbers = self._places(tokens, valid, use)
+        spec, exact = None if self.conditioner is None else self.conditioner.spec, None
+        digital = self._divided(spec, x, tokens, unpadding, numbers, new, use)
+        if digital is not None:
+            self._count(digital)
+            unpadding, numbers, exact = digital.in_cells, digital.numbers, digital.product(x, tokens, self.axis)
+            if digital.all_digital:
+                return exact
+            x = x if is_k else digital.inputs(x)
         if unpadding is not None:
             tokens = unpadding.gather(tokens, -2)
             x = x if is_k else unpadding.gather(x, -1)
@@ -141,16 +147,45 @@ class KVOperand(Operand):
             assert not isinstance(cells, Unaged)
             y = self.multiply(sent, w, cells, reads)
         y = y if conditioner is None else conditioner.outputs(y, x, mean)
-        return y if unpadding is None or not is_k else unpadding.scatter(y, -1)
+        y = y if unpadding is None or not is_k else unpadding.scatter(y, -1)
+        return y if digital is None or exact is None else digital.joined(y, exact, self.axis)
 
-    def _exact_product(self, x: Tensor, tokens: Tensor, unpadding: Unpadding | None) -> Tensor:
+    def _places(self, tokens: Tensor, valid: Tensor | None, use: Use) -> tuple[Unpadding | None, Numbers]:
+        """The places of tokens, and their numbers if they may come one by one; see `place_tokens`."""
+        if not self.causal:
+            return unpad(valid, len(tokens)), ()
+        by_number, queries = self._places_matter(), self.write == "left"
+        return place_tokens(tokens, valid, use.info, by_number=by_number, queries_written=queries)
+
+    def _divided(
+        self,
+        spec: Conditioning | None,
+        x: Tensor,
+        tokens: Tensor,
+        unpadding: Unpadding | None,
+        numbers: Numbers,
+        new: int,
+        use: Use,
+    ) -> DigitalTokens | None:
+        """The tokens of a call, divided into those of cells and those that are digital; None if cells hold all."""
+        if spec is None or not spec.digital_tokens:
+            return None
+        by_number, heads = self.causal and self._places_matter(), x.shape[-2] // new
+        return divide(spec, unpadding, numbers, tokens[:, 0, :, 0], use.info, new=new, heads=heads, by_number=by_number)
+
+    def _count(self, digital: DigitalTokens) -> None:
+        """Count the tokens of a call, and forget what cells hold if they hold no token of it."""
+        call = self.state.threads.call
+        if self.state.mode == "run":
+            call.token_counts[self.name] = digital.count.plus(call.token_counts.get(self.name, TokenCount()))
+        if digital.all_digital:
+            call.written.pop(self.name, None)
+
+    def _exact_product(self, x: Tensor, tokens: Tensor, valid: Tensor | None, new: int, use: Use) -> Tensor:
         """`product` of ideal cells, or of the model itself while calibration observes inputs and tokens."""
-        mode = self.state.mode
+        mode, unpadding = self.state.mode, unpad(valid, len(tokens))
         if mode == "observe inputs":
-            self.observe_input(x if self.conditioner is None else self.conditioner.to(x).inputs(x))
-            if self.causal:
-                seen = tokens.detach()
-                self.observe_range(seen if unpadding is None else unpadding.gather(seen, -2), unpadding)
+            self._observe(x, tokens, valid, new, use)
         if mode == "observe tokens" and self.conditionable:
             self.watched.append(Observation.of(x.detach(), tokens.detach(), unpadding, self.axis))
         if mode != "ideal" or unpadding is None:
@@ -159,6 +194,24 @@ class KVOperand(Operand):
         if self.axis == "V":
             return unpadding.gather(x, -1) @ tokens
         return unpadding.scatter(x @ tokens.transpose(-2, -1), -1)
+
+    def _observe(self, x: Tensor, tokens: Tensor, valid: Tensor | None, new: int, use: Use) -> None:
+        """Widen the ranges to inputs and tokens that cells get.
+
+        Tokens of the recent window count, too: they are written when they leave it.
+        """
+        unpadding = unpad(valid, len(tokens))
+        if self.conditioner is not None:
+            spec, places = self.conditioner.spec, self._places(tokens, valid, use)
+            digital = self._divided(spec, x, tokens, *places, new, use)
+            x = x if digital is None or self.axis == "K" else digital.inputs(x)
+            x = self.conditioner.to(x).inputs(x)
+            start = self._divided(replace_field(spec, "last_tokens", 0), x, tokens, *places, new, use)
+            unpadding = unpadding if start is None else start.in_cells
+        self.observe_input(x)
+        if self.causal:
+            seen = tokens.detach()
+            self.observe_range(seen if unpadding is None else unpadding.gather(seen, -2), unpadding)
 
     def _product_by_age(
         self,
