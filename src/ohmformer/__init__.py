@@ -70,6 +70,7 @@ _HOME = {
     "set_chip": "nn.convert.handle",
     "set_clip": "nn.convert.set_clip",
     "set_kv": "nn.calibration.calibrate",
+    "set_weights": "nn.convert.weight_mitigation",
     "shapes": "workload.shapes",
     "serve": "dataflow.serving.serve",
     "simulate": "dataflow.simulate",
@@ -199,6 +200,7 @@ if TYPE_CHECKING:
     from ohmformer.nn.convert.set_clip import set_clip as set_clip
     from ohmformer.nn.convert.spec import ConvertConfig as ConvertConfig
     from ohmformer.nn.convert.unseen_ranges import NothingSeen as NothingSeen
+    from ohmformer.nn.convert.weight_mitigation import set_weights as set_weights
     from ohmformer.nn.monte_carlo import Interrupted as Interrupted
     from ohmformer.nn.monte_carlo import Stats as Stats
     from ohmformer.nn.monte_carlo import UnknownInterval as UnknownInterval

@@ -185,3 +185,29 @@ def test_a_model_that_does_not_fit_its_data_is_one_line(source: str, said: str) 
     with pytest.raises(BadInput, match=said) as caught:
         identify(settings(f"model.source=python:{__name__}:{source}"))
     assert "\n" not in str(caught.value)
+
+
+SIGMA = "hardware.projection.array.cell.write_noise.sigma"
+
+
+def test_mitigation_of_weights_is_chosen_or_given() -> None:
+    noisy = (f"{SIGMA}=0.6", "trials.chips=4", "simulation.level=noise")
+    plain = evaluate_point(settings(*noisy)).accuracy
+    auto = evaluate_point(settings(*noisy, "mitigation.weights=auto")).accuracy
+    given = evaluate_point(
+        settings(*noisy, 'mitigation.weights={ residual = {}, radix = 2, scale = "column" }')
+    ).accuracy
+    assert auto.chosen is not None
+    assert auto.chosen.weights is not None
+    assert (auto.chosen.words, auto.chosen.kv) == ("weights: residual", {})
+    assert auto.mean > plain.mean < given.mean
+    assert given.chosen is None
+    both = evaluate_point(settings(*noisy, f"{GAMMA}=7", "mitigation.weights=auto", "mitigation.kv=auto")).accuracy
+    assert both.chosen is not None
+    assert both.chosen.words == f"{both.chosen.recipe}, weights: {both.chosen.weights.recipe}"
+    assert json.loads(json.dumps(both.model_dump(by_alias=True)))["chosen"]["weights"]["recipe"] == "residual"
+
+
+def test_a_choice_without_weights_is_written_as_before() -> None:
+    found = evaluate_point(settings(f"{GAMMA}=7", "mitigation.kv=auto")).accuracy
+    assert "weights" not in found.model_dump(by_alias=True)["chosen"]

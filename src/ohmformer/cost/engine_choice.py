@@ -35,6 +35,7 @@ class PlacedOp:
         max_code: the largest code of `array` that a clip leaves; None if there is no clip.
         shared: True if all layers use the same arrays for K or V.
         rotated: True if its inputs are rotated (static weights only).
+        mitigation: what else is done to static weights.
         kv: how K or V is conditioned; None if it is written unchanged.
         holds_cells: True if its weights take cells of their own, False if an earlier product stores them.
     """
@@ -46,6 +47,7 @@ class PlacedOp:
     max_code: int | None = None
     shared: bool = False
     rotated: bool = False
+    mitigation: WeightMitigation | None = None
     kv: Conditioning | None = None
     holds_cells: bool = True
 
@@ -128,7 +130,7 @@ class EngineChoice:
     def tenants(self, ops: tuple[Op, ...]) -> frozenset[int]:
         """The products whose weights lie in the cells of an earlier product, as the `id` of each.
 
-        Weights that modules share are stored once, unless rules put them into different arrays or rotate only some.
+        Weights that modules share are stored once, unless rules put them into different arrays or mitigate only some.
         """
         if not self.rules.rules:
             return _sharing(Same(ops))
@@ -140,7 +142,7 @@ class EngineChoice:
             name = op.shared_with or op.name
             if name not in shared or not isinstance((placed := self.resolve(op)).engine, ArrayEngine):
                 continue
-            key = (name, op.inputs, op.outputs, placed.engine.array, placed.rotated)
+            key = (name, op.inputs, op.outputs, placed.engine.array, placed.rotated, placed.mitigation)
             if op.shared_with and key in stored:
                 tenants.add(id(op))
             stored.add(key)
@@ -167,7 +169,15 @@ class EngineChoice:
         if isinstance(op, StaticMatMul):
             weight = assign_weight(self.hardware, rule, self.weights)
             assert weight.engine is not None
-            return PlacedOp(op, weight.engine, weight.role, pattern, rotated=weight.rotated, holds_cells=holds_cells)
+            return PlacedOp(
+                op,
+                weight.engine,
+                weight.role,
+                pattern,
+                rotated=weight.rotated,
+                mitigation=weight.mitigation,
+                holds_cells=holds_cells,
+            )
         return self._resolve_kv(op, pattern, rule)
 
     def _resolve_kv(self, op: DynamicMatMul, pattern: str, rule: Rule) -> PlacedOp:

@@ -370,6 +370,13 @@ def rotations(placed: PlacedOp) -> int:
     return op.vectors * rotation_ops.operations(op.inputs) if placed.rotated and isinstance(op, StaticMatMul) else 0
 
 
+def scalings(placed: PlacedOp) -> int:
+    """Number of multiplications that scale the inputs of a product with weights, for all samples: one per input."""
+    op, mitigation = placed.op, placed.mitigation
+    scaled = isinstance(op, StaticMatMul) and mitigation is not None and mitigation.scaling is not None
+    return op.vectors * op.inputs if isinstance(op, StaticMatMul) and scaled else 0
+
+
 def compensations(placed: PlacedOp) -> int:
     """Number of multiplications that compensate the drift of weights, for all samples: one per result."""
     op, engine = placed.op, placed.engine

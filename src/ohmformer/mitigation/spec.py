@@ -12,6 +12,7 @@ from ohmformer.array.spec import Copies, Crossbar, Scale
 from ohmformer.errors import BadInput
 from ohmformer.quantities import Fraction, Percentile, PositiveShare, WholeNumber
 from ohmformer.schema import Spec, replace
+from ohmformer.wording import with_article
 
 
 class KVClip(Spec):
@@ -172,19 +173,76 @@ KVConditioning = Conditioning | Mapping[str, Conditioning]
 
 
 class WeightMitigation(Spec):
-    """Mitigation of the static weights on memristive crossbars, for the whole model; a rule has precedence.
+    """Mitigation of the static weights on memristive crossbars; no change on ideal hardware.
+
+    With x' = x diag(1 / s) R and W' = W diag(s) R, the product x' W'^T equals x W^T. Only W' is written, and x' is
+    computed digitally: one multiplication for each input, and the operations of a rotation (see
+    `rotation_ops.operations`). All other fields change how W' is written, at no cost per product.
 
     Attributes:
-        rotate: rotate inputs and weights of every product by the same randomized Hadamard matrix, which changes no
-            product and spreads outliers of both. Rotating inputs is digital work (see `rotation_ops.operations`).
+        rotate: rotate inputs and weights of every product by the same randomized Hadamard matrix R, which spreads
+            outliers of both.
+        scaling: exponent a of the factors s_k = max|x_k|^a / max|w_k|^(1 - a) of the inputs k, which share large values
+            between inputs and weights; None for s = 1. Maxima of inputs come from calibration. Sources: SmoothQuant
+            (arXiv 2211.10438); NORA (DATE 2025) for analog arrays.
         scale: the values that share one scale; None for that of the crossbar.
         percentile: percentile of the magnitudes that the scale covers, in percent; None for that of the crossbar.
+        range: full scale, as a share of what the percentile covers; larger magnitudes saturate.
+        radix: weight of a slice relative to the slice below it; None for that of the crossbar.
+        unbiased: write bias-corrected codes, since the clamp at G = 0 raises the mean of noisy cells.
+        redundancy: the number of cells that every digit is written into; None for that of the crossbar. It multiplies
+            arrays, cells, writes and conversions.
+        residual: write the cells of a value one after the other, each for what those before it have left missing; None
+            for what the crossbar does. It adds read-backs when weights are programmed.
     """
 
+    renamed: ClassVar[dict[str, str]] = {"copies": "redundancy", "slice_base": "radix"}
+
     rotate: bool = False
+    scaling: Annotated[float, Field(ge=0, le=1)] | None = None
     scale: Literal["tensor", "column"] | None = None
     percentile: Percentile | None = None
+    range: PositiveShare = 1.0
+    radix: Annotated[int, Field(ge=1, le=65_536)] | None = None
+    unbiased: bool = False
+    redundancy: Copies | None = None
+    residual: Residual | None = None
 
+    @property
+    def changes_cells(self) -> bool:
+        """True if the digits of cells differ from those that the crossbar alone would give them."""
+        return self.unbiased or any(getattr(self, name) is not None for name in _CELL_FIELDS)
+
+    def on(self, array: Crossbar) -> Crossbar:
+        """The crossbar with the `radix`, `redundancy` and `residual` of this mitigation.
+
+        Raises:
+            BadInput: the crossbar does not support one of them, or codes cannot be corrected for their bias.
+        """
+        try:
+            for name in _CELL_FIELDS:
+                value = getattr(self, name)
+                array = array if value is None else replace(array, name, value)
+        except BadInput as error:
+            raise BadInput(f"weights.{error}") from None
+        if self.unbiased and array.residual is not None:
+            raise BadInput(f"weights.{UNBIASED}")
+        if self.unbiased and array.encoding != "differential":
+            raise BadInput(
+                f"weights.unbiased: {with_article(repr(array.encoding))} array has no magnitudes of its own; use "
+                "encoding = 'differential', or leave unbiased out"
+            )
+        return array
+
+    @model_validator(mode="after")
+    def _consistent(self) -> WeightMitigation:
+        if self.unbiased and self.residual is not None:
+            raise ValueError(UNBIASED)
+        return self
+
+
+_CELL_FIELDS = ("radix", "redundancy", "residual")
+"""Fields of `WeightMitigation` that replace those of the crossbar and take no part in the scale."""
 
 Clip = KVClip | Literal["none"]
 """A clip of K or V, or explicitly no clip."""

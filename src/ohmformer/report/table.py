@@ -65,7 +65,7 @@ def _caption(results: StudyResults) -> str:
 def entry(accuracy: Accuracy) -> str:
     """'85.3 [82.1, 88.5]' in the unit of the metric, and the recipe where one was chosen."""
     low, high = accuracy.ci95
-    recipe = f" ({accuracy.chosen.recipe})" if accuracy.chosen else ""
+    recipe = f" ({accuracy.chosen.words})" if accuracy.chosen else ""
     show = accuracy.shown.text
     return f"{show(accuracy.mean)} [{show(low)}, {show(high)}]{recipe}"
 

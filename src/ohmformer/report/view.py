@@ -92,6 +92,8 @@ def setting(path: str, value: Any) -> str:
         return clip_name(value)
     if path == "mitigation.kv":
         return kv_name(value)
+    if path == "mitigation.weights":
+        return weights_name(value)
     return f"{axis_name(path)} = {table_words(value) if isinstance(value, dict) else value}"
 
 
@@ -130,6 +132,19 @@ def kv_name(kv: Any) -> str:
         *(_digital(kv[f"{which}_tokens"], which) for which in ("first", "last") if kv.get(f"{which}_tokens")),
     ]
     return ", ".join(word for word in words if word and word != "own") or "not conditioned"
+
+
+def weights_name(weights: Any) -> str:
+    """'none', 'auto' or a mitigation of static weights, in words."""
+    if not isinstance(weights, dict):
+        return {"none": "weights as they are", "auto": "weights, auto"}.get(weights, str(weights))
+    switches = {"rotate": "rotated", "unbiased": "unbiased", "residual": "residual"}
+    words = [word for name, word in switches.items() if weights.get(name) not in (None, False)]
+    numbers = {"scaling": "scaling", "range": "range", "percentile": "percentile", "radix": "radix"}
+    words += [f"{word} {weights[name]:g}" for name, word in numbers.items() if weights.get(name) is not None]
+    words += [f"range per {weights['scale']}"] if weights.get("scale") else []
+    words += [f"{weights['redundancy']} copies"] if (weights.get("redundancy") or 1) > 1 else []
+    return f"weights {', '.join(words)}" if words else "weights as they are"
 
 
 def axis_name(path: str) -> str:

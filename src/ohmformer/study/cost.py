@@ -21,9 +21,14 @@ from ohmformer.dataflow.lifetime import Lifetime, lifetime
 from ohmformer.dataflow.simulate import Run, simulate
 from ohmformer.errors import BadInput, shown, suggest
 from ohmformer.hardware.chip import Chip
-from ohmformer.hardware.price_notes import array_notes, arrays_of, tile_note, unit_notes, unlike_tiles
-from ohmformer.hardware.spec import CrossbarEngine
-from ohmformer.mitigation.budget import KVBudget
+from ohmformer.hardware.price_notes import (
+    array_notes,
+    arrays_of,
+    mitigation_notes,
+    tile_note,
+    unit_notes,
+    unlike_tiles,
+)
 from ohmformer.mitigation.spec import Conditioning, KVClip
 from ohmformer.models.sources import bundled_file, split
 from ohmformer.study.chips import chip_notes, chips_result
@@ -47,15 +52,6 @@ MANY = 100
 
 MOST_DIFFERENCES = 3
 """Number of differences between published and priced arrays that a note lists."""
-
-CHOSEN = (
-    "mitigation.{} = '{}' is chosen where accuracy is measured: priced without it; `ohmformer run` and `compare` price "
-    "what is chosen"
-)
-"""Note on a clip or a conditioning that is chosen only where accuracy is measured."""
-
-UNUSED = "mitigation.{} changes nothing where attention is not in memristive cells"
-"""Note on a fixed clip or conditioning, on an accelerator without memristive attention."""
 
 
 def read_costs(name: str, sets: Sequence[str] = ()) -> Study[CostSettings]:
@@ -106,7 +102,9 @@ def runs_of(settings: CostSettings, chosen: Mapping[str, Conditioning] | None = 
             for work in works
         ]
     except BadInput as error:
-        raise BadInput(f"mitigation.{error}" if str(error).startswith(("clip", "kv")) else str(error)) from error
+        raise BadInput(
+            f"mitigation.{error}" if str(error).startswith(("clip", "kv", "weights.")) else str(error)
+        ) from error
 
 
 def cost_options(settings: CostSettings) -> dict[str, Any]:
@@ -115,7 +113,7 @@ def cost_options(settings: CostSettings) -> dict[str, Any]:
     return {
         "clip": clip if isinstance(clip, KVClip) else None,
         "rules": dict(settings.rules),
-        "weights": settings.mitigation.weights,
+        "weights": settings.mitigation.fixed_weights,
         "kv": kv if isinstance(kv, Conditioning) else None,
     }
 
@@ -325,7 +323,13 @@ def named_point(study: Study[CostSettings], point: Point[CostSettings]) -> Itera
 def notes(settings: list[CostSettings], costs: list[CostResult]) -> list[str]:
     """Notes on what prices hold for and on what has no effect, each once, for points and what they cost."""
     loads = load_notes(settings, costs)
-    return [*remedy_notes(settings), *memory_notes(settings, costs), *loads, *price_notes(settings), *chip_notes(costs)]
+    return [
+        *mitigation_notes((each.hardware, each.mitigation) for each in settings),
+        *memory_notes(settings, costs),
+        *loads,
+        *price_notes(settings),
+        *chip_notes(costs),
+    ]
 
 
 def load_notes(settings: Sequence[CostSettings], costs: Sequence[CostResult | ServedResult]) -> list[str]:
@@ -374,19 +378,6 @@ def price_notes(settings: list[CostSettings]) -> list[str]:
     ]
     others = [tile_note(held, list(found)) for held, found in tiles.items() if found]
     return [*derived, *array_notes(every), *others, *unit_notes(point.hardware for point in settings)]
-
-
-def remedy_notes(settings: list[CostSettings]) -> list[str]:
-    """Notes on clips and conditionings without effect here, each once."""
-    notes = []
-    for point in settings:
-        engines = (point.hardware.attention.key, point.hardware.attention.value)
-        for name, value in (("clip", point.mitigation.clip), ("kv", point.mitigation.kv)):
-            if value in ("calibrated", "auto") or isinstance(value, KVBudget):
-                notes.append(CHOSEN.format(name, "auto" if isinstance(value, KVBudget) else value))
-            elif value != "none" and not any(isinstance(engine, CrossbarEngine) for engine in engines):
-                notes.append(UNUSED.format(name))
-    return list(dict.fromkeys(notes))
 
 
 def study_key(pairs: Iterable[tuple[CostSettings, Mapping[str, Conditioning]]]) -> str:

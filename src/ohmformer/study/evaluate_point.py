@@ -16,7 +16,6 @@ from ohmformer.hardware.use import check_used
 from ohmformer.mitigation.budget import KVBudget, PriceKV
 from ohmformer.mitigation.spec import Conditioning, KVClip
 from ohmformer.nn.calibration.calibrate import Calibration, calibrate, set_kv
-from ohmformer.nn.calibration.remedies import Remedy
 from ohmformer.nn.convert.convert import StaysDigital, convert
 from ohmformer.nn.convert.handle import capture_table, digital_token_share
 from ohmformer.nn.monte_carlo import Interrupted, Stats, UnknownInterval, monte_carlo
@@ -78,7 +77,7 @@ def _converted(settings: Settings, model: nn.Module, task: Task, ages: Ages | No
             "level": settings.simulation.level,
             "rules": all_rules(settings.rules, settings.task),
             "seed": settings.seed,
-            "weights": settings.mitigation.weights,
+            "weights": settings.mitigation.fixed_weights,
             "clip": clip if isinstance(clip, KVClip) else None,
             "ages": settings.simulation.age if settings.timing is None else ages,
         }
@@ -92,22 +91,23 @@ def _converted(settings: Settings, model: nn.Module, task: Task, ages: Ages | No
 
 
 def _calibrated(settings: Settings, task: Task, converted: nn.Module, price: PriceKV | None) -> Calibration | None:
-    """Choose clips and conditionings, and set them; None where the study leaves nothing to choose.
+    """Choose mitigations of weights, clips and conditionings, and set them; None if the study leaves no choice.
 
     Raises:
         BadInput: the study has a budget with limits, and there is no price.
     """
     mitigation = settings.mitigation
-    if mitigation.clip != "calibrated" and not mitigation.chooses_kv:
+    remedy = "auto" if mitigation.chooses_kv else "clip" if mitigation.clip == "calibrated" else None
+    weights = "auto" if mitigation.weights == "auto" else "none"
+    if remedy is None and weights == "none":
         return None
-    inputs = take(task.calibration, slice(0, REMEDY_SAMPLES))
     options: dict[str, Any] = {"batch": settings.simulation.batch, "seed": settings.seed}
     if isinstance(mitigation.kv, KVBudget):
         if price is None and mitigation.kv.limits:
             raise BadInput("mitigation.kv: the prices of its budget are missing; run it as a study")
-        return calibrate(converted, inputs, budget=mitigation.kv, price=price, **options)
-    remedy: Remedy = "auto" if mitigation.chooses_kv else "clip"
-    return calibrate(converted, inputs, remedy=remedy, **options)
+        options |= {"budget": mitigation.kv, "price": price}
+    inputs = take(task.calibration, slice(0, REMEDY_SAMPLES))
+    return calibrate(converted, inputs, remedy=remedy, weights=weights, **options)
 
 
 def _tried_on_chips(settings: Settings, task: Task, converted: nn.Module) -> Stats:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from ohmformer.dataflow.serving.serve import serve
 from ohmformer.dataflow.serving.served import Served
 from ohmformer.errors import BadInput, shown
+from ohmformer.hardware.price_notes import mitigation_notes
 from ohmformer.mitigation.spec import Conditioning
 from ohmformer.study.chips import chip_notes, served_chips
 from ohmformer.study.cost import (
@@ -16,7 +17,6 @@ from ohmformer.study.cost import (
     load_notes,
     named_point,
     price_notes,
-    remedy_notes,
     study_key,
     table_name,
     wear_result,
@@ -48,7 +48,9 @@ def served_of(settings: CostSettings, chosen: Mapping[str, Conditioning] | None 
     try:
         return serve(_passes(settings), settings.hardware, dataflow=settings.dataflow, **options)
     except BadInput as error:
-        raise BadInput(f"mitigation.{error}" if str(error).startswith(("clip", "kv")) else str(error)) from error
+        raise BadInput(
+            f"mitigation.{error}" if str(error).startswith(("clip", "kv", "weights.")) else str(error)
+        ) from error
 
 
 def _passes(settings: CostSettings) -> RequestPasses:
@@ -160,7 +162,7 @@ def study_served(study: Study[CostSettings]) -> StudyServed:
         versions=versions(),
         points=tuple(found),
         notes=(
-            *remedy_notes(settings),
+            *mitigation_notes((each.hardware, each.mitigation) for each in settings),
             *load_notes(settings, [point.cost for point in found]),
             *price_notes(settings),
             *chip_notes([point.cost for point in found]),

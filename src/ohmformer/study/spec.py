@@ -19,7 +19,7 @@ from pydantic import (
 from ohmformer.array.spec import Level
 from ohmformer.dataflow.spec import Dataflow, LayerSerial
 from ohmformer.errors import BadInput, closest, fault_of
-from ohmformer.hardware.assignment import KVRole, assign_kv
+from ohmformer.hardware.assignment import KVRole, assign_kv, assign_weight
 from ohmformer.hardware.rules import Rule, RulesField
 from ohmformer.hardware.spec import Accelerator, CrossbarEngine
 from ohmformer.mitigation.budget import LIMITED, KVBudget
@@ -43,12 +43,12 @@ class Mitigation(Spec):
         clip: ClipFormer's clip of K and V: fixed, or `calibrated` by layer and head on calibration data.
         kv: conditioning of K and V; `auto` chooses the best of the known recipes, clips included; a budget such as
             `{ auto = true, latency = "+10 %" }` chooses among more of them, by what they cost.
-        weights: mitigation of static weights.
+        weights: mitigation of static weights; `auto` chooses one for each layer.
     """
 
     clip: Literal["none", "calibrated"] | KVClip = "none"
     kv: Literal["none", "auto"] | Conditioning | KVBudget = "none"
-    weights: WeightMitigation = WeightMitigation()
+    weights: Literal["auto"] | WeightMitigation = WeightMitigation()
 
     @field_validator("clip", mode="before")
     @classmethod
@@ -70,6 +70,22 @@ class Mitigation(Spec):
                 'such as { auto = true, latency = "+10 %" }'
             )
         return value
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _weights(cls, value: Any) -> Any:
+        if value == "none":
+            return WeightMitigation()
+        if isinstance(value, dict):
+            return _fixed(WeightMitigation, value)
+        if not isinstance(value, WeightMitigation) and value != "auto":
+            raise ValueError("is not a mitigation of weights; write 'none', 'auto' or { residual = {}, radix = 2 }")
+        return value
+
+    @property
+    def fixed_weights(self) -> WeightMitigation:
+        """The mitigation of static weights before calibration chooses one."""
+        return WeightMitigation() if self.weights == "auto" else self.weights
 
     @model_validator(mode="after")
     def _one_chooser(self) -> Mitigation:
@@ -242,6 +258,14 @@ class Settings(Common):
         """Refuse a compensation of drift of K and V before the first point runs."""
         for role in KV_ROLES:
             assign_kv(self.hardware, Rule(), role)
+        return self
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> Settings:
+        try:
+            assign_weight(self.hardware, Rule(), self.mitigation.fixed_weights)
+        except BadInput as error:
+            raise BadInput(f"mitigation.{error}") from None
         return self
 
     @model_validator(mode="after")

@@ -1,11 +1,11 @@
-"""Choose the clip or conditioning of K and V for one model and its hardware, on calibration inputs without labels."""
+"""Choose the mitigation of K and V, and of static weights, for one model and its hardware, on inputs without labels."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,24 +20,28 @@ from ohmformer.errors import BadInput, check_type, given
 from ohmformer.mitigation.budget import KVBudget, PriceKV
 from ohmformer.mitigation.spec import Clip, Conditioning
 from ohmformer.nn.calibration import recipes
-from ohmformer.nn.calibration.calibration_inputs import first_inputs, input_batches
+from ohmformer.nn.calibration.calibrate_weights import (
+    WeightCalibration,
+    WeightRemedy,
+    choose_weights,
+    unprotected,
+    weight_recipes,
+    weights_undone_on_failure,
+)
+from ohmformer.nn.calibration.calibration_inputs import input_batches
+from ohmformer.nn.calibration.comparison import best_on_chips, input_numbers, losses_of
 from ohmformer.nn.calibration.front import Compared, Front
 from ohmformer.nn.calibration.operand_setting import OperandSetting, clips_of, conditionings_of
 from ohmformer.nn.calibration.recipes import Recipe
 from ohmformer.nn.calibration.remedies import Remedy, recipes_of
-from ohmformer.nn.calibration.trial import Trial, answers_of
+from ohmformer.nn.calibration.runs import OBSERVED, Runs, losses_on_chips, on_calibration_chip
+from ohmformer.nn.calibration.trial import Trial
 from ohmformer.nn.checks.comparing import named_rows
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
 from ohmformer.nn.convert.handle import Crossbars, check_seed, crossbars
 from ohmformer.nn.convert.unseen_ranges import warn_of_unseen
 from ohmformer.nn.operands.clipping import plain_clip
 from ohmformer.nn.operands.kv import KVOperand
-
-CHIP = -1
-"""The chip of calibration, which is not one of the chips 0, 1, ... of `monte_carlo`."""
-
-OBSERVED = 16
-"""Largest number of inputs whose tokens are observed to set up recipes; recipes are compared on all inputs."""
 
 
 class SingleInput(UserWarning):
@@ -53,6 +57,7 @@ class Calibration:
         losses: recipe -> mean loss of the model's answers against those of the original; "none" alone without noise.
         clips: operand -> its clip, or one for each of its heads.
         kv: operand -> its conditioning.
+        weights: the choice for static weights; None if they were left alone.
         front: all candidates with their costs, if a budget was given.
     """
 
@@ -60,27 +65,30 @@ class Calibration:
     losses: dict[str, float]
     clips: dict[str, Clip | tuple[Clip, ...]]
     kv: dict[str, Conditioning]
+    weights: WeightCalibration | None = None
     front: Front | None = None
 
     def canonical(self) -> dict[str, Any]:
-        """Return the result as plain JSON values; `front` only if there is one."""
+        """Return the result as plain JSON values; `weights` and `front` only if there are such."""
         clips = {name: plain_clip(clip) for name, clip in self.clips.items()}
         kv = {name: spec.canonical() for name, spec in self.kv.items()}
-        front = {} if self.front is None else {"front": self.front.canonical()}
-        return {"recipe": self.recipe, "losses": dict(self.losses), "clips": clips, "kv": kv, **front}
+        more = {"weights": self.weights, "front": self.front}
+        further = {name: part.canonical() for name, part in more.items() if part is not None}
+        return {"recipe": self.recipe, "losses": dict(self.losses), "clips": clips, "kv": kv, **further}
 
 
 def calibrate(
     model: nn.Module,
     inputs: Inputs,
     *,
-    remedy: Remedy = "auto",
+    remedy: Remedy | None = "auto",
+    weights: WeightRemedy = "none",
     batch: int = 100,
     seed: int | None = None,
     budget: KVBudget | None = None,
     price: PriceKV | None = None,
 ) -> Calibration:
-    """Protect K and V of a converted model by the best of several recipes, and return the choice.
+    """Protect K and V of a converted model, and its static weights, by the best of several recipes; return the choice.
 
     First each recipe is set up for every operand by the error that closed forms expect. Then the whole model runs with
     each recipe, all with the same noise, and the recipe with the smallest loss against the answers of the original is
@@ -92,42 +100,46 @@ def calibrate(
     With a budget, residual writing and copies are tried too (`recipes_within`), and the choice is among the candidates
     within the budget: the best one, or the cheapest one that is as good. The result holds all of them (`front`).
 
+    Static weights are chosen first, with K and V exact, and K and V then with these weights. At the end, all of it must
+    be better than doing nothing, or it is undone.
+
     Args:
         model: a converted model in evaluation mode; it is changed.
         inputs: inputs of N samples of a calibration set, never of the test set, without labels. Or several batches, for
             example of texts of different lengths: a list of mappings, or a generator such as `(x for x, _ in loader)`.
         remedy: "clip" for ClipFormer's clip with thresholds for each head, "auto" for the best of all recipes of this
-            package; or recipes to choose from beside doing nothing, as names or objects.
+            package; recipes to choose from beside doing nothing, as names or objects; or None to leave K and V alone.
+        weights: "auto" for the best of all recipes for static weights, the names of some of them, or "none" to leave
+            the weights alone.
         batch: number of samples per call.
         seed: root of all noise; None takes the seed of the model.
-        budget: what the protection may cost; None for the recipes of `remedy`, whatever they cost.
+        budget: what the protection of K and V may cost; None for the recipes of `remedy`, whatever they cost.
         price: the cost of a pass for given clips and conditionings, such as `of.kv_prices(workload, accelerator)`. A
             budget with a limit needs it.
 
     Raises:
         BadInput: the model was not converted; there are no inputs, or they leave an operand unused; its cells have no
-            closed form (offset encoding, drift); batch is not a whole number of 1 or more; a budget has a limit and
-            there is no price; or another thread calls the model or changes its settings.
+            closed form (offset encoding, drift of K and V); batch is not a whole number of 1 or more; a budget has a
+            limit and there is no price; or another thread calls the model or changes its settings.
     """
     handle = crossbars(model)
     _check_budget(budget, price)
-    tried = recipes_of(remedy, budget)
+    tried, tried_weights = {} if remedy is None else recipes_of(remedy, budget), weight_recipes(weights)
     parts = input_batches(inputs)
-    operands = protectable_operands(handle)
+    operands = protectable_operands(handle) if tried else []
     _check_arrays(operands)
     if all(is_noiseless(operand) for operand in operands):
-        tried = {"none": tried["none"]}
+        tried = {"none": tried["none"]} if tried else {}
     seed = handle.state.seed if seed is None else check_seed(seed)
-    with _on_calibration_chip(handle, seed), _undone_on_failure(operands):
-        reference = answers_of(model, handle, parts, batch, "bypass")
-        answers_of(model, handle, first_inputs(parts, OBSERVED), batch, "observe tokens")
-        _check_observations(operands)
-        trial = Trial(model, handle, operands, parts, batch, reference, budget, price)
-        best = trial.best_of(tried)
-        trial.keep(best)
+    with on_calibration_chip(handle, seed), _undone_on_failure(operands), weights_undone_on_failure(handle):
+        trial = Trial(Runs(model, handle, parts, batch), operands, tried, budget, price)
+        if tried_weights == ["none"]:
+            result, inputs_of = _choose_kv(trial)
+        else:
+            result, inputs_of = _choose_all(trial, tried_weights)
     warn_of_unseen(model, handle.operands, stacklevel=2)
-    _warn_of_single_input(tried, trial.inputs_of)
-    return _calibration(best, trial.compared, trial.front(best))
+    _warn_of_single_input(tried, tried_weights, inputs_of)
+    return result
 
 
 def _check_budget(budget: KVBudget | None, price: PriceKV | None) -> None:
@@ -149,13 +161,53 @@ def _check_budget(budget: KVBudget | None, price: PriceKV | None) -> None:
         )
 
 
-def _warn_of_single_input(tried: Mapping[str, Recipe], inputs_of: Tensor) -> None:
+def _choose_all(trial: Trial, weights: Sequence[str]) -> tuple[Calibration, Tensor]:
+    """Choose static weights and then K and V; if all of it is not better than nothing, K and V alone.
+
+    Returns:
+        As `_choose_kv`.
+    """
+    runs = trial.runs
+    for operand in trial.operands:
+        operand.condition(None)
+        operand.clip = "none"
+    unprotected(runs)
+    before = losses_on_chips(runs, "run")
+    chosen = choose_weights(runs, weights)
+    result, inputs_of = _choose_kv(trial)
+    if chosen.recipe != "none" and any(isinstance(operand, KVOperand) for operand in runs.handle.operands):
+        both = {"none": before, "all": losses_on_chips(runs, "run")}
+        if best_on_chips(both, losses_of(runs.reference, runs.reference), inputs_of) == "none":
+            unprotected(runs)
+            chosen = replace(chosen, recipe="none", weights={})
+            result, inputs_of = _choose_kv(trial)
+    return replace(result, weights=chosen), inputs_of
+
+
+def _choose_kv(trial: Trial) -> tuple[Calibration, Tensor]:
+    """Choose clips and conditionings of K and V, and set them.
+
+    Returns:
+        The choice; and for each loss the number of its input.
+    """
+    runs = trial.runs
+    inputs_of = input_numbers(runs.reference, runs.handle.axis)
+    if not trial.tried:
+        return Calibration("none", {}, {}, {}), inputs_of
+    runs.run("observe tokens", OBSERVED)
+    _check_observations(trial.operands)
+    best = trial.choose(inputs_of)
+    return _calibration(best, trial.compared, trial.front(best)), inputs_of
+
+
+def _warn_of_single_input(tried: Mapping[str, Recipe], weights: Sequence[str], inputs_of: Tensor) -> None:
     """Warn the caller of `calibrate` if several recipes were compared on a single input."""
-    if len(tried) > 1 and int(inputs_of.max()) == 0:
+    if max(len(tried), len(weights)) > 1 and int(inputs_of.max()) == 0:
+        what = "K and V" if len(weights) == 1 else "weights" if len(tried) <= 1 else "weights, K and V"
         warnings.warn(
             "calibrate compared recipes on a single input, or on a single call whose answers are not one per input, "
-            "which does not show how much chance matters, so K and V stay unprotected; give more inputs or a smaller "
-            "batch, or set a clip or conditioning by set_clip or set_kv",
+            f"which does not show how much chance matters, so {what} stay unprotected; give more inputs or a smaller "
+            "batch, or set a clip, a conditioning or a mitigation by set_clip, set_kv or set_weights",
             SingleInput,
             stacklevel=3,
         )
@@ -243,19 +295,6 @@ def protectable_operands(handle: Crossbars) -> list[KVOperand]:
     """Return the operands K and V that are written into memristive cells and whose clip no rule sets."""
     operands = [op for op in handle.operands if isinstance(op, KVOperand)]
     return [operand for operand in operands if operand.conditionable and operand.plain_clip == "model"]
-
-
-@contextmanager
-def _on_calibration_chip(handle: Crossbars, seed: int) -> Iterator[None]:
-    """Context in which the model is on the chip of calibration; afterward it has its former chip and seed."""
-    state = handle.state
-    with state.changing("calibrate", unfinished=True):
-        before = state.seed, state.chip
-        state.seed, state.chip = seed, CHIP
-        try:
-            yield
-        finally:
-            state.seed, state.chip = before
 
 
 def _check_arrays(operands: list[KVOperand]) -> None:

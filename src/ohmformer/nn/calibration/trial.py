@@ -5,93 +5,80 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ohmformer.capture.inputs import Inputs, batches, call, size, take
 from ohmformer.mitigation.budget import KVBudget, PriceKV
 from ohmformer.nn.calibration import recipes
-from ohmformer.nn.calibration.comparison import Answer, answer_of, best_recipe, input_numbers, losses_of
+from ohmformer.nn.calibration.comparison import best_recipe, losses_of
 from ohmformer.nn.calibration.expected_error import expected_error
 from ohmformer.nn.calibration.front import Compared, Front, Unpriced, checked_cost
 from ohmformer.nn.calibration.mixtures import mixtures
 from ohmformer.nn.calibration.operand_setting import OperandSetting
 from ohmformer.nn.calibration.recipes import Recipe
+from ohmformer.nn.calibration.runs import Runs
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
-from ohmformer.nn.convert.handle import Crossbars
 from ohmformer.nn.operands.kv import KVOperand
-from ohmformer.streams import samples
 
 
 @dataclass
 class Trial:
-    """The comparison of candidates on calibration inputs.
+    """The comparison of candidates for K and V on calibration inputs.
 
     Attributes:
-        model: the converted model, on the chip of calibration.
-        handle: its handle.
-        operands: the operands to protect, which have observed their tokens.
-        parts: batches of inputs.
-        batch: number of samples per call.
-        reference: answers of the original.
+        runs: the converted model, on the chip of calibration, with the inputs.
+        operands: the operands to protect.
+        tried: name -> recipe, doing nothing first.
         budget: what the protection may cost; None for any recipe, whatever it costs.
         price: the cost of a pass for given clips and conditionings; None if it is not known.
         compared: what is known of the candidates so far.
     """
 
-    model: nn.Module
-    handle: Crossbars
+    runs: Runs
     operands: list[KVOperand]
-    parts: list[Inputs]
-    batch: int
-    reference: list[Answer]
+    tried: Mapping[str, Recipe]
     budget: KVBudget | None
     price: PriceKV | None
     compared: Compared = field(default_factory=Compared)
 
     @cached_property
-    def inputs_of(self) -> Tensor:
-        """For each loss the number of its input."""
-        return input_numbers(self.reference, self.handle.axis)
-
-    @cached_property
     def floor(self) -> Tensor:
         """The losses of the original itself."""
-        return losses_of(self.reference, self.reference)
+        return losses_of(self.runs.reference, self.runs.reference)
 
     def front(self, chosen: str) -> Front | None:
         """Return all candidates; None without a budget."""
         return None if self.budget is None else self.compared.front(self.budget, float(self.floor.mean()), chosen)
 
-    def best_of(self, tried: Mapping[str, Recipe]) -> str:
-        """Try recipes, and return the name of the best candidate.
+    def choose(self, inputs_of: Tensor) -> str:
+        """Try all recipes on operands that have observed their tokens, keep the best, and return its name.
 
         With a budget and prices, mixtures of recipes are tried as well; see `mixtures`.
+
+        Args:
+            inputs_of: for each loss the number of its input.
         """
-        for name, recipe in tried.items():
+        self.compared = Compared()
+        for name, recipe in self.tried.items():
             settings = {}
             for operand in self.operands:
                 recipes.apply(recipe, operand)
                 settings[operand.name] = OperandSetting.of(operand)
             self._try(name, settings)
-        floor = self.floor
-        if self.budget is None:
-            return best_recipe(self.compared.losses, floor, self.inputs_of)
-        if self.price is not None:
+        if self.budget is not None and self.price is not None:
             for name, settings in mixtures(self.compared, self.budget, self.price).items():
                 for operand in self.operands:
                     settings[operand.name].apply_to(operand)
                 self._try(name, settings)
-        return self.compared.best_within(self.budget, floor, self.inputs_of)
-
-    def keep(self, name: str) -> None:
-        """Set all operands as a candidate does, and forget what was observed."""
+        if self.budget is None:
+            best = best_recipe(self.compared.losses, self.floor, inputs_of)
+        else:
+            best = self.compared.best_within(self.budget, self.floor, inputs_of)
         for operand in self.operands:
-            self.compared.settings[name][operand.name].apply_to(operand)
+            self.compared.settings[best][operand.name].apply_to(operand)
             operand.watched.clear()
-        calibrate_ranges(self.model)
+        calibrate_ranges(self.runs.model)
+        return best
 
     def _try(self, name: str, settings: dict[str, OperandSetting]) -> None:
         """Run the model with operands that have these settings, and note what is found.
@@ -118,25 +105,5 @@ class Trial:
                         return
             compared.errors[name] = errors
         compared.settings[name] = settings
-        calibrate_ranges(self.model)
-        answers = answers_of(self.model, self.handle, self.parts, self.batch, "run")
-        compared.losses[name] = losses_of(self.reference, answers)
-
-
-def answers_of(
-    model: nn.Module,
-    handle: Crossbars,
-    parts: list[Inputs],
-    batch: int,
-    mode: Literal["bypass", "run", "observe tokens"],
-) -> list[Answer]:
-    """Run the model on all parts of the inputs in this mode, and return its answer to each batch."""
-    answers: list[Answer] = []
-    first = 0
-    with torch.no_grad(), handle.state.set_mode(mode):
-        for inputs in parts:
-            for rows in batches(inputs, batch):
-                with samples(f"calibration {first + n}" for n in range(rows.start, rows.stop)):
-                    answers.append(answer_of(call(model, take(inputs, rows)), rows.stop - rows.start))
-            first += size(inputs)
-    return answers
+        calibrate_ranges(self.runs.model)
+        compared.losses[name] = losses_of(self.runs.reference, self.runs.run("run"))

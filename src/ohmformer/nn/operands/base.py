@@ -30,7 +30,7 @@ from ohmformer.errors import BadInput
 from ohmformer.nn.shared.state import State, Use
 from ohmformer.streams import Stream, Streams
 
-EXACT = ("bypass", "observe inputs", "observe tokens")
+EXACT = ("bypass", "observe inputs", "observe tokens", "observe vectors")
 """Modes in which products are exact, as in the digital model."""
 
 

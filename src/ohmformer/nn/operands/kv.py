@@ -76,6 +76,11 @@ class KVOperand(Operand):
         self.plain, self.plain_clip = self.array, self.clip
 
     @property
+    def simulated(self) -> bool:
+        """True if products are now those of cells, not exact."""
+        return super().simulated and self.state.mode != "run weights"
+
+    @property
     def conditionable(self) -> bool:
         """True if tokens of K or V are written, and into cells that need mitigation."""
         return self.write == "right" and self.memristive

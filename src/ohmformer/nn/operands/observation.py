@@ -1,17 +1,22 @@
-"""Inputs and tokens of one use of K or V, kept for calibration."""
+"""What calibration keeps: inputs and tokens of one use of K or V, and input vectors of static weights."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
+from ohmformer.array import encoding
 from ohmformer.nn.operands.kv_transform import token_mean
 from ohmformer.nn.operands.unpad import Unpadding, unpad_where
 
 QUERIES = 64
 """Largest number of inputs of a sample that are kept, evenly spread."""
+VECTORS = 256
+"""Largest number of input vectors of static weights that are kept of one call, evenly spread."""
+CALLS = 4
+"""Largest number of calls of which input vectors are kept; maxima are those of all calls."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,3 +69,32 @@ class Observation:
         mean = token_mean(self.tokens, self.unpadding) if mean is None else mean
         tokens = self.tokens - mean
         return tokens if self.unpadding is None else tokens * self.unpadding.kept[:, None, :, None].to(tokens.dtype)
+
+
+@dataclass(eq=False)
+class Vectors:
+    """Input vectors of one matrix of static weights.
+
+    Attributes:
+        largest: [I] the largest magnitude of each input; None before the first call.
+        kept: input vectors [M, I] of some calls.
+        weights: the matrix [O, I]; of a stack of matrices [G, O, I], all rows.
+    """
+
+    largest: Tensor | None = None
+    kept: list[Tensor] = field(default_factory=list)
+    weights: Tensor | None = None
+
+    def add(self, x: Tensor, w: Tensor, shown: Tensor | None) -> None:
+        """Add the inputs x[..., I] of one call with the weights w[..., O, I].
+
+        `shown` [B, N] is False at padding, which is left out if inputs are [B, N, I]; None if nothing is known of it.
+        """
+        known = shown is not None and x.shape[:-1] == shown.shape and bool(shown.any())
+        x = x[shown] if known else x
+        vectors = encoding.widened(x, "inputs").reshape(-1, x.shape[-1])
+        seen = vectors.abs().amax(dim=0)
+        self.largest = seen if self.largest is None else torch.maximum(self.largest, seen)
+        self.weights = encoding.widened(w, "weights").reshape(-1, w.shape[-1])
+        if len(self.kept) < CALLS:
+            self.kept.append(vectors[:: -(-len(vectors) // VECTORS)])

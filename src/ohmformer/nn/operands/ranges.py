@@ -10,14 +10,17 @@ from torch import Tensor
 
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.kv import KVOperand
+from ohmformer.nn.operands.weight import WeightOperand
 
 FITTED = ("mean", "basis", "inverse")
 """The tensors of a conditioning."""
 
 
 def ranges(operand: Operand) -> dict[str, Tensor]:
-    """Name -> calibrated tensor: `x_range`, `w_range`, `adc_low`, `adc_high`, and those of a conditioning."""
+    """Name -> calibrated tensor: `x_range`, `w_range`, `adc_low`, `adc_high`, `scaling`, those of a conditioning."""
     tensors = {} if operand.x_range is None else {"x_range": operand.x_range}
+    if isinstance(operand, WeightOperand) and operand.scaling is not None:
+        tensors["scaling"] = operand.scaling
     if isinstance(operand, KVOperand) and operand.w_range is not None:
         tensors["w_range"] = operand.w_range
     if isinstance(operand, KVOperand) and operand.conditioner is not None:
@@ -38,6 +41,7 @@ def unfit(operand: Operand, stored: Mapping[str, Tensor]) -> str:
             or tensor is None
             or tensor.shape != current[name].shape
             or not bool(tensor.isfinite().all())
+            or (name == "scaling" and not bool((tensor > 0).all()))
         ):
             return name
     return ""
@@ -54,5 +58,8 @@ def set_ranges(operand: Operand, stored: Mapping[str, Tensor]) -> None:
         if operand.conditioner is not None:
             mean, basis, inverse = (tensors.get(name) for name in FITTED)
             operand.conditioner = replace(operand.conditioner, mean=mean, basis=basis, inverse=inverse)
+    if isinstance(operand, WeightOperand) and operand.scaling is not None:
+        operand.scaling = tensors["scaling"]
+        operand.cells.cells, operand.cells.key = None, ()
     if "adc_low" in tensors:
         operand.adc_range = (tensors["adc_low"], tensors["adc_high"])

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_vali
 
 from ohmformer.array.spec import Level
 from ohmformer.errors import BadInput
-from ohmformer.mitigation.spec import Clip, Conditioning, KVClip
+from ohmformer.mitigation.spec import Clip, Conditioning, KVClip, WeightMitigation
 from ohmformer.study.results.costs import CostResult, ServedResult
 from ohmformer.study.results.front import FrontResult
 from ohmformer.study.results.part import Count, Finite, Number, Part, Text, first_fault, is_number
@@ -23,24 +23,48 @@ OperandClip = Literal["none", "model"] | KVClip | tuple[Clip, ...]
 """The clip of an operand, or those of its heads; `model` is the clip of the whole model."""
 
 
-class Chosen(Part):
-    """The choice of calibration for K and V at one point.
+class ChosenWeights(Part):
+    """The choice of calibration for static weights at one point.
 
     Attributes:
         recipe: name of the recipe.
+        losses: recipe -> difference of the model's outputs from those of the original, with K and V exact.
+        weights: operand -> its mitigation.
+    """
+
+    recipe: Text
+    losses: dict[Text, Number] = Field(default_factory=dict)
+    weights: dict[Text, WeightMitigation] = Field(default_factory=dict)
+
+
+class Chosen(Part):
+    """The choice of calibration at one point.
+
+    Attributes:
+        recipe: name of the recipe for K and V.
         losses: recipe -> difference of the model's outputs from those of the original.
         clips: operand -> its clip, or those of its heads: 'none', 'model' or alpha and beta.
         kv: operand -> its conditioning.
         front: all candidates with their costs; None without a budget.
+        weights: choice for static weights; None if they were left alone.
     """
 
-    omitted_at_default = frozenset({"front"})
+    omitted_at_default = frozenset({"front", "weights"})
 
     recipe: Text
     losses: dict[Text, Number] = Field(default_factory=dict)
     clips: dict[Text, OperandClip] = Field(default_factory=dict)
     kv: dict[Text, Conditioning] = Field(default_factory=dict)
     front: FrontResult | None = None
+    weights: ChosenWeights | None = None
+
+    @property
+    def words(self) -> str:
+        """The recipes for readers, such as 'hadamard' or 'hadamard, weights: residual'."""
+        if self.weights is None:
+            return self.recipe
+        of_kv = [self.recipe] if self.losses else []
+        return ", ".join([*of_kv, f"weights: {self.weights.recipe}"])
 
 
 class Accuracy(Part):
