@@ -217,7 +217,7 @@ def _calibration(best: str, compared: Compared, front: Front | None) -> Calibrat
     """Return the result for the best recipe."""
     settings = compared.settings[best]
     losses = {recipe: float(loss.mean()) for recipe, loss in compared.losses.items()}
-    return Calibration(best, losses, clips_of(settings), conditionings_of(settings), front)
+    return Calibration(best, losses, clips_of(settings), conditionings_of(settings), front=front)
 
 
 def is_noiseless(operand: KVOperand) -> bool:
