@@ -114,8 +114,7 @@ def calibrate(
         batch: number of samples per call.
         seed: root of all noise; None takes the seed of the model.
         budget: what the protection of K and V may cost; None for the recipes of `remedy`, whatever they cost.
-        price: the cost of a pass for given clips and conditionings, such as `of.kv_prices(workload, accelerator)`. A
-            budget with a limit needs it.
+        price: the cost of a pass for given clips and conditionings, such as `of.kv_prices(...)`; a limit needs it.
 
     Raises:
         BadInput: the model was not converted; there are no inputs, or they leave an operand unused; its cells have no
@@ -133,10 +132,8 @@ def calibrate(
     seed = handle.state.seed if seed is None else check_seed(seed)
     with on_calibration_chip(handle, seed), _undone_on_failure(operands), weights_undone_on_failure(handle):
         trial = Trial(Runs(model, handle, parts, batch), operands, tried, budget, price)
-        if tried_weights == ["none"]:
-            result, inputs_of = _choose_kv(trial)
-        else:
-            result, inputs_of = _choose_all(trial, tried_weights)
+        left_alone = tried_weights == ["none"]
+        result, inputs_of = _choose_kv(trial) if left_alone else _choose_all(trial, tried_weights)
     warn_of_unseen(model, handle.operands, stacklevel=2)
     _warn_of_single_input(tried, tried_weights, inputs_of)
     return result
