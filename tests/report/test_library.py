@@ -146,7 +146,9 @@ def test_an_unknown_kind_of_file_is_refused() -> None:
 
 def test_the_schema_of_studies_has_budgets_and_no_fields_that_code_sets() -> None:
     schema = file_schema("study")
-    assert {"auto", "latency", "energy", "cells", "area", "residual"} == set(schema["$defs"]["KVBudget"]["properties"])
+    assert {"auto", "latency", "energy", "cells", "area", "residual", "first_tokens"} == set(
+        schema["$defs"]["KVBudget"]["properties"]
+    )
     assert {
         "name",
         "model",

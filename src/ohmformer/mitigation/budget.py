@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 from ohmformer.array.residual.spec import Residual
 from ohmformer.errors import BadInput
 from ohmformer.mitigation.spec import Clip, Conditioning
+from ohmformer.quantities import WholeNumber
 from ohmformer.schema import Spec
 
 UNLIMITED = "unlimited"
@@ -154,6 +155,8 @@ class KVBudget(Spec):
         cells: limit of the number of cells that hold K and V. Below 2, candidates with two copies are left out.
         area: limit of the area.
         residual: the read-back of the candidates that use residual writing.
+        first_tokens: number of tokens at the start of a sequence that candidates may keep digital; 0 for candidates
+            whose tokens are all in cells.
     """
 
     auto: Annotated[Literal[True], BeforeValidator(_true)] = True
@@ -162,6 +165,7 @@ class KVBudget(Spec):
     cells: Limit = None
     area: Limit = None
     residual: Residual = Residual()
+    first_tokens: WholeNumber = 0
 
     @property
     def limits(self) -> dict[str, float]:

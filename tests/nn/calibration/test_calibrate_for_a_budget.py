@@ -141,6 +141,29 @@ def test_the_read_back_of_the_budget_is_that_of_the_candidates() -> None:
     assert len(recipes_within(KVBudget(cells=2))) == 15
 
 
+def test_first_tokens_may_stay_digital_where_the_budget_says_so() -> None:
+    budget = KVBudget(cells=1.0, first_tokens=2)
+    labels = [recipe.label for recipe in recipes_within(budget)]
+    assert [label for label in labels if "first 2 digital" in label] == [
+        f"{basis}{how}, first 2 digital"
+        for how in ("", ", residual")
+        for basis in ("range and radix", "hadamard", "balanced")
+    ]
+    remedy = ["hadamard", Written(basis="hadamard", first_tokens=2)]
+    found = calibrate(converted(6.0), INPUTS, remedy=remedy, budget=budget, price=prices(6.0))
+    assert found.front is not None
+    costs = {each.name: each.cost for each in found.front.candidates}
+    digital, plain = costs["hadamard, first 2 digital"], costs["hadamard"]
+    assert digital is not None
+    assert plain is not None
+    assert digital.cells <= plain.cells
+    assert (digital.writes or 0) < (plain.writes or 0)
+    losses = found.losses
+    assert losses["hadamard, first 2 digital"] < losses["none"]
+    with pytest.raises(BadInput, match="99 digital tokens"):
+        calibrate(converted(6.0), INPUTS, remedy=[Written(first_tokens=99)], budget=KVBudget())
+
+
 def test_arrays_that_support_no_residual_writing_are_written_at_once() -> None:
     """`write_verify` writes cells again, so residual writing is refused there."""
     verify = WriteVerify(writes=2, tolerance=0.05)

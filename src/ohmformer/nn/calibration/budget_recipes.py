@@ -1,7 +1,7 @@
 """Which ways to protect K and V are compared within a budget?
 
-`recipes_within` is the one list of them: today's recipes, and conditionings with residual writing and with copies.
-A further way is a further entry there; how an entry sets an operand is up to its recipe.
+`recipes_within` is the one list of them: today's recipes, and conditionings with residual writing, with copies, and with
+digital tokens. A further way is a further entry there; how an entry sets an operand is up to its recipe.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from ohmformer.mitigation.budget import KVBudget
 from ohmformer.mitigation.spec import Conditioning
 from ohmformer.nn.calibration.recipes import RANGES, Recipe, best_conditioner, recipe_of, supported_radices, widen
 from ohmformer.nn.operands.kv import KVOperand
+from ohmformer.quantities import WholeNumber
 from ohmformer.registry import register
 
 PLAIN = ("none", "clip", "firm clip", "hadamard", "balanced")
@@ -44,12 +45,14 @@ class Written(Recipe):
         basis: basis of the features.
         residual: the read-back of residual writing; None to write all cells of a value at once.
         copies: factor of the redundancy of the array.
+        first_tokens: number of tokens at the start of a sequence that stay digital.
     """
 
     kind: Literal["written"] = "written"
     basis: Basis = "own"
     residual: Residual | None = None
     copies: Copies = 1
+    first_tokens: WholeNumber = 0
 
     @property
     def label(self) -> str:
@@ -58,6 +61,7 @@ class Written(Recipe):
             "range and radix" if self.basis == "own" else self.basis,
             "residual" if self.residual is not None else "",
             f"{self.copies} copies" if self.copies > 1 else "",
+            f"first {self.first_tokens} digital" if self.first_tokens else "",
         ]
         return ", ".join(filter(None, words))
 
@@ -89,16 +93,18 @@ class Written(Recipe):
                 unbiased=not own and how is None and array.residual is None,
                 redundancy=array.redundancy * copies if copies > 1 else None,
                 residual=how,
+                first_tokens=self.first_tokens,
             )
 
 
 def recipes_within(budget: KVBudget) -> list[Recipe]:
     """Return the recipes to compare for a budget, the cheapest first."""
     further = [
-        Written(basis=basis, residual=residual, copies=copies)
+        Written(basis=basis, residual=residual, copies=copies, first_tokens=first)
+        for first in dict.fromkeys((0, budget.first_tokens))
         for copies in ((1, COPIES) if budget.cells is None or budget.cells >= COPIES else (1,))
         for residual in (None, budget.residual)
         for basis in BASES
-        if basis == "own" or residual is not None or copies > 1  # else it is one of the plain ones
+        if basis == "own" or residual is not None or copies > 1 or first  # else it is one of the plain ones
     ]
     return [*(recipe_of(name) for name in PLAIN), *further]
