@@ -1,7 +1,7 @@
 """Which ways to protect K and V are compared within a budget?
 
-`recipes_within` is the one list of them: today's recipes, and conditionings with residual writing, with copies, and with
-digital tokens. A further way is a further entry there; how an entry sets an operand is up to its recipe.
+`recipes_within` is the one list of them: today's recipes, and conditionings with residual writing, copies, and first
+tokens that stay digital. A further way is a further entry there; how an entry sets an operand is up to its recipe.
 """
 
 from __future__ import annotations
