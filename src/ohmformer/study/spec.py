@@ -66,7 +66,7 @@ class Mitigation(Spec):
             return _fixed(KVBudget if _is_budget(value) else Conditioning, value)
         if not isinstance(value, (Conditioning, KVBudget)) and value not in ("none", "auto"):
             raise ValueError(
-                "is not a conditioning; write 'none', 'auto', { mean = true, basis = \"hadamard\" }, or a budget "
+                "is not a conditioning; write 'none', 'auto' or { mean = true, basis = \"hadamard\" }, or a budget "
                 'such as { auto = true, latency = "+10 %" }'
             )
         return value

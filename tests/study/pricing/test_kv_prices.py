@@ -47,7 +47,7 @@ def settings(**changes: Any) -> Settings:
         ({"auto": True, "basis": "hadamard"}, "mitigation.kv.basis: is not a key here"),
         ({"auto": True, "residual": {"bits": 99}}, "mitigation.kv.residual.bits = 99: must be <= 12 or 'ideal'"),
         ({"auto": False}, "mitigation.kv.auto = False: marks a budget; write auto = true, or another kv"),
-        (["auto"], "mitigation.kv = ['auto']: is not a conditioning; write 'none', 'auto', "),
+        (["auto"], "mitigation.kv = ['auto']: is not a conditioning; write 'none', 'auto' or { mean"),
     ],
 )
 def test_a_bad_budget_is_refused_in_one_line(kv: Any, said: str) -> None:
