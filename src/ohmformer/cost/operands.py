@@ -243,7 +243,7 @@ def kv_tokens_read(op: DynamicMatMul, placed: PlacedOp) -> int:
     engine, digital = placed.engine, placed.digital
     if isinstance(engine, ArrayEngine) and engine.written == "right":
         written = tokens_written(op, engine, digital, shared=placed.shared)
-        return written + tokens_spilled(op, engine, digital) + tokens_read_digitally(op, placed.kv)
+        return written + tokens_spilled(op, engine, digital) + tokens_read_digitally(op, placed.conditioning)
     return op.tokens
 
 

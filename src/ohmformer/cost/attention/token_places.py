@@ -27,17 +27,18 @@ def tokens_leaving(op: DynamicMatMul, digital: int) -> int:
     return tokens_for_cells(op, digital) - max(0, op.tokens - op.written - digital)
 
 
-def tokens_read_digitally(op: DynamicMatMul, kv: Conditioning | None) -> int:
+def tokens_read_digitally(op: DynamicMatMul, conditioning: Conditioning | None) -> int:
     """Tokens per sample that vector lanes read since they are digital: the first ones, and all recent windows.
 
     Args:
         op: the product, each query of which has a recent window of its own.
-        kv: how K or V is conditioned; None if it is not.
+        conditioning: how K or V is conditioned; None if it is not.
     """
-    if kv is None:
+    if conditioning is None:
         return 0
-    windows = op.queries + kv.last_tokens - 1 if kv.last_tokens else 0
-    return min(op.tokens, kv.first_tokens + windows)
+    window = conditioning.last_tokens
+    windows = op.queries + window - 1 if window else 0
+    return min(op.tokens, conditioning.first_tokens + windows)
 
 
 def slots_of(op: DynamicMatMul, engine: ArrayEngine, digital: int) -> int:

@@ -154,7 +154,7 @@ def _all_in_cells(workload: Workload, hardware: Accelerator, layers: Layers) -> 
     engines = (hardware.projection, hardware.attention.key, hardware.attention.value)
     if not all(isinstance(engine, ArrayEngine) and engine.overflow != "spill" for engine in engines):
         return False
-    return not any(placed.digital for ops, _ in layers for placed in ops if isinstance(placed, PlacedOp) and placed.kv)
+    return not any(placed.digital for ops, _ in layers for placed in ops if isinstance(placed, PlacedOp))
 
 
 def _not_empty(sizes: dict[str, float]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from ohmformer.cost.cost import add_energy
+from ohmformer.cost.cost import sum_by_name
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
 from ohmformer.cost.memory.homes import KV, TABLES, WEIGHTS
 from ohmformer.cost.memory.residents import is_digital, kept_whole, kv_in_memory
@@ -51,9 +51,9 @@ def _digital_bytes(placed: PlacedOp, op: DynamicMatMul, context: LayerContext) -
 
     With a recent window, all tokens pass through the memory: they are read once more when cells are written.
     """
-    assert placed.kv is not None
-    first = placed.kv.first_tokens
-    if placed.kv.last_tokens:
+    assert placed.conditioning is not None
+    first = placed.conditioning.first_tokens
+    if placed.conditioning.last_tokens:
         tokens = kv_tokens_read(op, placed) + op.written
     else:
         tokens = 2 * min(op.tokens, first) - min(op.tokens - op.written, first)
@@ -70,7 +70,7 @@ def with_memory_off_chip(stage: Stage, ops: Iterable[LayerOp], context: LayerCon
     return replace(
         stage.at_least(per_token),
         off_chip=per_token,
-        energy=add_energy(stage.energy, {"dram": size * memory.energy}),
+        energy=sum_by_name(stage.energy, {"dram": size * memory.energy}),
     )
 
 

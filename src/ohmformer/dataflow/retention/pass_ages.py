@@ -46,7 +46,7 @@ class StoredOperand:
         shared: True if all layers use the same arrays.
         write: position of the stage that writes it in `PlacedLayer.stages`.
         read: position of the stage that reads it.
-        kv: how it is conditioned; None if it is not.
+        conditioning: how it is conditioned; None if it is not.
     """
 
     op: DynamicMatMul
@@ -54,7 +54,7 @@ class StoredOperand:
     shared: bool
     write: int | None
     read: int
-    kv: Conditioning | None = None
+    conditioning: Conditioning | None = None
 
     @property
     def holds_queries(self) -> bool:
@@ -97,7 +97,7 @@ def _stored(op: object, entry: LayerOp, layer: PlacedLayer, batch: int) -> Store
     read = next(place for place, names in enumerate(parts) if op.stage in names)
     unit = attention_unit(op, "write")
     write = next((place for place, stage in enumerate(layer.stages) if stage.unit == unit), None)
-    return StoredOperand(op, engine, entry.shared, write, read, entry.kv)
+    return StoredOperand(op, engine, entry.shared, write, read, entry.conditioning)
 
 
 @dataclass(frozen=True)
@@ -145,13 +145,13 @@ def pass_ages(timed: TimedPass, sample: int, pauses: Pauses | None, seconds: flo
     operands = tuple(_operand(jobs, number, stored) for number, stored in stored_ones)
     if windows:
         pairs = zip(operands, stored_ones, strict=True)
-        operands = tuple(leaving_windows(operand, stored.kv) for operand, (_, stored) in pairs)
+        operands = tuple(leaving_windows(operand, stored.conditioning) for operand, (_, stored) in pairs)
     if pauses is not None:
         operands = tuple(with_pauses(operand, pauses) for operand in operands)
     return Ages(operands, cell_writes(placement, seconds, pauses), seconds, sample)
 
 
-def leaving_windows(operand: OperandAges, kv: Conditioning | None) -> OperandAges:
+def leaving_windows(operand: OperandAges, conditioning: Conditioning | None) -> OperandAges:
     """The times of an operand whose tokens are written when they leave the recent window.
 
     Tokens that are digital all the time count as written with the first token in cells, or with the last read if there
@@ -159,14 +159,14 @@ def leaving_windows(operand: OperandAges, kv: Conditioning | None) -> OperandAge
 
     Args:
         operand: its times if every token was written when it came.
-        kv: how it is conditioned; None if it is not.
+        conditioning: how it is conditioned; None if it is not.
     """
-    if kv is None or not kv.digital_tokens:
+    if conditioning is None or not conditioning.digital_tokens:
         return operand
-    count, first = len(operand.written), min(kv.first_tokens, len(operand.written))
+    count, first = len(operand.written), min(conditioning.first_tokens, len(operand.written))
     written = np.full(count, operand.read.max())
-    in_time = max(first, count - kv.last_tokens)  # later tokens are still in the window at the end
-    written[first:in_time] = operand.written[first + kv.last_tokens : in_time + kv.last_tokens]
+    in_time = max(first, count - conditioning.last_tokens)  # later tokens are still in the window at the end
+    written[first:in_time] = operand.written[first + conditioning.last_tokens : in_time + conditioning.last_tokens]
     written[:first] = written[first] if first < count else written[:first]
     return replace(operand, written=written)
 
@@ -209,7 +209,7 @@ def _operand(jobs: _Jobs, layer: int, stored: StoredOperand) -> OperandAges:
     op = stored.op
     read = evenly(jobs.spans(layer, stored.read))
     if stored.write is None:  # all tokens are digital
-        assert stored.kv is not None
+        assert stored.conditioning is not None
         never, again = np.full(op.tokens, read.min()), np.full(len(read), NEVER)
         return OperandAges(op.name, op.role, op.layer, never, read, again, 0, op.causal, op.across)
     writes = jobs.spans(layer, stored.write)

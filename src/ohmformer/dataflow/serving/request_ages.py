@@ -37,7 +37,7 @@ def request_ages(served: Served, request: int) -> Ages:
     prefill = served.timeline()
     first = pass_ages(prefill.timed_pass, request, prefill.pauses, prefill.latency, windows=False)
     writes = tuple(CellWrites(entry.role, most, mean, served.latency) for entry, most, mean in served.writes)
-    conditioned = {stored.op.name: stored.kv for _, stored in stored_operands(prefill.placement)}
+    conditioned = {stored.op.name: stored.conditioning for _, stored in stored_operands(prefill.placement)}
     if served.decoding is None:
         operands = [leaving_windows(operand, conditioned[operand.name]) for operand in first.operands]
         return _by_clock(Ages(tuple(operands), writes, served.latency, request), served)

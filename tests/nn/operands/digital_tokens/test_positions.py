@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -242,3 +244,26 @@ def test_tokens_age_from_when_they_leave_the_window(spec: Conditioning) -> None:
         other = with_kv(spec, of.convert(Decoder().eval(), machine, sample=TOKENS, level="array", ages=at_once))
         with of.without_quantizers(other):
             assert relative(full(other), once) > 1e-4
+
+
+def test_saved_copied_and_trained_models_keep_their_digital_tokens(tmp_path: Path) -> None:
+    spec = Conditioning(mean=True, basis="hadamard", scale="token", first_tokens=2, last_tokens=2)
+    model = with_kv(spec, converted())
+    once = full(model)
+    of.save(model, tmp_path / "model.safetensors")
+    assert torch.equal(full(of.restore(Decoder().eval(), tmp_path / "model.safetensors")), once)
+    assert torch.equal(full(copy.deepcopy(model)), once)
+    model.train()
+    with of.variation(model):
+        model(TOKENS).square().mean().backward()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert gradients
+    assert all(bool(gradient.isfinite().all()) for gradient in gradients)
+
+
+def test_no_conditioning_again_is_the_model_before() -> None:
+    model = converted()
+    before = full(model)
+    assert relative(full(with_kv(BOTH, model)), before) > 1e-4
+    assert torch.equal(full(with_kv(None, model)), before)
+    assert relative(full(with_kv(Conditioning(), model)), full(with_kv(None, converted()))) < 1e-6
