@@ -35,7 +35,7 @@ class PlacedOp:
         max_code: the largest code of `array` that a clip leaves; None if there is no clip.
         shared: True if all layers use the same arrays for K or V.
         rotated: True if its inputs are rotated (static weights only).
-        mitigation: what else is done to static weights.
+        scaled: True if each of its inputs is multiplied by a factor (static weights only).
         conditioning: how K or V is conditioned; None if it is written unchanged.
         holds_cells: True if its weights take cells of their own, False if an earlier product stores them.
     """
@@ -47,7 +47,7 @@ class PlacedOp:
     max_code: int | None = None
     shared: bool = False
     rotated: bool = False
-    mitigation: WeightMitigation | None = None
+    scaled: bool = False
     conditioning: Conditioning | None = None
     holds_cells: bool = True
 
@@ -137,11 +137,15 @@ class EngineChoice:
             name = op.shared_with or op.name
             if name not in shared or not isinstance((placed := self.resolve(op)).engine, ArrayEngine):
                 continue
-            key = (name, op.inputs, op.outputs, placed.engine.array, placed.rotated, placed.mitigation)
+            key = (name, op.inputs, op.outputs, placed.engine.array, placed.rotated, self._mitigation(op))
             if op.shared_with and key in stored:
                 tenants.add(id(op))
             stored.add(key)
         return frozenset(tenants)
+
+    def _mitigation(self, op: StaticMatMul) -> WeightMitigation:
+        """What is done to static weights beside their array and rotation."""
+        return assign_weight(self.hardware, self.rules.rule(rule_names(op)), self.weights).mitigation
 
     def resolve(self, op: Product, *, holds_cells: bool = True) -> PlacedOp:
         """Decide engine, clip, conditioning and rotation of a product.
@@ -170,7 +174,7 @@ class EngineChoice:
                 weight.role,
                 pattern,
                 rotated=weight.rotated,
-                mitigation=weight.mitigation,
+                scaled=weight.mitigation.scaling is not None,
                 holds_cells=holds_cells,
             )
         return self._resolve_kv(op, pattern, rule)

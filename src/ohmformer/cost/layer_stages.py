@@ -96,7 +96,7 @@ def _identity(op: LayerOp, *, prices: bool) -> object:
     engine: object = id(op.engine)
     if not prices and isinstance(op.engine, ArrayEngine):
         engine = _without_prices(op.engine)
-    flags = (op.shared, op.rotated, op.mitigation is not None and op.mitigation.scaling is not None, op.holds_cells)
+    flags = (op.shared, op.rotated, op.scaled, op.holds_cells)
     return (id(op.op), engine, op.role, op.pattern, op.max_code, id(op.conditioning), *flags)
 
 

@@ -372,9 +372,8 @@ def rotations(placed: PlacedOp) -> int:
 
 def scalings(placed: PlacedOp) -> int:
     """Number of multiplications that scale the inputs of a product with weights, for all samples: one per input."""
-    op, mitigation = placed.op, placed.mitigation
-    scaled = isinstance(op, StaticMatMul) and mitigation is not None and mitigation.scaling is not None
-    return op.vectors * op.inputs if isinstance(op, StaticMatMul) and scaled else 0
+    op = placed.op
+    return op.vectors * op.inputs if placed.scaled and isinstance(op, StaticMatMul) else 0
 
 
 def compensations(placed: PlacedOp) -> int:

@@ -211,7 +211,8 @@ class WeightMitigation(Spec):
     @property
     def changes_cells(self) -> bool:
         """True if the digits of cells differ from those that the crossbar alone would give them."""
-        return self.unbiased or any(getattr(self, name) is not None for name in _CELL_FIELDS)
+        replaced = self.radix is not None or self.redundancy is not None or self.residual is not None
+        return replaced or self.unbiased
 
     def on(self, array: Crossbar) -> Crossbar:
         """The crossbar with the `radix`, `redundancy` and `residual` of this mitigation.
@@ -220,7 +221,7 @@ class WeightMitigation(Spec):
             BadInput: the crossbar does not support one of them, or codes cannot be corrected for their bias.
         """
         try:
-            for name in _CELL_FIELDS:
+            for name in ("radix", "redundancy", "residual"):
                 value = getattr(self, name)
                 array = array if value is None else replace(array, name, value)
         except BadInput as error:
@@ -240,9 +241,6 @@ class WeightMitigation(Spec):
             raise ValueError(UNBIASED)
         return self
 
-
-_CELL_FIELDS = ("radix", "redundancy", "residual")
-"""Fields of `WeightMitigation` that replace those of the crossbar and take no part in the scale."""
 
 Clip = KVClip | Literal["none"]
 """A clip of K or V, or explicitly no clip."""

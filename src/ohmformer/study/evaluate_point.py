@@ -98,8 +98,8 @@ def _calibrated(settings: Settings, task: Task, converted: nn.Module, price: Pri
     """
     mitigation = settings.mitigation
     remedy = "auto" if mitigation.chooses_kv else "clip" if mitigation.clip == "calibrated" else None
-    weights = "auto" if mitigation.weights == "auto" else "none"
-    if remedy is None and weights == "none":
+    weights = "auto" if mitigation.weights == "auto" else None
+    if remedy is None and weights is None:
         return None
     options: dict[str, Any] = {"batch": settings.simulation.batch, "seed": settings.seed}
     if isinstance(mitigation.kv, KVBudget):

@@ -19,6 +19,7 @@ from ohmformer.nn.calibration.runs import CHIP, CHIPS
 from ohmformer.nn.calibration.weight_error import Sampled, expected_error
 from ohmformer.nn.convert.handle import crossbars
 from ohmformer.nn.convert.weight_mitigation import observing
+from tests.nn.convert.test_unseen_ranges import Experts
 from tests.nn.models import Decoder, Encoder, vit
 from tests.nn.operands.test_rotation import IMAGES, TOKENS, VECTORS, outputs, statics
 from tests.study.small import model as small_model
@@ -251,3 +252,22 @@ def test_a_gain_on_one_chip_that_others_do_not_show_is_chance() -> None:
     assert best_on_chips({"none": none, "lucky": lucky}, torch.ones(50), inputs) == "none"
     assert best_on_chips({"none": none, "better": better}, torch.ones(50), inputs) == "better"
     assert best_on_chips({"none": none, "worse": none + 0.1}, torch.ones(50), inputs) == "none"
+
+
+def test_experts_of_a_bank_have_one_mitigation_and_factors_in_common() -> None:
+    """Also an expert that no calibration input uses."""
+    model, x = Experts().eval(), torch.randn(40, 24, generator=torch.Generator().manual_seed(2))
+    spec = WeightMitigation(scaling=0.5, rotate=True)
+    quiet = of.convert(model, hardware(0.0), sample=x, weights=spec)
+    members = [operand for name, operand in statics(quiet).items() if name.startswith("bank")]
+    first, *others = (operand.scaling for operand in members)
+    assert first is not None
+    assert all(torch.equal(first, each) for each in others if each is not None)
+    assert len(others) == 2
+    with of.without_quantizers(quiet):
+        torch.testing.assert_close(outputs(quiet, x), outputs(model, x), rtol=1e-4, atol=1e-4)
+    noisy = of.convert(model, hardware(0.8), sample=x, level="noise")
+    found = calibrate(noisy, x, remedy=None, weights="residual")
+    assert found.weights is not None
+    chosen = [found.weights.weights[operand.name] for operand in members]
+    assert chosen[0] == chosen[1] == chosen[2]

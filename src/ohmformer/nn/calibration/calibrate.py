@@ -82,7 +82,7 @@ def calibrate(
     inputs: Inputs,
     *,
     remedy: Remedy | None = "auto",
-    weights: WeightRemedy = "none",
+    weights: WeightRemedy | None = None,
     batch: int = 100,
     seed: int | None = None,
     budget: KVBudget | None = None,
@@ -110,8 +110,8 @@ def calibrate(
             different lengths: a list, a data loader, or a generator such as `(x for x, _ in loader)`.
         remedy: "clip" for ClipFormer's clip with thresholds for each head, "auto" for the best of all recipes of this
             package; recipes to choose from beside doing nothing, as names or objects; or None to leave K and V alone.
-        weights: "auto" for the best of all recipes for static weights, the names of some of them, or "none" to leave
-            the weights alone.
+        weights: "auto" for the best of all recipes for static weights, the names of some of them, or None to leave the
+            weights alone.
         batch: number of samples per call.
         seed: root of all noise; None takes the seed of the model.
         budget: what the protection of K and V may cost; None for the recipes of `remedy`, whatever they cost.

@@ -18,7 +18,7 @@ from ohmformer.mitigation.spec import WeightMitigation
 from ohmformer.nn.calibration.comparison import best_on_chips, input_numbers, losses_of
 from ohmformer.nn.calibration.runs import OBSERVED, Runs, losses_on_chips
 from ohmformer.nn.calibration.weight_error import just_written
-from ohmformer.nn.calibration.weight_recipes import RECIPES, Chosen, best_mitigation
+from ohmformer.nn.calibration.weight_recipes import RECIPES, FittedMitigation, best_mitigation
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
 from ohmformer.nn.convert.handle import Crossbars
 from ohmformer.nn.convert.weight_mitigation import (
@@ -33,7 +33,7 @@ from ohmformer.nn.convert.weight_mitigation import (
 from ohmformer.nn.operands.weight import WeightOperand
 
 WeightRemedy = str | Sequence[str]
-""""auto" for all recipes of `weight_recipes.RECIPES`; or the names of some of them, beside doing nothing."""
+"""Recipes to try: "auto" for all of `weight_recipes.RECIPES`, or names of some. Doing nothing is always tried."""
 
 
 @dataclass(frozen=True)
@@ -56,18 +56,20 @@ class WeightCalibration:
         return {"recipe": self.recipe, "losses": dict(self.losses), "weights": weights}
 
 
-def weight_recipes(remedy: WeightRemedy) -> list[str]:
+def weight_recipes(remedy: WeightRemedy | None) -> list[str]:
     """Return the names of the recipes of a remedy, doing nothing first.
 
     Raises:
         BadInput: a recipe is unknown, or named twice.
     """
+    if remedy is None:
+        return ["none"]
     if not isinstance(remedy, (str, list, tuple)):
-        raise BadInput(f"calibrate: weights is {given(remedy)}; give 'auto', 'none' or the names of recipes")
+        raise BadInput(f"calibrate: weights is {given(remedy)}; give 'auto', None or the names of recipes")
     names: list[Any] = list(RECIPES) if remedy == "auto" else [remedy] if isinstance(remedy, str) else list(remedy)
     for name in names:
         if not isinstance(name, str):
-            raise BadInput(f"calibrate: weights is {given(name)}; give 'auto', 'none' or the names of recipes")
+            raise BadInput(f"calibrate: weights is {given(name)}; give 'auto', None or the names of recipes")
         if name not in RECIPES:
             raise BadInput(f"calibrate: weights = {shown(name)}: {suggest(shown(name), ['auto', *RECIPES])}")
         if names.count(name) > 1:
@@ -103,7 +105,7 @@ def choose_weights(runs: Runs, names: Sequence[str]) -> WeightCalibration:
     if all(map(_is_noiseless, operands)):
         return WeightCalibration("none", {}, {})
     _check_arrays(operands)
-    chosen: dict[str, dict[str, Chosen]] = {}
+    chosen: dict[str, dict[str, FittedMitigation]] = {}
     with observing(operands):
         runs.run("observe vectors", OBSERVED)
         for name in names:
@@ -145,9 +147,9 @@ def weights_undone_on_failure(handle: Crossbars) -> Iterator[None]:
         raise
 
 
-def _chosen_by(handle: Crossbars, operands: Sequence[WeightOperand], recipe: str) -> dict[str, Chosen]:
+def _chosen_by(handle: Crossbars, operands: Sequence[WeightOperand], recipe: str) -> dict[str, FittedMitigation]:
     """Return operand -> what a recipe chooses for it; operands for which it has nothing are left out."""
-    chosen: dict[str, Chosen] = {}
+    chosen: dict[str, FittedMitigation] = {}
     for group in groups(operands) if recipe != "none" else ():
         found = best_mitigation(handle, group, RECIPES[recipe])
         if found is not None:
@@ -155,7 +157,7 @@ def _chosen_by(handle: Crossbars, operands: Sequence[WeightOperand], recipe: str
     return chosen
 
 
-def _apply(runs: Runs, chosen: Mapping[str, Chosen]) -> None:
+def _apply(runs: Runs, chosen: Mapping[str, FittedMitigation]) -> None:
     """Let weights be written as chosen, and all others plainly, but as rules say; calibrate all ranges anew."""
     handle = runs.handle
     specs = {name: choice.mitigation for name, choice in chosen.items()}

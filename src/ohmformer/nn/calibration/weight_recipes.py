@@ -57,7 +57,7 @@ RECIPES: Mapping[str, WeightRecipe] = {
 
 
 @dataclass(frozen=True)
-class Chosen:
+class FittedMitigation:
     """The mitigation of operands that share one, with its factors.
 
     Attributes:
@@ -69,7 +69,7 @@ class Chosen:
     scaling: Tensor | None = None
 
 
-def best_mitigation(handle: Crossbars, group: Sequence[WeightOperand], recipe: WeightRecipe) -> Chosen | None:
+def best_mitigation(handle: Crossbars, group: Sequence[WeightOperand], recipe: WeightRecipe) -> FittedMitigation | None:
     """Return the mitigation with the smallest expected error that a recipe allows; the cheapest of about equals.
 
     The radix is chosen for the first pair of rotation and exponent, and kept for the others.
@@ -96,7 +96,7 @@ def best_mitigation(handle: Crossbars, group: Sequence[WeightOperand], recipe: W
             continue
         error, mitigation = found
         if best is None or error < (1 - WORTH) * least:
-            least, best = error, Chosen(mitigation, scaling)
+            least, best = error, FittedMitigation(mitigation, scaling)
         tried = [best.mitigation.radix] if len(tried) > 1 else tried
     return best
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from ohmformer.array import encoding
 from ohmformer.nn.operands.kv_transform import token_mean
 from ohmformer.nn.operands.unpad import Unpadding, unpad_where
+from ohmformer.nn.shared.memory import Mask
 
 QUERIES = 64
 """Largest number of inputs of a sample that are kept, evenly spread."""
@@ -85,13 +86,13 @@ class Vectors:
     kept: list[Tensor] = field(default_factory=list)
     weights: Tensor | None = None
 
-    def add(self, x: Tensor, w: Tensor, shown: Tensor | None) -> None:
+    def add(self, x: Tensor, w: Tensor, mask: Mask) -> None:
         """Add the inputs x[..., I] of one call with the weights w[..., O, I].
 
-        `shown` [B, N] is False at padding, which is left out if inputs are [B, N, I]; None if nothing is known of it.
+        `mask` [B, N] is False at padding, which is left out if inputs are [B, N, I]; empty if nothing is known of it.
         """
-        known = shown is not None and x.shape[:-1] == shown.shape and bool(shown.any())
-        x = x[shown] if known else x
+        known = bool(mask) and x.shape[:-1] == mask[0].shape and bool(mask[0].any())
+        x = x[mask[0]] if known else x
         vectors = encoding.widened(x, "inputs").reshape(-1, x.shape[-1])
         seen = vectors.abs().amax(dim=0)
         self.largest = seen if self.largest is None else torch.maximum(self.largest, seen)

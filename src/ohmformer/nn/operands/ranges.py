@@ -36,7 +36,7 @@ def ranges(operand: Operand) -> dict[str, Tensor]:
 def unfit(operand: Operand, stored: Mapping[str, Tensor]) -> str:
     """Name of the first stored value that does not fit; "" if all fit.
 
-    It is missing, unknown, no tensor, of another shape, not finite, or a range below zero.
+    It is missing, unknown, no tensor, of another shape, not finite, a range below zero, or a factor of zero or less.
     """
     current = ranges(operand)
     for name in [*current, *stored]:

@@ -101,8 +101,7 @@ class WeightOperand(Operand):
         axes = self.batch_axis_of_use
         axis = axes[use.call_index[0] if use.call_index else 0] if axes else self.batch_axis
         if self.observed is not None and self.state.mode == "observe vectors":
-            masks = memory_mask if memory_mask is not None else use.info.token_mask
-            self.observed.add(x.detach(), weights, masks[0] if masks else None)
+            self.observed.add(x.detach(), weights, memory_mask if memory_mask is not None else use.info.token_mask)
         if self.rotated or self.scaling is not None:
             x = self.transformed_inputs(encoding.widened(x, self.name))
             w = self._transformed_if_used(w, x.dtype)
