@@ -1,7 +1,8 @@
 """What is written for K and V, and what comes back: conductances and signal-to-noise ratio, with each method.
 
 python histograms.py NAME [...] measures models on a few calibration inputs and puts the numbers into
-results/conductances.json, from which rescue.py draws.
+results/conductances.json, from which rescue.py draws. What is stored of another number of images stays, unless
+--replace says otherwise.
 """
 
 from __future__ import annotations
@@ -152,7 +153,11 @@ def main() -> None:
     parser.add_argument("name", nargs="+", choices=sorted(MODELS))
     parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--gamma", type=float, nargs="+", default=GAMMAS, help="noise levels; default: 3 and 5")
+    parser.add_argument("--replace", action="store_true", help="replace what is stored of another number of images")
     options = parser.parse_args()
+    if not options.replace:
+        for name in options.name:
+            check_kept(name, options.images)
     for name in options.name:
         for gamma in options.gamma:
             sets = [f"hardware.attention.array.cell.write_noise.gamma={gamma:g}"]
@@ -161,11 +166,35 @@ def main() -> None:
                 keep(name, f"{gamma:g}", options.images, measured(settings, options.images))
 
 
+def stored() -> Table:
+    """The file of results; without models if there is none."""
+    content: Table = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {"bins": BINS, "models": {}}
+    return content
+
+
+def check_kept(name: str, images: int) -> None:
+    """Refuse to replace what is stored of a model by a measurement on another number of images.
+
+    Raises:
+        BadInput: it would be replaced.
+    """
+    known = stored()["models"].get(name, {}).get("images", images)
+    if known != images:
+        raise BadInput(
+            f"{FILE.name}: holds {name} measured on {known} images, which --images {images} would replace; give "
+            f"--images {known}, or --replace"
+        )
+
+
 def keep(name: str, gamma: str, images: int, found: Table) -> None:
     """Put what was measured into the file, beside what is there; what was measured on other inputs goes."""
-    content = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {"bins": BINS, "models": {}}
+    content = stored()
     entry = content["models"].get(name, {})
-    known = entry["noise"] if entry.get("images") == images else {}
+    before = entry.get("noise", {})
+    known = before if entry.get("images") == images else {}
+    replaced = [level for level in before if level not in known or (level == gamma and before[level] != found)]
+    if replaced:
+        print(f"{FILE.name}: replaced what was stored of {name} at gamma {', '.join(replaced)}")
     noise = dict(sorted({**known, gamma: found}.items()))
     content["models"] = dict(sorted({**content["models"], name: {"images": images, "noise": noise}}.items()))
     text = json.dumps(content).replace('{"', '\n{"').replace('"auto"', '\n"auto"')  # short lines, small differences

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 _HOME = {
     # Data and functions.
     "Accelerator": "hardware.spec",
+    "Ages": "hardware.ages",
     "BadInput": "errors",
     "Calibration": "nn.calibration.calibrate",
     "Captured": "capture.table",
@@ -24,6 +25,7 @@ _HOME = {
     "Designs": "dataflow.closed_form",
     "Explored": "dataflow.explore",
     "ImagePreparation": "models.images",
+    "Images": "models.images",
     "KVBudget": "mitigation.budget",
     "KVClip": "mitigation.spec",
     "KVCost": "mitigation.budget",
@@ -42,6 +44,7 @@ _HOME = {
     "Stream": "streams",
     "Summary": "stats.intervals",
     "Task": "tasks.task",
+    "Timeline": "dataflow.timeline",
     "Transformer": "workload.shapes",
     "WeightMitigation": "mitigation.spec",
     "Workload": "workload.spec",
@@ -151,6 +154,7 @@ if TYPE_CHECKING:
     from ohmformer.dataflow.spec import LayerOverlap as LayerOverlap
     from ohmformer.dataflow.spec import LayerSerial as LayerSerial
     from ohmformer.dataflow.spec import SequenceBlocking as SequenceBlocking
+    from ohmformer.dataflow.timeline import Timeline as Timeline
     from ohmformer.device.families import Drift as Drift
     from ohmformer.device.families import FaultModel as FaultModel
     from ohmformer.device.families import GaussianWriteNoise as GaussianWriteNoise
@@ -162,6 +166,7 @@ if TYPE_CHECKING:
     from ohmformer.errors import BadInput as BadInput
     from ohmformer.fitting.fit import CellFit as CellFit
     from ohmformer.fitting.fit import fit_cell as fit_cell
+    from ohmformer.hardware.ages import Ages as Ages
     from ohmformer.hardware.entries import load as load
     from ohmformer.hardware.entries import load_cell as load_cell
     from ohmformer.hardware.entries import load_crossbar as load_crossbar
@@ -179,6 +184,7 @@ if TYPE_CHECKING:
     from ohmformer.mitigation.spec import KVClip as KVClip
     from ohmformer.mitigation.spec import WeightMitigation as WeightMitigation
     from ohmformer.models.images import ImagePreparation as ImagePreparation
+    from ohmformer.models.images import Images as Images
     from ohmformer.models.load import load_model as load_model
     from ohmformer.models.preprocessing import Preparation as Preparation
     from ohmformer.models.preprocessing import remember as remember

@@ -161,7 +161,7 @@ class Gathered(nn.Module):
 
 def test_rows_that_are_no_samples_are_refused_where_reads_draw_noise() -> None:
     of.convert(Gathered(), HARDWARE, sample=TOKENS)
-    with pytest.raises(BadInput, match=r"^layer: inputs of shape \(4, 24\) for 3 samples: whose read noise"):
+    with pytest.raises(BadInput, match=r"^layer: inputs of shape \(4, 24\) for 3 samples do not show which rows"):
         of.convert(Gathered(), READ_NOISE, sample=TOKENS)
 
 

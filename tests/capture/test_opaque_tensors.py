@@ -132,19 +132,38 @@ def test_sparse_weights_stay_digital_and_say_so(layout: torch.layout) -> None:
         of.convert(model, HARDWARE, sample=TOKENS)
 
 
+class Threaded(nn.Module):
+    """An attention that runs in another thread, or in both."""
+
+    def __init__(self, *, both: bool = False) -> None:
+        super().__init__()
+        self.first, self.inner, self.both = nn.Linear(24, 24), SelfAttention(), both
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.inner(self.first(x)) if self.both else self.first(x)
+        with ThreadPoolExecutor(1) as pool:
+            found: Tensor = pool.submit(self.inner, x).result()
+        return found
+
+
 def test_layers_of_another_thread_are_named() -> None:
-    class Threaded(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.first, self.inner = nn.Linear(24, 24), SelfAttention()
-
-        def forward(self, x: Tensor) -> Tensor:
-            with ThreadPoolExecutor(1) as pool:
-                found: Tensor = pool.submit(self.inner, self.first(x)).result()
-            return found
-
     with pytest.warns(StaysDigital, match="3 products .* in inner.q: runs in another thread"):
         of.convert(Threaded().eval(), HARDWARE, sample=TOKENS)
+
+
+def test_a_trace_does_not_leave_out_layers_of_another_thread_in_silence() -> None:
+    with pytest.raises(BadInput, match=r"^inner.k: runs in another thread.*rules={'inner.k': None, 'inner.q': None, "):
+        of.trace(Threaded().eval(), TOKENS)
+    assert [op.name for op in of.trace(Threaded().eval(), TOKENS, rules={"inner*": None}).ops] == ["first"]
+
+
+def test_a_layer_on_crossbars_runs_in_one_thread() -> None:
+    """Otherwise the other thread would be refused by the settings that calibration changes, or draw other noise."""
+    model = Threaded(both=True).eval()
+    with pytest.raises(BadInput, match=r"^inner.q: runs in another thread.* keep it digital with rules={'inner.q': "):
+        of.convert(model, HARDWARE, sample=TOKENS)
+    converted = of.convert(model, HARDWARE, sample=TOKENS, rules={"inner*": None})
+    assert converted(TOKENS).shape == TOKENS.shape
 
 
 def test_a_model_that_runs_but_cannot_be_recorded_is_not_said_to_fail() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import ohmformer as of
-from ohmformer.capture.pytorch_quirks import unchanged_structure
+from ohmformer.capture.pytorch_quirks import unchanged_buffers, unchanged_structure
 
 
 class Changing(nn.Module):
@@ -38,6 +38,20 @@ def test_a_model_that_changes_itself_is_as_before() -> None:
     assert model.layer is layer
     assert (model.kind, model.config.kind) == ("sparse", "sparse")
     assert [name for name, _ in model.named_children()] == ["layer"]
+
+
+def test_a_buffer_that_a_call_resizes_is_as_before() -> None:
+    """Observers of quantization-aware training size their buffers in the first call."""
+    model = nn.Linear(2, 2)
+    model.register_buffer("least", torch.zeros(0))
+    model.register_buffer("most", torch.arange(3.0))
+    least, most = model.least, model.most
+    with unchanged_buffers(model):
+        model.least.resize_(4).fill_(1)
+        model.most.resize_(1).fill_(7)
+    assert (model.least, model.most) == (least, most)
+    assert least.shape == (0,)
+    assert most.tolist() == [0, 1, 2]
 
 
 def test_an_error_inside_changes_nothing_either() -> None:

@@ -98,3 +98,24 @@ def test_calibrations_of_converters_are_not_priced_and_named() -> None:
     )
     assert [note for note in machine_notes(own) if "calibration" in note] == [words]
     assert not [note for note in machine_notes(plain) if "calibration" in note]
+
+
+def test_losses_in_wires_are_not_priced_and_named() -> None:
+    plain = load("isaac_isca_2016")
+    own = changed(plain, array__encoding="differential", projection__array__wires={"row": 1.0, "column": 1.0})
+    words = "wires of projection arrays: prices are those without the voltage that wires lose"
+    assert [note for note in machine_notes(own) if note.startswith("wires")] == [words]
+    assert not [note for note in machine_notes(plain) if note.startswith("wires")]
+
+
+@pytest.mark.parametrize("size", [16, 32, 128, 256, 512])
+def test_sizes_beyond_the_tables_of_a_law_are_named(size: int) -> None:
+    """PUMA's simulator has tables from 32 x 32 to 256 x 256; wires have no such limit."""
+    puma = load("puma_asplos_2019")
+    tables = changed(puma, projection__array__cost__law={"kind": "puma_tables"}, projection__array__size=size)
+    found = [note for note in machine_notes(tables) if "extrapolated" in note]
+    beyond = f"its source covers 32 to 256 rows and columns, and {size} x {size} is extrapolated"
+    assert [note.split(": ")[1] for note in found] == ([] if 32 <= size <= 256 else [beyond])
+    assert found == [note for note in simulate(shapes("bert-base", tokens=8), tables).notes if "extrapolated" in note]
+    wires = changed(puma, projection__array__size=size)
+    assert not [note for note in machine_notes(wires) if "extrapolated" in note]

@@ -129,6 +129,35 @@ def test_the_digest_sees_weights_names_types_shapes_and_settings() -> None:
     assert found == [digest(change) for change in range(7)]
 
 
+class WithExtraState(nn.Linear):
+    """A layer whose state holds more than tensors, as those of quantization packages do."""
+
+    def __init__(self, scale: object) -> None:
+        torch.manual_seed(0)
+        super().__init__(2, 2)
+        self.scale = scale
+
+    def get_extra_state(self) -> object:
+        return {"scale": self.scale, "kind": torch.qint8}
+
+    def set_extra_state(self, state: object) -> None:
+        pass
+
+
+def extra_state() -> nn.Module:
+    return WithExtraState(0.5)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_state_may_hold_more_than_tensors() -> None:
+    assert isinstance(load_model(f"{HERE}:extra_state"), WithExtraState)
+    scales = [0.5, 0.25, torch.tensor([0.5]), torch.tensor([0.25]), torch.tensor([0.0, 1.0]).to_sparse()]
+    scales.append(torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8))
+    found = [model_digest(WithExtraState(scale)) for scale in scales]
+    assert len(set(found)) == len(scales)
+    assert found == [model_digest(WithExtraState(scale)) for scale in scales]
+
+
 def test_the_digest_sees_the_code_of_a_users_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
     found = []

@@ -215,7 +215,7 @@ def test_level_noise_says_what_it_leaves_out() -> None:
 
 
 def test_one_chip_is_marked() -> None:
-    single = changed(changed(point(0.5), "accuracy.hits", [1, 0]), "accuracy.chips", [0.5])
+    single = changed(changed(point(0.5), "accuracy.hits", [1, 0] * 100), "accuracy.chips", [0.5])
     document = study(single)
     marked = "one chip: intervals cover samples only"
     assert marked in " ".join(text(document).split())

@@ -296,6 +296,25 @@ def heard(scripts: Scripts) -> dict[int, dict[str, Any]]:
     return {gamma: scripts.histograms.measured(one.settings, 2) for gamma, one in points.items()}
 
 
+def test_histograms_do_not_replace_what_is_stored_without_a_word(
+    scripts: Scripts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = scripts.histograms
+    monkeypatch.setattr(module, "FILE", tmp_path / "conductances.json")
+    module.check_kept("vit_s", 8)  # nothing is stored
+    module.keep("vit_s", "3", 32, {"snr": 1})
+    module.keep("vit_s", "5", 32, {"snr": 2})
+    module.keep("vit_s", "5", 32, {"snr": 2})
+    assert capsys.readouterr().out == ""
+    module.check_kept("vit_s", 32)
+    with pytest.raises(BadInput, match=r"holds vit_s measured on 32 images.*give --images 32, or --replace$"):
+        module.check_kept("vit_s", 8)
+    module.keep("vit_s", "5", 32, {"snr": 3})
+    assert capsys.readouterr().out.endswith("of vit_s at gamma 5\n")
+    module.keep("vit_s", "3", 8, {"snr": 1})
+    assert capsys.readouterr().out.endswith("of vit_s at gamma 3, 5\n")
+
+
 def test_histograms_hold_all_values_and_end_where_the_clip_ends(heard: dict[int, dict[str, Any]]) -> None:
     for axis in "KV":
         plain, clipped = (heard[5]["histograms"][method][axis] for method in ("none", "clip"))

@@ -193,6 +193,12 @@ def test_platforms_are_compared_on_cost_alone_or_with_accuracy(tmp_path: Path) -
     assert gpu.mean == gpu.software == crossbars.software
     for key in ("counts", "area_m2", "latency_s"):
         assert getattr(found.points[0].cost, key) == getattr(alone.points[0].cost, key), "not the model's table"
+    copy = tmp_path / "gpu.toml"
+    copy.write_text('[accelerator]\nbase = "gtx_1060"\n')
+    same = (["gtx_1060", " gtx_1060 "], ["gpu.toml", "gtx_1060", str(tmp_path / "." / "gpu.toml")])
+    for names in same:
+        with pytest.raises(BadInput, match=r"b.toml: --platforms: names .* twice.*; leave one of them out"):
+            compared(both, names, out=tmp_path / "out")
     with pytest.raises(BadInput, match="--platforms: is missing or empty"):
         compared(both, [" "])
     with pytest.raises(BadInput, match=r"a.toml: hardware.base = 'gpu': is not among the accelerators of the library"):

@@ -108,10 +108,12 @@ def widened(values: Tensor, who: str) -> Tensor:
         who: subject of the error message.
 
     Raises:
-        BadInput: the values are not a tensor, or are complex.
+        BadInput: the values are not a dense tensor, or are complex.
     """
     if not isinstance(values, Tensor):
         raise BadInput(f"{who} is {type(values).__name__}; give a torch.Tensor, such as torch.as_tensor(...) makes")
+    if values.layout is not torch.strided or values.is_nested:
+        raise BadInput(f"{who} is sparse or nested, and crossbars multiply all values; give a dense tensor")
     if values.dtype is torch.float32 or values.dtype is torch.float64:
         return values
     if values.is_complex():

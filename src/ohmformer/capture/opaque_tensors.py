@@ -55,13 +55,21 @@ def may_multiply(func: Any, activations: int, matrices: int) -> bool:
 
 
 def stored_values(t: Tensor) -> Tensor:
-    """The values of a parameter or a buffer as a dense, unquantized tensor; of a sparse one, those that it stores."""
+    """The values of a parameter or a buffer as a dense, unquantized tensor; of a sparse one, those that it stores.
+
+    Floats of 8 bits, for which PyTorch has neither comparisons nor maxima, become float32.
+    """
     t = t.detach()
     if t.is_quantized:
         return t.dequantize()
-    if t.layout == torch.strided:
-        return t
-    return t.coalesce().values() if t.layout == torch.sparse_coo else t.values()
+    if t.layout != torch.strided:
+        t = t.coalesce().values() if t.layout == torch.sparse_coo else t.values()
+    return t.float() if t.is_floating_point() and t.element_size() == 1 else t
+
+
+def all_finite(t: Tensor) -> bool:
+    """True if no stored value of a tensor is NaN or infinite."""
+    return bool(stored_values(t).isfinite().all())
 
 
 def shape_of(t: Tensor) -> tuple[int, ...]:

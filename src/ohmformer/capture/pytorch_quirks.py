@@ -22,6 +22,8 @@ def unchanged_buffers(model: nn.Module) -> Iterator[None]:
     finally:
         with torch.no_grad():
             for buffer, values in before:
+                if buffer.shape != values.shape:  # observers of quantization size their buffers in the first call
+                    buffer.resize_(values.shape)
                 if not torch.equal(buffer, values):
                     buffer.copy_(values)
 

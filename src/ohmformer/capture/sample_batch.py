@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set, ValuesView
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data import IterableDataset as Stream
 
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, given
 
 _REMEDIES: dict[type | tuple[type, ...], str] = {
     DataLoader: "give one batch of its inputs, such as next(iter(loader))[0]",
@@ -55,6 +55,46 @@ def as_sample(sample: Any, who: str = "sample") -> Any:
     if tensor is None:
         raise BadInput(f"{who} is of type {name}; give a tensor, a tuple of arguments or a mapping of arguments")
     return tensor
+
+
+ONE_OR_SEVERAL = (
+    "give a tensor, a mapping or a tuple of arguments as one batch, or a list, a data loader or a generator of batches"
+)
+
+
+def several_batches(inputs: Any, who: str, sample: Any) -> list[Any] | None:
+    """The batches of inputs that hold several of them; None if the inputs are one batch.
+
+    A list, a data loader or a generator holds several batches. A tensor, an array, a mapping or a tuple of arguments,
+    or inputs that are read from files by slices, are one batch.
+
+    Args:
+        inputs: one batch or several.
+        who: their name in messages.
+        sample: the sample of the conversion.
+
+    Raises:
+        BadInput: the inputs are neither, or a list of tensors may be the arguments of one call as well.
+    """
+    loads = isinstance(inputs, (DataLoader, Iterator)) or _only_iterates(inputs)
+    if isinstance(inputs, (str, bytes, Set, ValuesView)) or not (loads or hasattr(inputs, "__len__")):
+        raise BadInput(f"{who} is {given(inputs)}; {ONE_OR_SEVERAL}")
+    if not loads and not isinstance(inputs, list):
+        return None
+    batches = list(inputs)
+    arguments = len(sample) if isinstance(sample, (tuple, list)) else 1
+    single = all(isinstance(batch, (Tensor, np.ndarray)) for batch in batches)
+    if isinstance(inputs, list) and single and len(batches) == arguments > 1:
+        raise BadInput(
+            f"{who} is a list of {arguments} tensors, as many as the model was converted with as arguments; give one "
+            "batch as a tuple of arguments, or a list of such tuples"
+        )
+    return batches
+
+
+def _only_iterates(inputs: Any) -> bool:
+    """True if an object yields batches but cannot be indexed, as data loaders of other libraries do."""
+    return isinstance(inputs, Iterable) and not hasattr(inputs, "__getitem__")
 
 
 def arrays_as_tensors(inputs: Any) -> Any:

@@ -13,7 +13,7 @@ from math import inf
 
 from ohmformer.cost import components
 from ohmformer.cost.attention.seen_keys import KeySum, SeenKeys
-from ohmformer.cost.cost import add_energy
+from ohmformer.cost.cost import sum_by_name
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
 from ohmformer.cost.network.transfer import transfer_cost
 from ohmformer.cost.operands import LayerContext, attention_unit, first_attention
@@ -104,8 +104,8 @@ def _has_token_scale(op: DynamicMatMul, spec: Conditioning) -> bool:
 def _conditioned(ops: Iterable[LayerOp]) -> Iterator[tuple[PlacedOp, DynamicMatMul, Conditioning]]:
     """The products whose K or V is conditioned: placed product, product, conditioning."""
     for placed in ops:
-        if isinstance(placed, PlacedOp) and isinstance(placed.op, DynamicMatMul) and placed.kv is not None:
-            yield placed, placed.op, placed.kv
+        if isinstance(placed, PlacedOp) and isinstance(placed.op, DynamicMatMul) and placed.conditioning is not None:
+            yield placed, placed.op, placed.conditioning
 
 
 def stages(ops: Iterable[LayerOp], context: LayerContext) -> list[Stage]:
@@ -126,7 +126,7 @@ def stages(ops: Iterable[LayerOp], context: LayerContext) -> list[Stage]:
     cost = components.lanes_cost(chip, lane_operations, context.working_lanes, context.vectors, name=CONDITIONING)
     stored = transfer_cost(chip, scales * context.bytes_per_value, 0.0)
     lanes = vector_units(context) or Lanes(context.working_lanes, unit, False)
-    energy = add_energy(cost.energy, stored.energy)
+    energy = sum_by_name(cost.energy, stored.energy)
     return [lanes.stage(CONDITIONING, "attention", per_token=cost.interval, energy=energy)]
 
 

@@ -190,7 +190,7 @@ class Placement:
 
     def distinct(self) -> list[tuple[PlacedLayer, int]]:
         """The layers that differ in more than their name, each with the number of equal layers."""
-        keys = [(layer.tokens, layer.join, id(layer.stages), id(layer.setup)) for layer in self.layers]
+        keys = [(layer.tokens, layer.barrier, id(layer.stages), id(layer.setup)) for layer in self.layers]
         times = Counter(keys)
         return [(layer, times[key]) for key, layer in dict(zip(keys, self.layers, strict=True)).items()]
 

@@ -29,7 +29,7 @@ from ohmformer.cost.layers import PlacedLayer
 from ohmformer.cost.placement import Placement
 from ohmformer.dataflow.block_recursion import recursive_latency
 from ohmformer.dataflow.blocks.block_times import Timed, times_of_block
-from ohmformer.dataflow.jobs import check_size
+from ohmformer.dataflow.jobs import check_size, waits_in_pools
 from ohmformer.dataflow.layer_cuts import Segment, further_units, segments
 from ohmformer.dataflow.points.together import latencies_together
 from ohmformer.dataflow.spec import Dataflow
@@ -64,7 +64,7 @@ def latency(placement: Placement, dataflow: Dataflow) -> float:
     Raises:
         BadInput: the dataflow defines its own jobs, or there are too many blocks to compute.
     """
-    if placement.has_pools:
+    if waits_in_pools(placement, dataflow):
         check_size(placement, dataflow)
         return build_timeline(placement, dataflow).latency
     longest = max(layer.tokens for layer in placement.layers)
@@ -92,7 +92,7 @@ def latencies(placement: Placement, dataflow: Dataflow, designs: Designs) -> Arr
         raise BadInput(
             f"dataflow {dataflow.kind!r} defines its own jobs, so there is no closed form; use the event engine"
         )
-    if placement.has_pools:
+    if waits_in_pools(placement, dataflow):
         raise BadInput(
             "hardware: units that layers share (chip.vector.units, or units of an engine) take tokens first come, "
             "first served, so there is no closed form; take of.simulate or of.explore"

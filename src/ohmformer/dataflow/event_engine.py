@@ -85,8 +85,12 @@ class _Engine:
     """The state of one simulation.
 
     Attributes:
-        waiting: for each job, how many of the jobs that it waits for have not ended.
-        followers: for each job, the jobs that wait for it.
+        waiting: for each job, how many of the jobs that it waits for have not ended; 1 for later members of a group.
+        groups: first member of a group -> all members, in order. The parts of a block on equal units wait for the same
+            jobs (`Job.after` is the same tuple), so only the first member counts them.
+        group_cause: job of a group with several members -> arrival of the last result that it waits for [s], and the
+            job that gives it.
+        followers: for each job, the jobs that wait for it; of a group, the first member.
         queues: unit -> the jobs that it has not started.
         busy: the units that run a job.
         last: unit -> the job that it ran last.
@@ -94,18 +98,23 @@ class _Engine:
             arrive later than their job ends; and of (time [s], job + 2 number of jobs) where a job frees the memory
             off the chip before its end.
         pools: name of a pool -> its units, and its jobs that are ready but have not started.
-        crowded: those pools in which jobs wait.
+        crowded: those pools in which jobs wait for a unit of the pool.
+        held: job of a pool that waits for another unit, such as the memory off the chip -> when it became ready [s].
         member: job in a pool -> name of the unit that does it, or did it.
     """
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self.jobs = jobs
         self.waiting = [len(job.after) for job in jobs]
+        self.groups: dict[int, list[int]] = {}
+        self.group_cause: dict[int, tuple[float, int]] = {}
+        self.held: dict[int, float] = {}
         self.followers: list[list[int]] = [[] for _ in jobs]
         self.queues: dict[str, deque[int]] = {}
         self.pools: dict[str, Pool] = {}
         self.crowded: dict[str, Pool] = {}
         self.member: dict[int, str] = {}
+        first, shared = 0, tuple[int, ...]()
         for number, job in enumerate(jobs):
             units = job.also
             if job.pool:
@@ -114,7 +123,12 @@ class _Engine:
                 units = (job.unit, *units)
             for unit in units:
                 self.queues.setdefault(unit, deque()).append(number)
-            for other in job.after:
+            if job.after is shared and shared:
+                self.waiting[number] = 1
+                self.groups.setdefault(first, [first]).append(number)
+                continue
+            first, shared = number, job.after
+            for other in shared:
                 self.followers[other].append(number)
         self.busy: set[str] = set()
         self.last: dict[str, int] = {}
@@ -169,40 +183,51 @@ class _Engine:
 
     def _released(self, number: int, now: float) -> list[str]:
         """The units of the jobs that wait for nothing more, now that the result of a job has arrived."""
-        units = []
+        units, waiting, groups = [], self.waiting, self.groups
         for follower in self.followers[number]:
-            self.waiting[follower] -= 1
-            if not self.waiting[follower]:
-                job = self.jobs[follower]
+            waiting[follower] -= 1
+            if waiting[follower]:
+                continue
+            for member in self._members(follower) if follower in groups else (follower,):
+                job = self.jobs[member]
                 if job.pool:
-                    self._wait(follower, now)
+                    self._wait(member, now)
                 else:
                     units.append(job.unit)
         return units
 
+    def _members(self, first: int) -> list[int]:
+        """The jobs of a group, none of which waits for any other job now."""
+        latest = max(((self.ready[other], other) for other in self.jobs[first].after), key=lambda entry: entry[0])
+        for member in self.groups[first]:
+            self.waiting[member] = 0
+            self.group_cause[member] = latest
+        return self.groups[first]
+
     def _start_in_pools(self, now: float) -> None:
-        """Start the jobs of pools that have a free unit; those that cannot have their other units go on waiting."""
+        """Start the jobs of pools that have a free unit; those that cannot have their other units are held."""
         for name in [name for name, pool in self.crowded.items() if pool.idle]:
-            pool, held = self.crowded[name], []
+            pool = self.crowded[name]
             while pool.waiting and pool.idle:
-                entry = pool.waiting[0]
-                job = self.jobs[entry[1]]
-                heapq.heappop(pool.waiting)
-                if any(each in self.busy or self.queues[each][0] != entry[1] for each in job.also):
-                    held.append(entry)
+                since, number = heapq.heappop(pool.waiting)
+                also = self.jobs[number].also
+                if also and not self._are_next(also, number):
+                    self.held[number] = since
                     continue
-                unit = self.member[entry[1]] = pool.take()
-                self._run(entry[1], job.also, (unit, *job.also), now)
-            for entry in held:
-                heapq.heappush(pool.waiting, entry)
+                unit = self.member[number] = pool.take()
+                self._run(number, also, (unit, *also), now)
             if not pool.waiting:
                 del self.crowded[name]
 
-    def _wait(self, number: int, now: float) -> None:
-        """Let a job that is ready wait for a unit of its pool."""
+    def _are_next(self, units: Sequence[str], number: int) -> bool:
+        """True if units are free, and a job is the next one of each."""
+        return not any(each in self.busy or self.queues[each][0] != number for each in units)
+
+    def _wait(self, number: int, since: float) -> None:
+        """Let a job that is ready since a time [s] wait for a unit of its pool."""
         name = self.jobs[number].unit
         self.crowded[name] = self.pools[name]
-        heapq.heappush(self.pools[name].waiting, (now, number))
+        heapq.heappush(self.pools[name].waiting, (since, number))
 
     def _start_next(self, unit: str, now: float) -> None:
         """Start the next job of a unit, if the unit is free and the job waits for nothing more."""
@@ -214,9 +239,11 @@ class _Engine:
         units: tuple[str, ...] = (unit,)
         if job.also:
             if job.pool:
+                if number in self.held and self._are_next(job.also, number):
+                    self._wait(number, self.held.pop(number))
                 return
             units = (job.unit, *job.also)
-            if any(each in self.busy or self.queues[each][0] != number for each in units):
+            if not self._are_next(units, number):
                 return
         self._run(number, units, units, now)
 
@@ -235,18 +262,22 @@ class _Engine:
             self.busy.add(each)
         self.start[number], self.end[number] = now, now + job.duration
         self.ready[number] = self.end[number] + job.lag
-        self.cause[number] = self._cause(job, units)
+        self.cause[number] = self._cause(number, units)
         heapq.heappush(self.events, (self.end[number], number))
         if job.also and job.memory_unit in job.also and job.memory < job.duration:
             heapq.heappush(self.events, (now + job.memory, number + 2 * len(self.jobs)))
 
-    def _cause(self, job: Job, units: tuple[str, ...]) -> int:
+    def _cause(self, number: int, units: tuple[str, ...]) -> int:
         """The job whose result came last or whose end freed a unit last; -1 if the job waited for none."""
-        came = [(self.ready[other], other) for other in job.after]
+        job = self.jobs[number]
+        latest = self.group_cause.get(number) if self.groups else None
+        came = [(self.ready[other], other) for other in job.after] if latest is None else [latest]
         came += [(self.end[self.last[unit]], self.last[unit]) for unit in units if unit in self.last]
         memory = job.memory_unit
         if memory in self.last and memory in units:  # some jobs free it before their end
             last = self.last[memory]
+            if latest is not None and latest[1] == last:
+                came[:1] = [(self.ready[other], other) for other in job.after]
             came.remove((self.end[last], last))
             came.append((self.start[last] + dict(self.jobs[last].units())[memory], last))
         return max(came, key=lambda entry: entry[0], default=(0.0, -1))[1]

@@ -34,6 +34,17 @@ _LISTS: dict[str, tuple[type, str]] = {
 """The same for fields with several values."""
 
 
+def waits_in_pools(placement: Placement, dataflow: Dataflow) -> bool:
+    """True if tokens may wait for equal units, which take them first come, first served, so no closed form holds.
+
+    A token that passes all layers alone, such as that of a decoding step of one request, waits for nothing.
+    """
+    if not placement.has_pools:
+        return False
+    one_by_one = placement.workload.batch == 1 or dataflow.batching == "serial"
+    return not (one_by_one and dataflow.has_closed_form) or any(layer.tokens > 1 for layer, _ in placement.distinct())
+
+
 def count_jobs(placement: Placement, dataflow: Dataflow) -> int:
     """Number of jobs that `jobs_of` builds for a dataflow in blocks, setup stages left out."""
     total = 0
@@ -81,8 +92,13 @@ def jobs_of(placement: Placement, dataflow: Dataflow) -> list[Job]:
     return list(defined)
 
 
-def _check_types(job: Job, where: str) -> None:
+def _check_types(job: Job, where: str, *, waits_checked: bool) -> None:
     """Refuse a job with a value of another type.
+
+    Args:
+        job: the job.
+        where: its place, for messages.
+        waits_checked: True if `after` is the tuple of the job before, which was checked.
 
     Raises:
         BadInput: one line with the field and its value.
@@ -92,7 +108,7 @@ def _check_types(job: Job, where: str) -> None:
         if not isinstance(value, kind) or isinstance(value, bool):
             raise BadInput(f"{where}: {field} = {shown(value)}: is of another type; give {remedy}")
     for field, (kind, remedy) in _LISTS.items():
-        values = getattr(job, field)
+        values = () if waits_checked and field == "after" else getattr(job, field)
         if not isinstance(values, (tuple, list)) or not all(isinstance(value, kind) for value in values):
             raise BadInput(f"{where}: {field} = {shown(values)}: is of another type; give {remedy}")
 
@@ -107,12 +123,15 @@ def _check_jobs(jobs: Sequence[Job], placement: Placement, name: str) -> None:
         raise BadInput(f"{name}.jobs: returns {shown(jobs)}; return a list of ohmformer.dataflow.job.Job, or None")
     shares: dict[tuple[int, int], float] = {}
     pools: dict[str, int] = {}
+    before: object = None
     for number, job in enumerate(jobs):
         where = f"{name}.jobs: number {number}"
         if not isinstance(job, Job):
             raise BadInput(f"{where}: is of type {type(job).__name__}; give ohmformer.dataflow.job.Job")
-        _check_types(job, where)
-        if not all(0 <= other < number for other in job.after):
+        parallel = job.after is before  # parts of a block on equal units share one tuple
+        before = job.after
+        _check_types(job, where, waits_checked=parallel)
+        if not parallel and not all(0 <= other < number for other in job.after):
             raise BadInput(f"{where}: after = {job.after}; name positions of jobs that stand before it")
         if not 0 <= job.duration < inf or not 0 <= job.lag < inf or not 0 <= job.layer < len(placement.layers):
             raise BadInput(

@@ -44,7 +44,34 @@ def one_access_notes(arrays: Iterable[tuple[str, Crossbar]]) -> list[str]:
 
 def array_notes(arrays: list[tuple[str, Crossbar]]) -> list[str]:
     """All notes on the arrays of a machine: on their timing, and on what of them has no price."""
-    return [*one_access_notes(arrays), *calibration_notes(arrays), *compensation_notes(arrays)]
+    return [
+        *one_access_notes(arrays),
+        *extrapolation_notes(arrays),
+        *calibration_notes(arrays),
+        *compensation_notes(arrays),
+        *wire_notes(arrays),
+    ]
+
+
+def extrapolation_notes(arrays: Iterable[tuple[str, Crossbar]]) -> list[str]:
+    """Notes on arrays with more or fewer lines than the source of their law covers.
+
+    Args:
+        arrays: (whose array, such as "projection", array).
+    """
+    found: dict[str, None] = {}
+    for place, array in arrays:
+        covered = array.cost.law.sourced_lines if array.cost is not None else None
+        if array.cost is None or covered is None:
+            continue
+        at, (least, most) = array.cost.priced_at, covered
+        published = (at.rows, at.columns) == (array.rows, array.columns)
+        if not published and not all(least <= lines <= most for lines in (array.rows, array.columns)):
+            found[
+                f"cost.law.kind = {array.cost.law.kind!r} of {place} arrays: its source covers {least} to {most} rows "
+                f"and columns, and {array.rows} x {array.columns} is extrapolated"
+            ] = None
+    return list(found)
 
 
 def calibration_notes(arrays: Iterable[tuple[str, Crossbar]]) -> list[str]:
@@ -73,6 +100,18 @@ def compensation_notes(arrays: Iterable[tuple[str, Crossbar]]) -> list[str]:
         f"drift_compensation of {' and '.join(places)} arrays: one multiplication per result is priced; the readings "
         "that give the factors, one of every row at each compensation, are not"
     ]
+
+
+def wire_notes(arrays: Iterable[tuple[str, Crossbar]]) -> list[str]:
+    """A note on arrays whose wires lose voltage, which prices leave out.
+
+    Args:
+        arrays: (whose array, such as "projection", array).
+    """
+    places = dict.fromkeys(place for place, array in arrays if array.wires is not None)
+    if not places:
+        return []
+    return [f"wires of {' and '.join(places)} arrays: prices are those without the voltage that wires lose"]
 
 
 def unlike_tiles(chip: Chip, arrays: list[tuple[str, Crossbar]]) -> tuple[str, list[str]]:

@@ -13,6 +13,8 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
+from ohmformer.capture.opaque_tensors import all_finite
+from ohmformer.capture.torch_private import own_dispatch, tree_leaves
 from ohmformer.errors import BadInput, shown
 from ohmformer.models.bundled_vit import VisionTransformer
 from ohmformer.models.sources import bundled_file, first_line, split
@@ -68,7 +70,8 @@ def make_model(choice: ModelChoice, head: str = "auto") -> nn.Module:
         else:
             model = _read_bundled(bundled_file("model", choice.source))
     for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point() and not tensor.is_meta and not tensor.isfinite().all():
+        readable = isinstance(tensor, torch.Tensor) and not tensor.is_meta and not own_dispatch(tensor)
+        if readable and tensor.is_floating_point() and not all_finite(tensor):
             raise BadInput(f"{choice.where}: {name} holds NaN or infinity; train or load the model again")
     return model.eval()
 
@@ -92,9 +95,13 @@ def model_digest(model: nn.Module) -> str:
     The code of torch's own classes is left out; results record the version of torch instead.
     """
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor_bytes(tensor))
+    for name, value in sorted(model.state_dict().items()):
+        for leaf in tree_leaves(value):  # packed weights of quantized layers and extra states are no single tensors
+            if isinstance(leaf, torch.Tensor):
+                digest.update(f"{name} {leaf.dtype} {tuple(leaf.shape)}\n".encode())
+                digest.update(tensor_bytes(leaf))
+            else:
+                digest.update(f"{name} {leaf!r}\n".encode())
     digest.update(repr(model).encode())
     for cls in sorted({type(module) for module in model.modules()}, key=lambda cls: (cls.__module__, cls.__qualname__)):
         if cls.__module__.split(".")[0] != "torch":
@@ -111,7 +118,19 @@ def _code(cls: type) -> str:
 
 
 def tensor_bytes(tensor: torch.Tensor) -> bytes:
-    """Return the values of a tensor of any type as bytes."""
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    data: bytes = flat.view(torch.uint8).numpy().tobytes()
+    """Return the values of a tensor of any type as bytes; for a quantized one also its whole numbers.
+
+    Raises:
+        BadInput: its class hides them.
+    """
+    if tensor.is_quantized:
+        return tensor_bytes(tensor.int_repr()) + tensor_bytes(tensor.dequantize())
+    if tensor.layout != torch.strided:
+        tensor = tensor.to_dense()
+    try:
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        data: bytes = flat.view(torch.uint8).numpy().tobytes()
+    except (RuntimeError, TypeError) as error:  # tensors of classes with storage of their own
+        kind = type(tensor).__name__
+        raise BadInput(f"a tensor of type {kind} cannot be read ({first_line(error)}); use plain tensors") from error
     return data

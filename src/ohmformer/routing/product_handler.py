@@ -7,7 +7,7 @@ products on engines (`nn/convert/replace.py`) and make operations of them (`trac
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Generic, Literal, TypeVar
 
 from torch import nn
@@ -132,8 +132,23 @@ def unseen_layers(modules: Mapping[str, nn.Module], products: Iterable[Product])
     for product in products:
         used |= {product.module, product.weights.rpartition(".")[0]}
     parts_of_attention = {id(m.out_proj) for m in modules.values() if isinstance(m, nn.MultiheadAttention)}
-    layers = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.MultiheadAttention)
     for name, module in modules.items():
-        multiplies = isinstance(module, layers) or type(module).__name__ == "Conv1D"
-        if multiplies and name not in used and id(module) not in parts_of_attention:
+        if _multiplies(module) and name not in used and id(module) not in parts_of_attention:
             yield name
+
+
+def _multiplies(module: nn.Module) -> bool:
+    """True if a module is a layer that multiplies by weights."""
+    layers = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.MultiheadAttention)
+    return isinstance(module, layers) or type(module).__name__ == "Conv1D"
+
+
+def layers_elsewhere(modules: Mapping[str, nn.Module], elsewhere: Set[str], rules: RecordedRules) -> list[str]:
+    """Names of the layers with weights that run in another thread and that no rule keeps digital.
+
+    Args:
+        modules: name -> module.
+        elsewhere: names of the modules that ran in another thread.
+        rules: the rules.
+    """
+    return [name for name in sorted(elsewhere) if _multiplies(modules[name]) and not rules.rule((name,)).digital]

@@ -6,6 +6,7 @@ from torch import nn
 
 from ohmformer.capture.dry_run import Place
 from ohmformer.capture.product import Product
+from ohmformer.capture.table import ELSEWHERE
 from ohmformer.errors import BadInput
 
 
@@ -48,6 +49,14 @@ def not_counted(product: Product) -> BadInput:
     """The error for a call whose matrix products are not known."""
     why = f": {product.why}" if product.why else ""
     return BadInput(f"{describe(product)} is not understood{why}; {remedy('leave it out', product)}")
+
+
+def in_another_thread(modules: list[str], action: str) -> BadInput:
+    """The error for modules that run in another thread; `action` says what a rule does to them."""
+    rule = ", ".join(f"{name!r}: None" for name in dict.fromkeys(modules))
+    return BadInput(
+        f"{modules[0]}: {ELSEWHERE}; call it in the thread that calls the model, or {action} with rules={{{rule}}}"
+    )
 
 
 def not_understood(product: Product) -> str:

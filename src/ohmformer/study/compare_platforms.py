@@ -61,8 +61,8 @@ def compared(
         One point for each platform, in the order of `platforms`.
 
     Raises:
-        BadInput: no platforms, or one of them has no accelerator, no price or no such field; or `out` or `workers` is
-            given and the study has no accuracy.
+        BadInput: no platforms, or one of them is named twice, has no accelerator, no price or no such field; or `out`
+            or `workers` is given and the study has no accuracy.
     """
     names = _named(platforms)
     file = locate_study(name)
@@ -114,10 +114,26 @@ def _on_platforms(document: Document, names: Sequence[str], folder: Path) -> lis
     wholes = [_on_platform(document, name, folder) for name in names]
     reasons = [why_unclipped(whole.costs()) for whole in wholes]
     bare = put(document, "mitigation.clip", "none")
+    _check_different(names, folder)
     return [
         _Platform(name, _on_platform(bare, name, folder) if reason else whole, reason)
         for name, whole, reason in zip(names, wholes, reasons, strict=True)
     ]
+
+
+def _check_different(names: Sequence[str], folder: Path) -> None:
+    """Refuse an accelerator that is named twice, also by two paths of one file.
+
+    Raises:
+        BadInput: one is.
+    """
+    first: dict[Path, str] = {}
+    for name in names:
+        file = catalog.locate("accelerator", name, beside=folder).resolve()
+        if file in first:
+            same = "" if first[file] == name else f" (as {first[file]} and {name})"
+            raise BadInput(f"--platforms: names {name} twice{same}; leave one of them out")
+        first[file] = name
 
 
 def _check_unused(out: Path | None, workers: int | None) -> None:

@@ -18,6 +18,8 @@ from ohmformer.capture.pytorch_quirks import evaluation_mode, without_fast_path
 from ohmformer.capture.torch_private import experts_implementation, set_experts_implementation, tree_map_only
 from ohmformer.errors import BadInput, check_type, given, one_line, shown, suggest
 from ohmformer.hardware.rules import OrderedRules, RuleBook, Rules
+from ohmformer.routing.product_handler import layers_elsewhere
+from ohmformer.routing.refusals import in_another_thread
 from ohmformer.tracing.kv_cache_sample import TracedPass, new_tokens, prepare
 from ohmformer.tracing.operations import LeftOut, OperationBuilder, PassInfo
 from ohmformer.tracing.recorder import AssumedValues, Event, TraceRecorder
@@ -67,11 +69,14 @@ def trace(
     with _evaluating(model), without_fast_path(), _grouped_experts(model, on_meta), AssumedValues():
         step = prepare(model, sample, phase, context)
         chosen = _infer_phase(step, phase)
-        events = _events(step)
+        events, record = _events(step)
     causal = chosen in ("prefill", "decode") or (chosen is None and _generates(model))
     tokens = new_tokens(step.sample)
     info = PassInfo(_sample_counts(step.sample), step.cached_tokens, causal, chosen == "decode", tokens)
     builder = OperationBuilder(step.model, ordered_rules, info)
+    elsewhere = layers_elsewhere(builder.weights_of.modules, record.elsewhere, builder.rules)
+    if elsewhere:
+        raise in_another_thread(elsewhere, "leave it out")
     drafts = builder.drafts(events)
     for line in [*builder.left_out, *_left_over(builder.left_over)]:
         warnings.warn(line, LeftOut, stacklevel=2)
@@ -143,17 +148,17 @@ def _infer_phase(step: TracedPass, phase: Phase | None) -> Phase | None:
     return phase
 
 
-def _events(step: TracedPass) -> list[Event]:
-    """The events of one forward pass."""
+def _events(step: TracedPass) -> tuple[list[Event], PassRecord]:
+    """The events of one forward pass, and its record."""
     recorders: list[TraceRecorder] = []  # a pass that loads the compiler is repeated with a new recorder
 
     def make_recorder(model: nn.Module, record: PassRecord) -> TraceRecorder:
         recorders.append(TraceRecorder(model, record, step.cache))
         return recorders[-1]
 
-    record_pass(step.model, step.sample, make_recorder)
+    record = record_pass(step.model, step.sample, make_recorder)
     recorders[-1].flush()
-    return recorders[-1].events
+    return recorders[-1].events, record
 
 
 def _sample_counts(sample: Any) -> tuple[int, ...]:

@@ -144,3 +144,34 @@ def test_mixed_contexts_lie_between_the_first_and_the_last_step() -> None:
     steady = served.steady
     assert steady is not None
     assert served.first_tpot < steady.step_latency < served.last_tpot  # type: ignore[operator]
+
+
+def digital_units() -> of.Accelerator:
+    """PUMA with vector units and attention units that all layers share, and a slow memory off the chip."""
+    units = {"kind": "simd", "ops_per_mac": 2, "lanes": 512, "units": 8, "shared": "chip"}
+    found = of.replace(of.load("puma_asplos_2019"), "chip.vector.units", 4)
+    found = of.replace(found, "chip.dram", {"bandwidth": "20 GB/s", "energy": "31 pJ/B"})
+    return of.replace(of.replace(found, "attention.key", units), "attention.value", units)
+
+
+@pytest.mark.parametrize(
+    ("flow", "batch"), [(of.LayerSerial(), 1), (of.LayerOverlap(block=4), 1), (of.LayerSerial(batching="serial"), 3)]
+)
+def test_a_token_that_waits_for_no_other_needs_no_event_engine(flow: of.Dataflow, batch: int) -> None:
+    hardware = digital_units()
+    served = of.serve("gpt2", hardware, prompt=40, generate=5, batch=batch, dataflow=flow)
+    assert served.decoding is not None
+    assert served.decoding.one_recursion
+    placements = [served.decoding.placement(index) for index in range(4)]
+    events = [build_timeline(placement, flow).latency for placement in placements]
+    assert served.step_latency == pytest.approx(events, rel=1e-12)
+    explored = of.explore([(placements[2].workload, hardware, flow)])
+    assert explored.latency[0] == pytest.approx(of.simulate(placements[2].workload, hardware, flow).latency, rel=1e-12)
+    assert served.steady is not None
+
+
+def test_tokens_of_several_requests_wait_for_units() -> None:
+    served = of.serve("gpt2", digital_units(), prompt=40, generate=5, batch=3)
+    assert served.decoding is not None
+    assert not served.decoding.one_recursion
+    assert served.steady is None

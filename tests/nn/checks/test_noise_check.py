@@ -129,7 +129,7 @@ def test_read_noise_that_is_not_that_of_tokens_is_told(name: str) -> None:
         _, _, told = converted(name, READS, level="array")
     except of.BadInput as error:
         refusal = str(error)
-    routed = "whose read noise is whose" in refusal  # the inputs of an expert come from any sample
+    routed = "do not show which rows belong to which sample" in refusal  # the inputs of an expert come from any sample
     assert not refusal or routed
     assert routed or ("UnstableNoise" in told) == (name in TOLD_OF_READS or name in TOLD)
 
@@ -164,6 +164,39 @@ def test_a_model_that_writes_padding_first_is_told() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", of.UnstableNoise)
         of.convert(model, HARDWARE, sample=sample, level="noise")
+
+
+class MaskAfterSoftmax(nn.Module):
+    """Attention that hides padding behind its softmax, so that no mask shows which keys are tokens."""
+
+    def __init__(self, *, followed: bool) -> None:
+        super().__init__()
+        self.embed, self.qkv, self.followed = nn.Embedding(20, 8), nn.Linear(8, 24), followed
+
+    def forward(self, ids: Tensor | None = None, attention_mask: Any = None, inputs_embeds: Any = None) -> Tensor:
+        """Features [B, N, 8]."""
+        q, k, v = self.qkv(self.embed(ids) if inputs_embeds is None else inputs_embeds).split(8, dim=-1)
+        seen, scores = attention_mask[:, None].bool(), q @ k.transpose(1, 2)
+        if self.followed:
+            return scores.masked_fill(~seen, -1e9).softmax(dim=-1) @ v
+        p = scores.softmax(dim=-1) * seen
+        return (p / p.sum(dim=-1, keepdim=True)) @ v
+
+
+@pytest.mark.parametrize("name", ["ids", "inputs_embeds"])
+@pytest.mark.parametrize("followed", [True, False])
+def test_padding_of_the_sample_is_compared_whatever_holds_the_tokens(name: str, followed: bool) -> None:
+    """Padding cannot be added to arguments of unknown meaning, but that of the sample can be taken away."""
+    torch.manual_seed(0)
+    model, ids = MaskAfterSoftmax(followed=followed).eval(), torch.randint(1, 20, (3, 9))
+    mask = torch.ones_like(ids)
+    mask[0, 6:], mask[1, :2] = 0, 0
+    sample = {name: ids if name == "ids" else model.embed(ids).detach(), "attention_mask": mask}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        of.convert(model, HARDWARE, sample=sample, level="noise")
+    told = [str(each.message) for each in caught if each.category is of.UnstableNoise]
+    assert [("with padding" in message) for message in told] == ([] if followed else [True])
 
 
 def test_a_decoder_that_convolves_by_hand_in_steps_is_told() -> None:

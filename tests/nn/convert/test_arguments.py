@@ -223,6 +223,24 @@ def test_quantized_layers_are_named() -> None:
         convert(model)
 
 
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_weights_of_8_bit_floats_are_named(dtype: torch.dtype) -> None:
+    class Small(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.linear(x, self.weight.float(), self.bias)
+
+    model = nn.Sequential(Small(8, 8), nn.Linear(8, 2))
+    model[0].weight = nn.Parameter(model[0].weight.detach().to(dtype), requires_grad=False)
+    sample = torch.randn(4, 8)
+    name = str(dtype).removeprefix("torch.")
+    with pytest.raises(BadInput, match=rf"^0 \(Small\) is quantized already \(its weights are of type {name}\)"):
+        of.convert(model, HARDWARE, sample=sample)
+    of.convert(model, HARDWARE, sample=sample, rules={"0": "digital"})
+    model[0].weight[0, 0] = math.nan
+    with pytest.raises(BadInput, match=r"parameter 0\.weight holds NaN or infinity"):
+        of.convert(model, HARDWARE, sample=sample, rules={"0": "digital"})
+
+
 def test_weights_of_a_class_of_their_own_are_named() -> None:
     class Packed(torch.Tensor):
         @classmethod

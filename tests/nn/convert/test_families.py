@@ -53,7 +53,8 @@ A conversion records the functions that the model calls on the sample, and the k
 - Two activations that are multiplied out of sight are refused, with the rule that keeps their module digital: inside
   `torch.vmap` and other transforms of `torch.func`, in `flex_attention` and `torch.cond`, of nested tensors, of complex
   values.
-- Layers that are called in another thread stay digital; their names are listed.
+- Layers that run in another thread stay digital, and their names are listed; `trace` refuses them unless a rule leaves
+  them out. A module that runs in several threads is refused unless a rule keeps it digital.
 - Not seen at all, so neither captured nor listed: functions that another thread calls outside of layers; products that
   are written as sums of elementwise products (cosine similarity among them); extensions and Triton kernels that are
   called directly instead of through an operation; and operations of others that take one activation and hold their

@@ -77,8 +77,7 @@ def test_the_model_comes_first_when_saving_and_when_restoring() -> None:
 @pytest.mark.parametrize(
     ("batches", "said"),
     [
-        (X, "batches is a Tensor; give a list of batches"),
-        (None, "batches is None; give a list of batches"),
+        (None, "batches is None; give a tensor, a mapping or a tuple of arguments as one batch, or a list"),
         ([9 * X, X * float("nan")], "holds NaN or infinity"),
         ([9 * X, X[:, :3]], "the model fails on a batch"),
         ([9 * X, X.double()], "the model fails on a batch"),

@@ -67,7 +67,7 @@ def test_digital_state_changes_no_range() -> None:
     assert torch.equal(second(X), expected)
 
 
-@pytest.mark.parametrize("damage", ["unknown", "shape", "nan", "operand"])
+@pytest.mark.parametrize("damage", ["unknown", "shape", "nan", "negative", "text", "operand"])
 def test_ranges_of_another_conversion(damage: str) -> None:
     """Ranges that do not fit are refused as a whole."""
     first, second = pair(Attention, HARDWARE)
@@ -80,11 +80,25 @@ def test_ranges_of_another_conversion(damage: str) -> None:
             state[key] = torch.ones(3)
         case "nan":
             state[key] = state[key] * torch.nan
+        case "negative":
+            state[key] = -state[key]
+        case "text":
+            state[key] = "wide"
         case "operand":
             state["ohmformer_ranges.other/x_range"] = state[key]
     with pytest.raises(RuntimeError, match=r"ranges of .* are those of another conversion"):
         second.load_state_dict(state)
     assert torch.equal(second(X), expected)
+
+
+def test_a_dictionary_without_some_of_the_ranges_says_so() -> None:
+    first, second = pair(Attention, HARDWARE)
+    state = first.state_dict()
+    key = next(name for name in state if name.endswith("/x_range") and ".K" not in name)
+    del state[key]
+    with pytest.raises(RuntimeError, match=rf"Missing key.*{key}"):
+        second.load_state_dict(state)
+    assert second.load_state_dict(state, strict=False).missing_keys == [key]
 
 
 def test_conditioned_ranges() -> None:

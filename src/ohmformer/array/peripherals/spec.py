@@ -57,7 +57,7 @@ class Peripherals(Spec):
     calibration: MismatchCalibration | None = None
     """Calibration of gain and offset; None leaves them as they are."""
     read_voltage: Annotated[Volts, Field(gt=0)] | None = None
-    """Voltage of a row at the largest input [V]. Cells whose current is not linear need it, see `cell.sinh_voltage`."""
+    """Voltage of a row at the largest input [V]. Only for cells with a curved current, see `cell.sinh_voltage`."""
     predistorted: bool = False
     """True if the driver takes, for every input code, the voltage level at which the current is nearest to being in
     proportion to the code. The levels are those of a linear DAC of `inputs.bits` bits."""
@@ -102,6 +102,11 @@ def unsuited(array: Crossbar) -> str:
                 "wires: cells whose current is not linear (cell.sinh_voltage) are not solved in a network of wires; "
                 "use inputs.kind = 'bit_serial', or leave one of them out"
             )
+    if parts.read_voltage is not None and array.cell.sinh_voltage is None:
+        return (
+            f"peripherals.read_voltage = {parts.read_voltage:g} V changes nothing, since the current of the cell is "
+            "linear in the voltage; give cell.sinh_voltage, or leave read_voltage out"
+        )
     if parts.predistorted and not distorts(array):
         return (
             "peripherals.predistorted = true needs inputs.kind = 'amplitude' and cell.sinh_voltage; leave it out, or "

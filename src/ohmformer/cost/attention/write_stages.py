@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ohmformer.array.event_counter import Counts
 from ohmformer.cost import components
 from ohmformer.cost.attention.write_lines import feature_lines, reference_lines, token_is_line, token_lines
-from ohmformer.cost.cost import add_energy
+from ohmformer.cost.cost import sum_by_name
 from ohmformer.cost.designs.per_design import largest
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
 from ohmformer.cost.operands import (
@@ -51,7 +51,7 @@ def write_stages(ops: Iterable[LayerOp], context: LayerContext) -> list[Stage]:
         replace(
             _slower(writes[0], writes[-1], context.tokens),
             shared=any(stage.shared for stage in writes),
-            energy=add_energy(*(stage.energy for stage in writes)),
+            energy=sum_by_name(*(stage.energy for stage in writes)),
             counts=sum((stage.counts for stage in writes[1:]), writes[0].counts),
         )
     ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from ohmformer.cost.cost import add_energy
+from ohmformer.cost.cost import sum_by_name
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
 from ohmformer.cost.memory.homes import KV, TABLES, WEIGHTS
 from ohmformer.cost.memory.residents import is_digital, kv_in_memory
@@ -54,7 +54,7 @@ def with_memory_off_chip(stage: Stage, ops: Iterable[LayerOp], context: LayerCon
     return replace(
         stage.at_least(per_token),
         off_chip=per_token,
-        energy=add_energy(stage.energy, {"dram": size * memory.energy}),
+        energy=sum_by_name(stage.energy, {"dram": size * memory.energy}),
     )
 
 

@@ -73,7 +73,7 @@ def traffic_of(products: list[PlacedOp], context: LayerContext, seen: SeenKeys |
     for placed in products:
         inputs, results = bytes_moved(placed, context)
         sums = partial_sums_of(placed, context.chip) if isinstance(placed.engine, ArrayEngine) else NO_SUMS
-        stays = role_of(placed.op) == "attention.key" and _scores_stay(context.chip)
+        stays = role_of(placed.op) == "attention.key" and _scores_stay(placed, context.chip)
         over = sums.over_network + (0.0 if stays else results)
         through, cached = inputs + results + sums.through_memories, _cached_bytes(placed, context)
         elsewhere += cached
@@ -89,9 +89,14 @@ def traffic_of(products: list[PlacedOp], context: LayerContext, seen: SeenKeys |
     return Traffic(registers, memories, network, sent.times(1 / tiles), passed.times(1 / tiles), *means, seen)
 
 
-def _scores_stay(chip: Chip) -> bool:
-    """True if scores stay in the tiles of their head: softmax is beside them, not in units that all layers share."""
-    return chip.attention_tiles == "by_head" and (chip.vector.units is None or chip.softmax is not None)
+def _scores_stay(placed: PlacedOp, chip: Chip) -> bool:
+    """True if scores stay in the tiles of their head: softmax is beside them, not in units that all layers share.
+
+    Lanes that compute scores compute their softmax, too.
+    """
+    if chip.attention_tiles != "by_head":
+        return False
+    return isinstance(placed.engine, SimdEngine) or chip.vector.units is None or chip.softmax is not None
 
 
 def bytes_moved(placed: PlacedOp, context: LayerContext) -> tuple[float, float]:

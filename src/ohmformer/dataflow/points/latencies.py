@@ -13,7 +13,7 @@ from ohmformer.cost.machine.refresh import Refresh
 from ohmformer.cost.placement import Placement
 from ohmformer.dataflow.block_recursion import recursive_latency
 from ohmformer.dataflow.closed_form import Array, Designs, alone_latency, has_equal_blocks, runs_one_by_one
-from ohmformer.dataflow.jobs import check_size
+from ohmformer.dataflow.jobs import check_size, waits_in_pools
 from ohmformer.dataflow.layer_cuts import Segment
 from ohmformer.dataflow.placing import check_softmax
 from ohmformer.dataflow.points.priced import Priced
@@ -95,7 +95,7 @@ def latencies(points: Sequence[Point], placements: Sequence[Placement]) -> Array
         key = id(priced), id(dataflow)
         if key not in orders:
             check_softmax(priced.placement, dataflow)
-            closed = dataflow.has_closed_form and not priced.placement.has_pools
+            closed = dataflow.has_closed_form and not waits_in_pools(priced.placement, dataflow)
             orders[key] = _order(priced, dataflow) if closed else None
         order = orders[key]
         if order is None:
@@ -130,7 +130,7 @@ def _order(priced: Priced, dataflow: Dataflow) -> _Order:
     if formula and not priced.equal:
         layers = (pipeline.layer for pipeline in priced.pipelines)
         formula = all(has_equal_blocks(layer, block) for layer, block in zip(layers, blocks, strict=True))
-    joins = dataflow.decides("joins")
+    joins = dataflow.decides("has_barrier")
     return _Order(joins, blocks, None if formula else (joins, dataflow.decides("overlaps"), dataflow.batching))
 
 

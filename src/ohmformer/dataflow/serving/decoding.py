@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ohmformer.cost.chips.sums import refresh_of_chips
-from ohmformer.cost.cost import add_energy
+from ohmformer.cost.cost import sum_by_name
 from ohmformer.cost.machine.machine import Machine
 from ohmformer.cost.machine.refresh import Refresh
 from ohmformer.cost.machine.steps import StepPrices
@@ -20,6 +20,7 @@ from ohmformer.cost.network.load import most_of
 from ohmformer.cost.placement import Placement
 from ohmformer.cost.stage import By
 from ohmformer.dataflow.closed_form import latency
+from ohmformer.dataflow.jobs import waits_in_pools
 from ohmformer.dataflow.serving.kind_sums import sum_kinds
 from ohmformer.dataflow.serving.step_latency import KindTimes, job_ends, step_latencies
 from ohmformer.dataflow.spec import Dataflow
@@ -171,7 +172,9 @@ class Decoding:
     @property
     def one_recursion(self) -> bool:
         """True if one recursion serves all steps: a request is one block, and all steps have the same stages."""
-        return self.dataflow.has_closed_form and self._priced.alike and not self.prices.last.has_pools
+        if not self.dataflow.has_closed_form or waits_in_pools(self.prices.last, self.dataflow):
+            return False
+        return self._priced.alike
 
     @cached_property
     def _events(self) -> tuple[Array, Array]:
@@ -189,7 +192,7 @@ class Decoding:
             gated += self.prices.kinds[first] * found.gated
             for kind, parts in found.energy_by.items():
                 times = {name: self.prices.kinds[first] * value for name, value in parts.items()}
-                sums[kind] = add_energy(sums.get(kind, {}), times)
+                sums[kind] = sum_by_name(sums.get(kind, {}), times)
         alike = all(found.alike and found.waits_for_memory_last for found in kinds.values())
         of_kinds = {first: found.times for first, found in kinds.items()} if alike else {}
         return _Priced(of_kinds, energies, gated, sums, alike, most_of(found.loads for found in kinds.values()))

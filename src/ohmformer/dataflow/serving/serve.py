@@ -6,7 +6,7 @@ from typing import Any
 
 from ohmformer.cost.machine.arguments import check_cost_arguments
 from ohmformer.cost.placement import Placement
-from ohmformer.dataflow.jobs import MOST_JOBS, count_jobs
+from ohmformer.dataflow.jobs import MOST_JOBS, count_jobs, waits_in_pools
 from ohmformer.dataflow.placing import place_for
 from ohmformer.dataflow.serving.decoding import Decoding
 from ohmformer.dataflow.serving.pass_work import work_of
@@ -67,7 +67,7 @@ def serve(
     flow = dataflow or LayerSerial()
     options: dict[str, Any] = {"clip": clip, "rules": rules, "weights": weights}
     sized = size_machine(passes, hardware, flow, kv, options)
-    if passes.steps and sized.last.has_pools:
+    if passes.steps and waits_in_pools(sized.last, flow):
         _check_jobs(sized.last, flow, passes.steps.count)
     elif isinstance(passes.steps, Steps) and flow.has_closed_form:
         check_work(sized.last, flow, passes.steps.count)

@@ -94,8 +94,9 @@ def calibrate(
 
     Args:
         model: a converted model in evaluation mode; it is changed.
-        inputs: inputs of N samples of a calibration set, never of the test set, without labels. Or several batches, for
-            example of texts of different lengths: a list of mappings, or a generator such as `(x for x, _ in loader)`.
+        inputs: inputs of N samples of a calibration set, never of the test set, without labels: a tensor, an array, a
+            mapping or a tuple of arguments, or the `calibration` of a task. Or several of these, for example texts of
+            different lengths: a list, a data loader, or a generator such as `(x for x, _ in loader)`.
         remedy: "clip" for ClipFormer's clip with thresholds for each head, "auto" for the best of all recipes of this
             package; or recipes to choose from beside doing nothing, as names or objects.
         batch: number of samples per call.
@@ -112,7 +113,7 @@ def calibrate(
     handle = crossbars(model)
     _check_budget(budget, price)
     tried = recipes_of(remedy, budget)
-    parts = input_batches(inputs)
+    parts = input_batches(inputs, handle.sample)
     operands = protectable_operands(handle)
     _check_arrays(operands)
     if all(is_noiseless(operand) for operand in operands):
@@ -274,12 +275,11 @@ def _check_observations(operands: list[KVOperand]) -> None:
     missed = next((operand.name for operand in operands if not operand.watched), None)
     if missed is not None:
         raise BadInput(f"{missed} is not used on the calibration inputs; give others, or keep it digital by a rule")
-    for operand in operands:
-        heads = sorted({observation.tokens.shape[1] for observation in operand.watched})
-        if len(heads) > 1:
-            counts = " and ".join(map(str, heads))
-            raise BadInput(
-                f"{operand.name} holds {counts} matrices for a sample in different uses, such as along axes of "
-                "different length, so one conditioning does not fit; leave it out with "
-                f"rules={{{operand.name!r}: Rule(clip='none')}}"
-            )
+    heads = {op.name: sorted({observation.tokens.shape[1] for observation in op.watched}) for op in operands}
+    if varying := [name for name, counts in heads.items() if len(counts) > 1]:
+        counts = " and ".join(map(str, heads[varying[0]]))
+        rules = ", ".join(f"{name!r}: Rule(clip='none')" for name in varying)
+        raise BadInput(
+            f"{varying[0]} holds {counts} matrices for a sample in different uses, such as along axes of different "
+            f"length, so one conditioning does not fit; leave it out with rules={{{rules}}}"
+        )

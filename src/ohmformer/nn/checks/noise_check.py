@@ -34,7 +34,15 @@ from ohmformer.nn.checks.comparing import (
     relative_difference,
     tolerance,
 )
-from ohmformer.nn.checks.sample_variants import Variant, argument_names, in_a_batch, row_alone, shortened, with_padding
+from ohmformer.nn.checks.sample_variants import (
+    Variant,
+    argument_names,
+    in_a_batch,
+    padded_row,
+    row_alone,
+    shortened,
+    with_padding,
+)
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.weight import WeightOperand
@@ -120,6 +128,8 @@ def _check_variants(original: nn.Module, converted: nn.Module, noisy: Sequence[O
     if isinstance(row, Mapping):
         short = shortened(row)
         messages += _compare(original, converted, names, short, with_padding(original, short))
+        if padded := padded_row(sample):
+            messages += _compare(original, converted, names, padded[0], iter(padded[1:]))
     return messages
 
 

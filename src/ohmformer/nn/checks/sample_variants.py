@@ -38,16 +38,32 @@ class Variant:
 
 def row_alone(sample: Any) -> Any:
     """Return the checked row of a sample batch, without padding."""
-    row = _rows(sample, [_checked_row(sample)])
+    return _without_padding(_rows(sample, [_checked_row(sample)]))
+
+
+def _without_padding(row: Any) -> Any:
+    """Return one row of a sample batch without padding, if its mask shows where its tokens are."""
     tokens = _token_span(row)
     if tokens is None or not isinstance(row, Mapping):
         return row
     N = row["attention_mask"].shape[1]
-    cut = {
-        k: v[:, slice(*tokens)] if isinstance(v, Tensor) and v.dim() == 2 and v.shape[1] == N else v
-        for k, v in row.items()
-    }
-    return {**row, **{k: v for k, v in cut.items() if not k.startswith("decoder_")}}
+    return {name: value[:, slice(*tokens)] if _is_per_token(name, value, N) else value for name, value in row.items()}
+
+
+def padded_row(sample: Any) -> tuple[Any, Variant] | None:
+    """Return a row of a batch without its padding, and the variant that keeps it, beside another row if there is one.
+
+    None if no row has padding, or if `with_padding` can pad a text.
+    """
+    if not isinstance(sample, Mapping) or isinstance(sample.get("input_ids"), Tensor):
+        return None
+    for b in range(batch_size(sample)):
+        row = _rows(sample, [b])
+        tokens = _token_span(row)
+        if tokens is not None and 1 < tokens[1] - tokens[0] < row["attention_mask"].shape[1]:
+            others = [other for other in (0, 1) if other != b and other < batch_size(sample)]
+            return _without_padding(row), Variant("with padding", _rows(sample, [b, *others[:1]]), tokens)
+    return None
 
 
 def shortened(alone: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,7 +133,7 @@ def _padded(model: nn.Module, alone: Mapping[str, Any], side: str) -> dict[str, 
     widths = (width, 0) if side == "left" else (0, width)
     unpadded = {**alone, "attention_mask": torch.ones_like(tokens)}
     padded = {
-        key: nn.functional.pad(value, widths) if _is_per_token(key, value, N) else value
+        key: nn.functional.pad(value, (0, 0) * (value.dim() - 2) + widths) if _is_per_token(key, value, N) else value
         for key, value in unpadded.items()
     }
     pad = getattr(getattr(model, "config", None), "pad_token_id", None)
@@ -143,8 +159,13 @@ def _token_span(inputs: Any) -> tuple[int, int] | None:
 
 
 def _is_per_token(name: str, value: Any, N: int) -> bool:
-    """True if an argument has one entry for each of the N tokens [B, N] of the encoder, or of the only part."""
-    return isinstance(value, Tensor) and value.dim() == 2 and value.shape[1] == N and not name.startswith("decoder_")
+    """True if an argument has one entry for each of the N tokens of the encoder, or of the only part.
+
+    These are tensors [B, N], and embeddings [B, N, features].
+    """
+    dims = (2, 3) if name.endswith("inputs_embeds") else (2,)
+    per_token = isinstance(value, Tensor) and value.dim() in dims and value.shape[1] == N
+    return per_token and not name.startswith("decoder_")
 
 
 def argument_names(model: nn.Module) -> set[str]:

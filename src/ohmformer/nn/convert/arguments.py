@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ohmformer.array.multiply import LEVELS
 from ohmformer.array.spec import Level
 from ohmformer.capture.inputs import as_plain_dict, at_home, batch_size
-from ohmformer.capture.opaque_tensors import stored_values
+from ohmformer.capture.opaque_tensors import all_finite
 from ohmformer.capture.sample_batch import as_sample
 from ohmformer.capture.torch_private import own_dispatch, tree_leaves
 from ohmformer.errors import BadInput, check_type, one_line, shown, suggest
@@ -132,7 +132,7 @@ def _check_values(name: str, parameter: nn.Parameter) -> None:
         raise BadInput(f"parameter {name} is on the meta device and holds no values; load the weights first")
     if own_dispatch(parameter):  # a rule keeps its layer digital, or it would have been refused
         return
-    if not bool(torch.isfinite(stored_values(parameter)).all()):
+    if not all_finite(parameter):
         raise BadInput(f"parameter {name} holds NaN or infinity; load or train the model again")
 
 
@@ -147,7 +147,8 @@ def quantization(module: nn.Module) -> str:
             return f"its weights are of type {type(t).__name__}"
     if any(p.dim() > 1 and not (p.is_floating_point() or p.is_complex()) for p in parameters):
         return "its weights are whole numbers"
-    return ""
+    tiny = [p for p in parameters if p.is_floating_point() and p.element_size() == 1]
+    return f"its weights are of type {str(tiny[0].dtype).removeprefix('torch.')}" if tiny else ""
 
 
 def as_config(

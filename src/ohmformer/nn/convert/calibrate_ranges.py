@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ohmformer.capture.inputs import at_home, batch_size, call
+from ohmformer.capture.inputs import Inputs, at_home, batch_size, call
 from ohmformer.capture.pytorch_quirks import evaluation_mode
-from ohmformer.capture.sample_batch import as_sample
+from ohmformer.capture.sample_batch import as_sample, several_batches
 from ohmformer.capture.torch_private import tree_leaves
-from ohmformer.errors import BadInput, given
+from ohmformer.errors import BadInput
 from ohmformer.nn.calls.larger_inputs import magnitudes_of_sample
 from ohmformer.nn.checks.comparing import named_rows
 from ohmformer.nn.convert.handle import Crossbars, crossbars
@@ -21,7 +20,7 @@ from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.weight import share_converter_ranges, share_ranges
 
 
-def calibrate_ranges(model: nn.Module, batches: Iterable[Any] = ()) -> None:
+def calibrate_ranges(model: nn.Module, batches: Inputs = ()) -> None:
     """Calibrate the ranges of inputs and of K and V in causal attention, and then, where needed, of converters.
 
     `convert` calls this on its sample. Further batches widen the ranges. `calibrate` and `set_kv` calibrate ranges
@@ -29,18 +28,21 @@ def calibrate_ranges(model: nn.Module, batches: Iterable[Any] = ()) -> None:
 
     Args:
         model: a converted model; it is changed.
-        batches: further batches, each in the form of the sample, such as `(x for x, _ in loader)`. A single mapping
-            counts as one batch.
+        batches: one further batch: a tensor, an array, a mapping or a tuple of arguments, or the `calibration` of a
+            task. Or several of these: a list, a data loader, or a generator such as `(x for x, _ in loader)`.
 
     Raises:
         BadInput: the model was not converted, a batch does not hold finite inputs of the model, or another thread calls
             the model or changes its settings. The ranges then stay as they were.
     """
     handle = crossbars(model)
-    if isinstance(batches, (Tensor, np.ndarray, str, bytes)) or not isinstance(batches, Iterable):
-        raise BadInput(f"calibrate_ranges: batches is {given(batches)}; give a list of batches, such as [inputs]")
-    listed = [batches] if isinstance(batches, Mapping) and batches else batches
-    samples = [handle.sample, *(_checked_batch(model, batch, n) for n, batch in enumerate(listed))]
+    who = "calibrate_ranges: batches"
+    several = [] if isinstance(batches, tuple) and not batches else several_batches(batches, who, handle.sample)
+    if several is None:
+        further = [_checked_batch(model, batches, who)]
+    else:
+        further = [_checked_batch(model, batch, f"{who}[{n}]") for n, batch in enumerate(several)]
+    samples = [handle.sample, *further]
     with handle.state.changing("calibrate_ranges", unfinished=True):
         _widen(model, handle, samples)
 
@@ -80,13 +82,13 @@ def _observe(model: nn.Module, handle: Crossbars, samples: Sequence[Any]) -> Non
         calibrate_converters(model, samples)
 
 
-def _checked_batch(model: nn.Module, batch: Any, number: int) -> Any:
-    """Return a batch as tensors on the device of the model.
+def _checked_batch(model: nn.Module, batch: Any, who: str) -> Any:
+    """Return a batch as tensors on the device of the model; `who` is its name in messages.
 
     Raises:
         BadInput: it is empty, or holds NaN or infinity.
     """
-    batch = at_home(model, as_sample(batch, f"calibrate_ranges: batches[{number}]"))
+    batch = at_home(model, as_sample(batch, who))
     if batch_size(batch) == 0:
         raise BadInput("calibrate_ranges: a batch is empty; give batches of at least one input")
     for leaf in tree_leaves(batch):

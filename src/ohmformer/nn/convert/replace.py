@@ -26,7 +26,7 @@ from ohmformer.nn.modules.multihead_attention import CrossbarMultiheadAttention
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.shared.state import State
 from ohmformer.routing.product_handler import PairRole, ProductHandler, unseen_layers
-from ohmformer.routing.refusals import check_place, not_understood
+from ohmformer.routing.refusals import check_place, in_another_thread, not_understood
 from ohmformer.routing.weight_names import geometry
 
 
@@ -59,7 +59,8 @@ class Replacer(ProductHandler[Place, list[Captured]]):
         """Replace all modules that multiply, and return the capture table.
 
         Raises:
-            BadInput: a product is not understood, or a rule matches no module.
+            BadInput: a product is not understood, a rule matches no module, or a module on crossbars runs in another
+                thread, too.
         """
         handled: set[object] = set()
         rows: list[Captured] = []
@@ -74,6 +75,8 @@ class Replacer(ProductHandler[Place, list[Captured]]):
         if not rows:
             raise BadInput("the model multiplies nothing on the sample, so there is nothing to put on crossbars")
         elsewhere = self.run.seen.elsewhere
+        if both := [row.module for row in rows if row.engine != "digital" and row.module in elsewhere]:
+            raise in_another_thread(both, "keep it digital")
         for name in unseen_layers(self.modules, self.run.seen.products):
             rows.append(self._unseen_row(name, ELSEWHERE if name in elsewhere else NOT_CALLED))
         self.choice.check_rules()

@@ -39,11 +39,14 @@ def load_ranges(
     prefix: str,
     _metadata: Any,
     _strict: bool,
-    _missing: list[str],
+    missing: list[str],
     unexpected: list[str],
     errors: list[str],
 ) -> None:
-    """Load the ranges in a state dictionary, and remove them from it; if one does not fit, load none."""
+    """Load the ranges in a state dictionary, and remove them from it; if one does not fit, load none.
+
+    A dictionary with the ranges of some operands only reports those of the others as missing.
+    """
     start = prefix + PREFIX
     stored: dict[str, dict[str, Any]] = {}
     for key in [key for key in state if key.startswith(start)]:
@@ -60,6 +63,9 @@ def load_ranges(
             return
     for name, tensors in stored.items():
         set_ranges(by_name[name], tensors)
+    if stored:
+        rest = (operand for operand in operands if operand.name not in stored)
+        missing += [f"{start}{operand.name}/{name}" for operand in rest for name in ranges(operand)]
     handle = getattr(module, "ohmformer_crossbars", None)
     if stored and handle is not None:
         handle.largest_inputs.clear()  # the inputs behind the loaded ranges are unknown

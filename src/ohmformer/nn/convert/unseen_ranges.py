@@ -8,6 +8,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from ohmformer.capture.opaque_tensors import stored_values
+from ohmformer.capture.torch_private import own_dispatch
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.kv import KVOperand
 
@@ -56,7 +58,8 @@ def _listed(missed: dict[str, str]) -> str:
 
 def _negligible(model: nn.Module) -> float:
     """Return the float32 rounding step of the largest weight of a model."""
-    magnitudes = [float(p.detach().abs().amax()) for p in model.parameters() if p.is_floating_point() and p.numel()]
+    parameters = [stored_values(p) for p in model.parameters() if p.is_floating_point() and not own_dispatch(p)]
+    magnitudes = [float(values.abs().amax()) for values in parameters if values.numel()]
     return torch.finfo(torch.float32).eps * max(magnitudes, default=0.0)
 
 

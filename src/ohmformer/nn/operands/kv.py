@@ -5,8 +5,10 @@ Shapes: B samples, R heads, N slots in which tokens come, n places at which they
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from functools import partial
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -206,12 +208,11 @@ class KVOperand(Operand):
         )
         return cells
 
-    def written(self, codes: Tensor, array: Crossbar, use: Use, **options: Any) -> Written:
+    def write_function(self, array: Crossbar, use: Use) -> Callable[..., Written]:
         """See `Operand`; cells that age are kept as they were written."""
         if self.ages is None or self._ages_by_factor(array):
-            held: Written = super().written(codes, array, use, **options)
-            return held
-        return write_unaged(codes, array, drifts=self.ages.drifts, **options)
+            return super().write_function(array, use)
+        return partial(write_unaged, drifts=self.ages.drifts)
 
     def _ages_by_factor(self, array: Crossbar) -> bool:
         """True if drift multiplies all values of a token by one factor, and nothing else depends on their age."""
@@ -228,19 +229,19 @@ class KVOperand(Operand):
         The last `new` tokens of each sample come with the call: they are written in any case.
         """
         call, state = self.state.threads.call, self.state
-        settings = (use.step, state.level, state.rounded, state.clip, self.clip, self.w_range, self.conditioner)
         # Tokens may come back from a cache, where cells can be taken apart token by token.
-        remembers = self._separable() and (use.info.cached or (self.causal and not torch.is_grad_enabled()))
-        parts = split(call.written.get(self.name) if remembers else None, batch, new, settings)
+        if not self._separable() or not (use.info.cached or (self.causal and not torch.is_grad_enabled())):
+            cells = self._write(batch, array, use)
+            call.written.pop(self.name, None)
+            return cells
+        settings = (use.step, state.level, state.rounded, state.clip, self.clip, self.w_range, self.conditioner)
+        parts = split(call.written.get(self.name), batch, new, settings)
         if parts.moved is not None and not self._draws_nothing(array):
             call.moved[self.name] = parts.moved
-        cells = None if parts.to_write is None else self._write(parts.to_write, array, use)
-        merged = parts.merged(cells, self.axis, token_ranges=token_has_range(self.array, self.axis))
-        if remembers:
-            assert isinstance(merged, (Folded, Unaged))
-            call.written[self.name] = WrittenTokens(settings, batch.tokens.clone(), batch.streams, merged)
-        else:
-            call.written.pop(self.name, None)
+        written = None if parts.to_write is None else self._write(parts.to_write, array, use)
+        merged = parts.merged(written, self.axis, token_ranges=token_has_range(self.array, self.axis))
+        assert isinstance(merged, (Folded, Unaged))
+        call.written[self.name] = WrittenTokens(settings, batch.tokens.clone(), batch.streams, merged)
         return merged
 
     def _write_streams(

@@ -13,6 +13,8 @@ from ohmformer.nn.operands.kv import KVOperand
 
 FITTED = ("mean", "basis", "inverse")
 """The tensors of a conditioning."""
+MAGNITUDES = ("x_range", "w_range")
+"""Ranges that are the largest magnitude of values."""
 
 
 def ranges(operand: Operand) -> dict[str, Tensor]:
@@ -29,17 +31,19 @@ def ranges(operand: Operand) -> dict[str, Tensor]:
 
 
 def unfit(operand: Operand, stored: Mapping[str, Tensor]) -> str:
-    """Name of the first tensor that is missing, not finite, of another shape, or unknown; "" if all fit."""
+    """Name of the first stored value that does not fit; "" if all fit.
+
+    It is missing, unknown, no tensor, of another shape, not finite, or a range below zero.
+    """
     current = ranges(operand)
     for name in [*current, *stored]:
         tensor = stored.get(name)
-        if (
-            name not in current
-            or tensor is None
-            or tensor.shape != current[name].shape
-            or not bool(tensor.isfinite().all())
-        ):
+        if name not in current or not isinstance(tensor, Tensor) or tensor.shape != current[name].shape:
             return name
+        if not bool(tensor.isfinite().all()) or (name in MAGNITUDES and bool((tensor < 0).any())):
+            return name
+    if "adc_low" in stored and bool((stored["adc_low"] > stored["adc_high"]).any()):
+        return "adc_low"
     return ""
 
 

@@ -83,7 +83,8 @@ class WeightOperand(Operand):
         refuse_hidden(self.name, x, w)
         if x.numel() == 0:
             return x @ w.transpose(-2, -1)
-        memory_mask = memory_mask if memory_mask is not None else self.state.memory.mask_of(x)
+        if memory_mask is None and self.state.memory.noted:
+            memory_mask = self.state.memory.mask_of(x)
         use, dtype, weights = self.state.use(self.name, self.calls_per_forward), x.dtype, w.detach()
         axes = self.batch_axis_of_use
         axis = axes[use.call_index[0] if use.call_index else 0] if axes else self.batch_axis
@@ -135,14 +136,15 @@ class WeightOperand(Operand):
         """The number of samples that inputs hold.
 
         Raises:
-            BadInput: nothing tells it, so it is not clear whose read noise is whose.
+            BadInput: nothing tells it, so samples cannot draw their own read noise.
         """
         samples = samples_in(x, axis, self.state)
         if samples is None or not self.samples_known:
             count = "" if self.state.samples is None else f" for {self.state.samples} samples"
             raise BadInput(
-                f"{self.name}: inputs of shape {tuple(x.shape)}{count}: whose read noise is whose? Use level='noise', "
-                f"or keep it digital with rules={{{self.pattern!r}: None}}"
+                f"{self.name}: inputs of shape {tuple(x.shape)}{count} do not show which rows belong to which sample, "
+                "so they cannot draw the read noise of their samples; name one sample per row of the batch, use "
+                f"level='noise', or keep it digital with rules={{{self.pattern!r}: None}}"
             )
         return samples
 

@@ -163,6 +163,10 @@ def _weights(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
     for name, t in model.state_dict().items():
         if name.startswith(PREFIX):  # stored with the operands
             continue
+        if not isinstance(t, Tensor):
+            raise BadInput(
+                f"{name} is of type {type(t).__name__}, which the file cannot hold; keep it out of the state"
+            )
         if opaque(t):
             raise BadInput(f"{name} is {opaque(t)}, which the file cannot hold; keep plain tensors in the model")
         memory = (t.data_ptr(), tuple(t.shape), t.stride(), t.dtype)

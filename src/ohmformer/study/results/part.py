@@ -25,7 +25,10 @@ Finite = Annotated[float, Field(allow_inf_nan=False), Strict()]
 
 def is_number(value: Any) -> bool:
     """True for a finite number that is not a truth value."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number above all floats
+        return False
 
 
 def _checked_number(value: Any) -> float:

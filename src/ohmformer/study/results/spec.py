@@ -84,12 +84,14 @@ class Accuracy(Part):
     def _agrees(self) -> Self:
         """The values are possible for the metric, and for one another."""
         if METRICS[self.metric].counts == "hit":
-            if not all(0 <= value <= 1 for value in (self.software, self.mean, *self.chips)):
+            if not all(0 <= value <= 1 for value in (self.software, self.mean, *self.ci95, *self.chips)):
                 raise ValueError("a share lies between 0 and 1")
             if self.score_sums is not None and not all(0 <= hits <= len(self.chips) for hits in self.score_sums):
                 raise ValueError("hits of a sample are at most as many as chips")
         if self.ci95[0] > self.ci95[1]:
             raise ValueError("an interval has its lower bound first")
+        if self.score_sums is not None and len(self.score_sums) != self.samples:
+            raise ValueError("hits has one number for each sample")
         return self
 
 
