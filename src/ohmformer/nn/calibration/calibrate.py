@@ -133,8 +133,7 @@ def calibrate(
     seed = handle.state.seed if seed is None else check_seed(seed)
     with on_calibration_chip(handle, seed), _undone_on_failure(operands), weights_undone_on_failure(handle):
         trial = Trial(Runs(model, handle, parts, batch), operands, tried, budget, price)
-        left_alone = tried_weights == ["none"]
-        result, inputs_of = _choose_kv(trial) if left_alone else _choose_all(trial, tried_weights)
+        result, inputs_of = _choose_all(trial, tried_weights) if len(tried_weights) > 1 else _choose_kv(trial)
     warn_of_unseen(model, handle.operands, stacklevel=2)
     _warn_of_single_input(tried, tried_weights, inputs_of)
     return result
