@@ -26,7 +26,9 @@ _HOME = {
     "Explored": "dataflow.explore",
     "ImagePreparation": "models.images",
     "Images": "models.images",
+    "KVBudget": "mitigation.budget",
     "KVClip": "mitigation.spec",
+    "KVCost": "mitigation.budget",
     "LayerOverlap": "dataflow.spec",
     "LayerSerial": "dataflow.spec",
     "Placement": "cost.placement",
@@ -52,6 +54,7 @@ _HOME = {
     "convert": "nn.convert.convert",
     "explore": "dataflow.explore",
     "fit_cell": "fitting.fit",
+    "kv_prices": "study.pricing.kv_prices",
     "load": "hardware.entries",
     "load_cell": "hardware.entries",
     "load_crossbar": "hardware.entries",
@@ -176,6 +179,8 @@ if TYPE_CHECKING:
     from ohmformer.hardware.spec import ExactEngine as ExactEngine
     from ohmformer.hardware.spec import Price as Price
     from ohmformer.hardware.spec import Work as Work
+    from ohmformer.mitigation.budget import KVBudget as KVBudget
+    from ohmformer.mitigation.budget import KVCost as KVCost
     from ohmformer.mitigation.spec import Conditioning as Conditioning
     from ohmformer.mitigation.spec import KVClip as KVClip
     from ohmformer.mitigation.spec import WeightMitigation as WeightMitigation
@@ -216,6 +221,7 @@ if TYPE_CHECKING:
     from ohmformer.streams import Stream as Stream
     from ohmformer.streams import UnnamedSamples as UnnamedSamples
     from ohmformer.streams import samples as samples
+    from ohmformer.study.pricing.kv_prices import kv_prices as kv_prices
     from ohmformer.study.requirements.require import require as require
     from ohmformer.study.results.requirements import Requirements as Requirements
     from ohmformer.tasks.load import load_task as load_task

@@ -8,6 +8,7 @@ from typing import Protocol
 from ohmformer.array.spec import Crossbar
 from ohmformer.hardware.chip import Chip
 from ohmformer.hardware.spec import Accelerator, ArrayEngine, CrossbarEngine, SimdEngine
+from ohmformer.mitigation.budget import KVBudget
 from ohmformer.mitigation.spec import WeightMitigation
 
 MOST = 3
@@ -200,8 +201,8 @@ def mitigation_notes(points: Iterable[tuple[Accelerator, Mitigations]]) -> list[
             ("weights", chosen.weights, "weights are", (hardware.projection,)),
         ):
             memristive = any(isinstance(engine, CrossbarEngine) for engine in engines)
-            if value in ("calibrated", "auto"):
-                notes.append(CHOSEN.format(name, value))
+            if value in ("calibrated", "auto") or isinstance(value, KVBudget):
+                notes.append(CHOSEN.format(name, "auto" if isinstance(value, KVBudget) else value))
             elif value not in ("none", WeightMitigation()) and not memristive:
                 notes.append(UNUSED.format(name, what))
     return list(dict.fromkeys(notes))

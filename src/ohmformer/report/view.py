@@ -116,9 +116,12 @@ def _digital(tokens: int, which: str) -> str:
 
 
 def kv_name(kv: Any) -> str:
-    """'none', 'auto' or a conditioning, in words."""
+    """'none', 'auto', a budget or a conditioning, in words."""
     if not isinstance(kv, dict):
         return {"none": "not conditioned", "auto": "conditioned, auto"}.get(kv, str(kv))
+    if "auto" in kv:
+        limits = [f"{name} {value}" for name, value in kv.items() if name not in ("auto", "residual")]
+        return ", ".join(["conditioned, auto", *limits])
     words = [("mean removed" if kv.get("mean") else ""), kv.get("basis", "own")]
     words += [f"range per {kv['scale']}" if kv.get("scale") else "", f"range {kv['range']:g}" if "range" in kv else ""]
     words += [

@@ -13,6 +13,7 @@ from ohmformer.capture.inputs import take
 from ohmformer.errors import BadInput
 from ohmformer.hardware.ages import Ages
 from ohmformer.hardware.use import check_used
+from ohmformer.mitigation.budget import KVBudget, PriceKV
 from ohmformer.mitigation.spec import Conditioning, KVClip
 from ohmformer.nn.calibration.calibrate import Calibration, calibrate, set_kv
 from ohmformer.nn.convert.convert import StaysDigital, convert
@@ -36,12 +37,13 @@ REMEDY_SAMPLES = 100
 PROBE_NOTE = "the probe behind the features was fitted on clean training samples and stays digital"
 
 
-def evaluate_point(settings: Settings, ages: Ages | None = None) -> PointResult:
+def evaluate_point(settings: Settings, ages: Ages | None = None, price: PriceKV | None = None) -> PointResult:
     """The result of one point: convert the model, calibrate it, try it on chips, and summarize the scores.
 
     Args:
         settings: of the point.
         ages: times of K and V, if the settings take them from a timeline (see `study.timing.ages`).
+        price: what candidates for K and V cost, if the settings have a budget (see `study.pricing`).
 
     Raises:
         BadInput: the model, the data or the hardware cannot be used, or ages are missing.
@@ -53,7 +55,7 @@ def evaluate_point(settings: Settings, ages: Ages | None = None) -> PointResult:
     with one_thread():
         model, task = loaded(settings.model, settings.task)
         converted = _converted(settings, model, task, ages)
-        calibration = _calibrated(settings, task, converted)
+        calibration = _calibrated(settings, task, converted, price)
         digital_token_share(converted)  # calibration does not count
         stats = _tried_on_chips(settings, task, converted)
         software = software_metric(settings.model, settings.task, settings.simulation.batch)
@@ -88,17 +90,24 @@ def _converted(settings: Settings, model: nn.Module, task: Task, ages: Ages | No
     return converted
 
 
-def _calibrated(settings: Settings, task: Task, converted: nn.Module) -> Calibration | None:
-    """Choose mitigations of weights, clips and conditionings, and set them; None if the study leaves no choice."""
+def _calibrated(settings: Settings, task: Task, converted: nn.Module, price: PriceKV | None) -> Calibration | None:
+    """Choose mitigations of weights, clips and conditionings, and set them; None if the study leaves no choice.
+
+    Raises:
+        BadInput: the study has a budget with limits, and there is no price.
+    """
     mitigation = settings.mitigation
-    remedy = "auto" if mitigation.kv == "auto" else "clip" if mitigation.clip == "calibrated" else None
+    remedy = "auto" if mitigation.chooses_kv else "clip" if mitigation.clip == "calibrated" else None
     weights = "auto" if mitigation.weights == "auto" else None
     if remedy is None and weights is None:
         return None
+    options: dict[str, Any] = {"batch": settings.simulation.batch, "seed": settings.seed}
+    if isinstance(mitigation.kv, KVBudget):
+        if price is None and mitigation.kv.limits:
+            raise BadInput("mitigation.kv: the prices of its budget are missing; run it as a study")
+        options |= {"budget": mitigation.kv, "price": price}
     inputs = take(task.calibration, slice(0, REMEDY_SAMPLES))
-    return calibrate(
-        converted, inputs, remedy=remedy, weights=weights, batch=settings.simulation.batch, seed=settings.seed
-    )
+    return calibrate(converted, inputs, remedy=remedy, weights=weights, **options)
 
 
 def _tried_on_chips(settings: Settings, task: Task, converted: nn.Module) -> Stats:

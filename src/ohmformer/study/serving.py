@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ohmformer.dataflow.serving.serve import serve
 from ohmformer.dataflow.serving.served import Served
 from ohmformer.errors import BadInput, shown
 from ohmformer.hardware.price_notes import mitigation_notes
+from ohmformer.mitigation.spec import Conditioning
 from ohmformer.study.chips import chip_notes, served_chips
 from ohmformer.study.cost import (
     MANY,
@@ -33,14 +34,19 @@ MANY_TOKENS = 1000
 """Number of generated tokens of all points from which on a progress bar is shown; pricing them takes about 0.5 s."""
 
 
-def served_of(settings: CostSettings) -> Served:
+def served_of(settings: CostSettings, chosen: Mapping[str, Conditioning] | None = None) -> Served:
     """The requests of a point.
+
+    Args:
+        settings: the point.
+        chosen: operand -> conditioning that calibration chose for it.
 
     Raises:
         BadInput: lengths are missing, the model does not support them, or the accelerator has no prices.
     """
+    options = cost_options(settings) | ({"kv": dict(chosen)} if chosen else {})
     try:
-        return serve(_passes(settings), settings.hardware, dataflow=settings.dataflow, **cost_options(settings))
+        return serve(_passes(settings), settings.hardware, dataflow=settings.dataflow, **options)
     except BadInput as error:
         raise BadInput(
             f"mitigation.{error}" if str(error).startswith(("clip", "kv", "weights.")) else str(error)

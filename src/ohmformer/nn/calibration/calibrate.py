@@ -16,7 +16,8 @@ from ohmformer.array.codes.code_moments import no_closed_form
 from ohmformer.array.peripherals.spec import draws_for_reads, mismatched
 from ohmformer.capture.inputs import Inputs, call
 from ohmformer.device import noise
-from ohmformer.errors import BadInput, check_type, given, shown, suggest
+from ohmformer.errors import BadInput, check_type, given
+from ohmformer.mitigation.budget import KVBudget, PriceKV
 from ohmformer.mitigation.spec import Clip, Conditioning
 from ohmformer.nn.calibration import recipes
 from ohmformer.nn.calibration.calibrate_weights import (
@@ -28,26 +29,19 @@ from ohmformer.nn.calibration.calibrate_weights import (
     weights_undone_on_failure,
 )
 from ohmformer.nn.calibration.calibration_inputs import input_batches
-from ohmformer.nn.calibration.comparison import best_on_chips, best_recipe, input_numbers, losses_of
-from ohmformer.nn.calibration.recipes import Recipe, recipe_of
+from ohmformer.nn.calibration.comparison import best_on_chips, input_numbers, losses_of
+from ohmformer.nn.calibration.front import Compared, Front
+from ohmformer.nn.calibration.operand_setting import OperandSetting, clips_of, conditionings_of
+from ohmformer.nn.calibration.recipes import Recipe
+from ohmformer.nn.calibration.remedies import Remedy, recipes_of
 from ohmformer.nn.calibration.runs import OBSERVED, Runs, losses_on_chips, on_calibration_chip
+from ohmformer.nn.calibration.trial import Trial
 from ohmformer.nn.checks.comparing import named_rows
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
 from ohmformer.nn.convert.handle import Crossbars, check_seed, crossbars
 from ohmformer.nn.convert.unseen_ranges import warn_of_unseen
 from ohmformer.nn.operands.clipping import plain_clip
 from ohmformer.nn.operands.kv import KVOperand
-from ohmformer.nn.operands.kv_transform import Conditioner
-
-REMEDIES: Mapping[str, tuple[str, ...]] = {
-    "clip": ("none", "clip", "firm clip"),
-    "auto": ("none", "clip", "firm clip", "hadamard", "balanced"),
-}
-"""Remedy -> its recipes, the cheapest first. Recipes of other packages are tried only by name, so that no result
-depends on what is installed."""
-
-Remedy = str | Recipe | Sequence[str | Recipe]
-"""A key of `REMEDIES`, a recipe or its name, or several of these."""
 
 
 class SingleInput(UserWarning):
@@ -64,6 +58,7 @@ class Calibration:
         clips: operand -> its clip, or one for each of its heads.
         kv: operand -> its conditioning.
         weights: the choice for static weights; None if they were left alone.
+        front: all candidates with their costs, if a budget was given.
     """
 
     recipe: str
@@ -71,13 +66,15 @@ class Calibration:
     clips: dict[str, Clip | tuple[Clip, ...]]
     kv: dict[str, Conditioning]
     weights: WeightCalibration | None = None
+    front: Front | None = None
 
     def canonical(self) -> dict[str, Any]:
-        """Return the result as plain JSON values."""
+        """Return the result as plain JSON values; `weights` and `front` only if there are such."""
         clips = {name: plain_clip(clip) for name, clip in self.clips.items()}
         kv = {name: spec.canonical() for name, spec in self.kv.items()}
-        plain = {"recipe": self.recipe, "losses": dict(self.losses), "clips": clips, "kv": kv}
-        return plain if self.weights is None else {**plain, "weights": self.weights.canonical()}
+        more = {"weights": self.weights, "front": self.front}
+        further = {name: part.canonical() for name, part in more.items() if part is not None}
+        return {"recipe": self.recipe, "losses": dict(self.losses), "clips": clips, "kv": kv, **further}
 
 
 def calibrate(
@@ -88,6 +85,8 @@ def calibrate(
     weights: WeightRemedy | None = None,
     batch: int = 100,
     seed: int | None = None,
+    budget: KVBudget | None = None,
+    price: PriceKV | None = None,
 ) -> Calibration:
     """Protect K and V of a converted model, and its static weights, by the best of several recipes; return the choice.
 
@@ -97,6 +96,9 @@ def calibrate(
     difference of outputs for others. A recipe is kept only if it is better than doing nothing by more than chance:
     `STANDARD_ERRORS` standard errors of the difference over inputs. Tokens of one input share their noise, so their
     mean counts as one difference. For a single input nothing is done, with a warning.
+
+    With a budget, residual writing and copies are tried too (`recipes_within`), and the choice is among the candidates
+    within the budget: the best one, or the cheapest one that is as good. The result holds all of them (`front`).
 
     Static weights are chosen first, with K and V exact, and K and V then with these weights. At the end, all of it must
     be better than doing nothing, or it is undone.
@@ -112,14 +114,17 @@ def calibrate(
             weights alone.
         batch: number of samples per call.
         seed: root of all noise; None takes the seed of the model.
+        budget: what the protection of K and V may cost; None for the recipes of `remedy`, whatever they cost.
+        price: the cost of a pass for given clips and conditionings, such as `of.kv_prices(...)`; a limit needs it.
 
     Raises:
         BadInput: the model was not converted; there are no inputs, or they leave an operand unused; its cells have no
-            closed form (offset encoding, drift of K and V); batch is not a whole number of 1 or more; or another thread
-            calls the model or changes its settings.
+            closed form (offset encoding, drift of K and V); batch is not a whole number of 1 or more; a budget has a
+            limit and there is no price; or another thread calls the model or changes its settings.
     """
     handle = crossbars(model)
-    tried, tried_weights = {} if remedy is None else _recipes(remedy), weight_recipes(weights)
+    _check_budget(budget, price)
+    tried, tried_weights = {} if remedy is None else recipes_of(remedy, budget), weight_recipes(weights)
     parts = input_batches(inputs, handle.sample)
     operands = protectable_operands(handle) if tried else []
     _check_arrays(operands)
@@ -127,72 +132,69 @@ def calibrate(
         tried = {"none": tried["none"]} if tried else {}
     seed = handle.state.seed if seed is None else check_seed(seed)
     with on_calibration_chip(handle, seed), _undone_on_failure(operands), weights_undone_on_failure(handle):
-        runs = Runs(model, handle, parts, batch)
-        if tried_weights == ["none"]:
-            result, inputs_of = _choose_kv(runs, operands, tried)
-        else:
-            result, inputs_of = _choose_all(runs, operands, tried, tried_weights)
+        trial = Trial(Runs(model, handle, parts, batch), operands, tried, budget, price)
+        result, inputs_of = _choose_all(trial, tried_weights) if len(tried_weights) > 1 else _choose_kv(trial)
     warn_of_unseen(model, handle.operands, stacklevel=2)
     _warn_of_single_input(tried, tried_weights, inputs_of)
     return result
 
 
-def _choose_all(
-    runs: Runs, operands: list[KVOperand], tried: Mapping[str, Recipe], weights: Sequence[str]
-) -> tuple[Calibration, Tensor]:
+def _check_budget(budget: KVBudget | None, price: PriceKV | None) -> None:
+    """Refuse a budget that nobody can check.
+
+    Raises:
+        BadInput: a limit is given and no price, a price and no budget, or one of them is something else.
+    """
+    check_type("calibrate", "budget", budget, (KVBudget, type(None)), "KVBudget(latency='+10 %'), or None")
+    if price is not None and not callable(price):
+        raise BadInput(f"calibrate: price is {given(price)}; give a function such as of.kv_prices(workload, hardware)")
+    if price is not None and budget is None:
+        raise BadInput("calibrate: price decides nothing without a budget; give budget=KVBudget(...) too")
+    if price is None and budget is not None and budget.limits:
+        name, limit = next(iter(budget.limits.items()))
+        raise BadInput(
+            f"budget.{name} = {limit:g}: there is no accelerator whose cost it limits; give "
+            "price=of.kv_prices(workload, accelerator), or no limit"
+        )
+
+
+def _choose_all(trial: Trial, weights: Sequence[str]) -> tuple[Calibration, Tensor]:
     """Choose static weights and then K and V; if all of it is not better than nothing, K and V alone.
 
     Returns:
         As `_choose_kv`.
     """
-    for operand in operands:
+    runs = trial.runs
+    for operand in trial.operands:
         operand.condition(None)
         operand.clip = "none"
     unprotected(runs)
     before = losses_on_chips(runs, "run")
     chosen = choose_weights(runs, weights)
-    result, inputs_of = _choose_kv(runs, operands, tried)
+    result, inputs_of = _choose_kv(trial)
     if chosen.recipe != "none" and any(isinstance(operand, KVOperand) for operand in runs.handle.operands):
         both = {"none": before, "all": losses_on_chips(runs, "run")}
         if best_on_chips(both, losses_of(runs.reference, runs.reference), inputs_of) == "none":
             unprotected(runs)
             chosen = replace(chosen, recipe="none", weights={})
-            result, inputs_of = _choose_kv(runs, operands, tried)
+            result, inputs_of = _choose_kv(trial)
     return replace(result, weights=chosen), inputs_of
 
 
-def _choose_kv(runs: Runs, operands: list[KVOperand], tried: Mapping[str, Recipe]) -> tuple[Calibration, Tensor]:
+def _choose_kv(trial: Trial) -> tuple[Calibration, Tensor]:
     """Choose clips and conditionings of K and V, and set them.
-
-    Args:
-        runs: the calibration inputs.
-        operands: K and V.
-        tried: name -> recipe, doing nothing first; empty to leave K and V alone.
 
     Returns:
         The choice; and for each loss the number of its input.
     """
-    model, handle, reference = runs.model, runs.handle, runs.reference
-    inputs_of = input_numbers(reference, handle.axis)
-    if not tried:
+    runs = trial.runs
+    inputs_of = input_numbers(runs.reference, runs.handle.axis)
+    if not trial.tried:
         return Calibration("none", {}, {}, {}), inputs_of
     runs.run("observe tokens", OBSERVED)
-    _check_observations(operands)
-    losses: dict[str, Tensor] = {}
-    settings: dict[str, dict[str, _Setting]] = {}
-    for name, recipe in tried.items():
-        settings[name] = {}
-        for operand in operands:
-            recipes.apply(recipe, operand)
-            settings[name][operand.name] = _Setting.of(operand)
-        calibrate_ranges(model)
-        losses[name] = losses_of(reference, runs.run("run"))
-    best = best_recipe(losses, losses_of(reference, reference), inputs_of)
-    for operand in operands:
-        settings[best][operand.name].apply_to(operand)
-        operand.watched.clear()
-    calibrate_ranges(model)
-    return _calibration(best, losses, settings[best]), inputs_of
+    _check_observations(trial.operands)
+    best = trial.choose(inputs_of)
+    return _calibration(best, trial.compared, trial.front(best)), inputs_of
 
 
 def _warn_of_single_input(tried: Mapping[str, Recipe], weights: Sequence[str], inputs_of: Tensor) -> None:
@@ -208,11 +210,11 @@ def _warn_of_single_input(tried: Mapping[str, Recipe], weights: Sequence[str], i
         )
 
 
-def _calibration(best: str, losses: Mapping[str, Tensor], settings: Mapping[str, _Setting]) -> Calibration:
-    """Return the result for the best recipe with its settings by operand."""
-    clips = {name: setting.clip for name, setting in settings.items() if setting.clip != "none"}
-    kv = {name: setting.conditioner.spec for name, setting in settings.items() if setting.conditioner is not None}
-    return Calibration(best, {recipe: float(loss.mean()) for recipe, loss in losses.items()}, clips, kv)
+def _calibration(best: str, compared: Compared, front: Front | None) -> Calibration:
+    """Return the result for the best recipe."""
+    settings = compared.settings[best]
+    losses = {recipe: float(loss.mean()) for recipe, loss in compared.losses.items()}
+    return Calibration(best, losses, clips_of(settings), conditionings_of(settings), front=front)
 
 
 def is_noiseless(operand: KVOperand) -> bool:
@@ -229,7 +231,7 @@ def _undone_on_failure(operands: list[KVOperand]) -> Iterator[None]:
     Raises:
         BadInput: the model cannot be called with the inputs.
     """
-    before = {operand.name: (_Setting.of(operand), operand.x_range) for operand in operands}
+    before = {operand.name: (OperandSetting.of(operand), operand.x_range) for operand in operands}
     try:
         yield
     except Exception as error:
@@ -286,62 +288,10 @@ def _condition(model: nn.Module, handle: Crossbars, spec: Conditioning | None) -
     calibrate_ranges(model)
 
 
-def _recipes(remedy: Remedy) -> dict[str, Recipe]:
-    """Return the recipes of a remedy by name, with doing nothing first.
-
-    Raises:
-        BadInput: the remedy or a recipe is unknown, or two recipes have one name.
-    """
-    if isinstance(remedy, str) and remedy in REMEDIES:
-        return {name: recipe_of(name) for name in REMEDIES[remedy]}
-    choices = remedy if isinstance(remedy, Sequence) and not isinstance(remedy, str) else (remedy,)
-    recipes_by_name = {"none": recipe_of("none")}
-    for choice in choices:
-        recipe = choice if isinstance(choice, Recipe) else _named_recipe(choice)
-        if recipe.kind in recipes_by_name and recipe.kind != "none":
-            raise BadInput(f"remedy: names {recipe.kind!r} twice; leave one of them out")
-        recipes_by_name[recipe.kind] = recipe
-    return recipes_by_name
-
-
-def _named_recipe(name: str) -> Recipe:
-    """Return the recipe of a name.
-
-    Raises:
-        BadInput: there is none.
-    """
-    if not isinstance(name, str):
-        raise BadInput(f"calibrate: remedy is {given(name)}; give the name of a recipe, such as 'auto' or 'clip'")
-    if name not in Recipe.kinds():
-        raise BadInput(
-            f"remedy = {shown(name)}: {suggest(shown(name), list(dict.fromkeys([*REMEDIES, *Recipe.kinds()])))}"
-        )
-    return recipe_of(name)
-
-
 def protectable_operands(handle: Crossbars) -> list[KVOperand]:
     """Return the operands K and V that are written into memristive cells and whose clip no rule sets."""
     operands = [op for op in handle.operands if isinstance(op, KVOperand)]
     return [operand for operand in operands if operand.conditionable and operand.plain_clip == "model"]
-
-
-@dataclass(frozen=True)
-class _Setting:
-    """Conditioning, clip and range of an operand, as a recipe set them."""
-
-    conditioner: Conditioner | None
-    clip: Any
-    w_range: Tensor | None
-
-    @staticmethod
-    def of(operand: KVOperand) -> _Setting:
-        """Return the setting of an operand."""
-        return _Setting(operand.conditioner, operand.clip, operand.w_range)
-
-    def apply_to(self, operand: KVOperand) -> None:
-        """Set an operand in this way."""
-        operand.condition(self.conditioner)
-        operand.clip, operand.w_range = self.clip, self.w_range
 
 
 def _check_arrays(operands: list[KVOperand]) -> None:

@@ -105,13 +105,18 @@ def best_recipe(losses: Mapping[str, Tensor], floor: Tensor | None = None, input
         floor: losses of the original itself, the smallest possible; None for no minimum gain.
         inputs_of: for each loss the number of its input; None if each belongs to another input.
     """
-    candidates = ["none"]
+    return min(helpful(losses, floor, inputs_of), key=lambda recipe: float(losses[recipe].mean()))
+
+
+def helpful(losses: Mapping[str, Tensor], floor: Tensor | None, inputs_of: Tensor | None) -> list[str]:
+    """Return "none" and the recipes that gain more than chance may explain; see `best_recipe`."""
+    found = ["none"]
     least = 0.0 if floor is None else LEAST_GAIN * float((losses["none"] - floor).mean())
     for recipe, loss in losses.items():
         gain = losses["none"] - loss
         if float(gain.mean()) > max(chance_gain(gain, inputs_of), least, 0.0):
-            candidates.append(recipe)
-    return min(candidates, key=lambda recipe: float(losses[recipe].mean()))
+            found.append(recipe)
+    return found
 
 
 def best_on_chips(losses: Mapping[str, Tensor], floor: Tensor, inputs_of: Tensor) -> str:
