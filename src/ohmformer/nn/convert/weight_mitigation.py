@@ -29,14 +29,14 @@ RIDGE = 1e-3
 """Smallest maximum of an input channel, as a share of their mean, so that unused inputs get no extreme factor."""
 
 
-def set_weights(model: nn.Module, mitigation: WeightMitigation | None) -> None:
+def set_weights(model: nn.Module, spec: WeightMitigation | None) -> None:
     """Set one mitigation for all static weights in memristive cells, fitted to the sample of the conversion.
 
     Rules that set the mitigation of weights have precedence. Weights are written again when they are next used.
 
     Args:
         model: a converted model; it is changed.
-        mitigation: the mitigation; None for none.
+        spec: the mitigation; None for none.
 
     Raises:
         BadInput: the model was not converted, its arrays cannot have this mitigation, or another thread calls the model
@@ -44,8 +44,8 @@ def set_weights(model: nn.Module, mitigation: WeightMitigation | None) -> None:
     """
     handle = crossbars(model)
     remedy = "WeightMitigation(scaling=0.5, scale='column') for all static weights, or None"
-    check_type("set_weights", "mitigation", mitigation, (WeightMitigation, type(None)), remedy)
-    chosen = mitigation or WeightMitigation()
+    check_type("set_weights", "spec", spec, (WeightMitigation, type(None)), remedy)
+    chosen = spec or WeightMitigation()
     with handle.state.changing("set_weights", unfinished=True):
         assigned = assignments(handle, dict.fromkeys((o.name for o in weight_operands(handle)), chosen))
         handle.weights = chosen
