@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from glob import escape
-
 from ohmformer.errors import BadInput
-from ohmformer.hardware.operand_names import kv_rule_names
-from ohmformer.hardware.rules import RuleBook
-from ohmformer.mitigation.spec import Conditioning
-from ohmformer.schema import replace
 from ohmformer.study.cost import notes as notes_of
 from ohmformer.study.cost import price, study_costs
 from ohmformer.study.results.spec import Chosen, MeasuredPoint, StudyCosts, StudyResults
@@ -52,9 +46,9 @@ def with_costs(measured: StudyResults, costs: Study[CostSettings]) -> StudyResul
     points: list[MeasuredPoint] = []
     priced, refused = [], []
     for answer, point in zip(measured.points, costs.points, strict=True):
-        settings = with_chosen(point.settings, answer.accuracy.chosen)
+        settings = without_choice(point.settings, answer.accuracy.chosen)
         try:
-            cost = price(settings, chosen_kv(answer.accuracy.chosen))
+            cost = price(settings, answer.accuracy.chosen)
         except BadInput as error:
             points.append(answer)
             refused.append(str(error))
@@ -75,21 +69,9 @@ def _refusals(reasons: list[str], points: int) -> list[str]:
     return lines
 
 
-def with_chosen(settings: CostSettings, chosen: Chosen | None) -> CostSettings:
-    """Settings with the clips that calibration chose, as rules in front of the rules of the study.
-
-    Each new rule keeps the other settings of the rule that holds for the operand. `mitigation` leaves no choice.
-    """
+def without_choice(settings: CostSettings, chosen: Chosen | None) -> CostSettings:
+    """Settings whose `mitigation` leaves no choice for K and V, if calibration has made it."""
     if chosen is None:
         return settings
-    book, rules = RuleBook(settings.rules), []
-    for name, clip in chosen.clips.items():
-        rule = book.rule(kv_rule_names(name))
-        rules.append((escape(name), replace(rule, "clip", clip)))
     free = settings.mitigation.model_copy(update={"clip": "none", "kv": "none"})
-    return settings.model_copy(update={"rules": (*rules, *settings.rules), "mitigation": free})
-
-
-def chosen_kv(chosen: Chosen | None) -> dict[str, Conditioning]:
-    """Operand -> the conditioning that calibration chose for it."""
-    return dict(chosen.kv) if chosen else {}
+    return settings.model_copy(update={"mitigation": free})

@@ -16,7 +16,6 @@ from ohmformer.study.cost import (
     named_point,
     price_notes,
     remedy_notes,
-    study_key,
     table_name,
     wear_result,
 )
@@ -24,6 +23,7 @@ from ohmformer.study.results.costs import EnergyBy, PartCost, ServedResult, Stea
 from ohmformer.study.results.document import SCHEMA
 from ohmformer.study.results.key import versions
 from ohmformer.study.results.part import made
+from ohmformer.study.results.priced_choice import study_key
 from ohmformer.study.results.spec import ServedPoint, StudyServed
 from ohmformer.study.spec import CostSettings, Study
 from ohmformer.terminal.progress import bar
@@ -149,7 +149,7 @@ def study_served(study: Study[CostSettings]) -> StudyServed:
     return StudyServed(
         schema=SCHEMA,
         study=study.name,
-        key=study_key((point, {}) for point in settings),
+        key=study_key((point, None) for point in settings),
         versions=versions(),
         points=tuple(found),
         notes=(
