@@ -103,7 +103,7 @@ BAD_CELLS = [
     (
         "[cell.write_noise]",
         "levels = 2.5\n[cell.write_noise]",
-        "cell.levels = 2.5: must be a whole number; write it without decimals",
+        "cell.levels = 2.5: must be a whole number; write one",
     ),
     ("[cell.write_noise]", "faults = 3\n[cell.write_noise]", "cell.faults = 3: must be a table; write { KEY = VALUE }"),
 ]
