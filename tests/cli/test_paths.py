@@ -124,7 +124,14 @@ def test_a_wrong_verb_or_option_is_one_line(
         (["shw"], "ohmformer: no such command 'shw'. Did you mean 'show'? (see ohmformer --help)\n"),
         (["show"], "ohmformer show: missing argument 'NAME' (see ohmformer show --help)\n"),
         (["cost", "a", "b"], "ohmformer cost: got unexpected extra argument(s) (b) (see ohmformer cost --help)\n"),
-        (["run", "a", "--workers", "x"], "ohmformer run: invalid value for '--workers': no whole number (see "),
+        (
+            ["run", "a", "--workers", "x"],
+            "ohmformer run: invalid value for '--workers': 'x' is not a whole number; give one (see ",
+        ),
+        (
+            ["device", "require", "a", "--loss", "1 %", "--step", "5 %"],
+            "ohmformer device require: invalid value for '--step': '5 %' is not a number; give one without a unit (",
+        ),
         (["cost", "--" + "x" * 10_000], "(10,002 characters) (see ohmformer cost --help)\n"),
     ):
         monkeypatch.setattr(sys, "argv", ["ohmformer", *arguments])

@@ -62,6 +62,25 @@ def test_tau_follows_arrhenius_over_temperature() -> None:
     assert float(left) == pytest.approx(8e-6 * math.exp(-1e-4 * factor / 5e-3), rel=1e-8)
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, "drift: g_rest = 12 uS is above g_max = 10 uS; correct one of them"),
+        ({"g_ceiling": "11 uS"}, "drift: g_rest = 12 uS is above g_ceiling = 11 uS; correct one of them"),
+        ({"g_ceiling": "12 uS"}, ""),
+        ({"g_max": "12 uS"}, ""),
+    ],
+)
+def test_a_conductance_in_the_end_beyond_the_range_is_refused(fields: dict[str, Any], message: str) -> None:
+    table = {"g_min": "0 S", "g_max": "10 uS", **fields, "drift": {**DECAY, "tau": "2 s", "g_rest": "12 uS"}}
+    if not message:
+        assert validate(Cell, table, where="cell").drift.g_rest == 12e-6  # type: ignore[attr-defined]
+        return
+    with pytest.raises(BadInput, match=message) as caught:
+        validate(Cell, table, where="cell")
+    assert "\n" not in str(caught.value)
+
+
 def test_hot_cells_lose_more_at_every_level() -> None:
     hot = {"activation_energy": 0.6, "tau_at": 298.15}
     held = []

@@ -14,7 +14,7 @@ from ohmformer.errors import BadInput
 from ohmformer.schema import validate
 from tests.build import cell
 
-WEIBULL: dict[str, Any] = {"kind": "weibull", "shape": 1.7, "stuck_high": 0.3}
+WEIBULL: dict[str, Any] = {"kind": "weibull", "shape": 1.7, "stuck_at_g_max": 0.3}
 
 
 def worn(writes: float, **fields: Any) -> Cell:
@@ -32,7 +32,7 @@ def test_the_share_of_stuck_cells_is_a_weibull_distribution() -> None:
         assert (low, high) == pytest.approx((0.7 * share, 0.3 * share), rel=1e-9)
     assert sum(p for _, p in worn(1e6).faults.states()) == pytest.approx(1 - 1 / math.e)
     assert sum(p for _, p in worn(1e20, wear={"shape": 100}).faults.states()) == pytest.approx(1.0)
-    assert cell(endurance=1e6, wear={"stuck_high": 0.5}).wear.shape == 2.0, "the shape that is assumed"
+    assert cell(endurance=1e6, wear={"stuck_at_g_max": 0.5}).wear.shape == 2.0, "the shape that is assumed"
 
 
 def test_cells_without_wear_writes_or_an_end_of_their_endurance_are_never_stuck() -> None:
@@ -59,7 +59,7 @@ def test_a_cell_that_is_stuck_stays_stuck_at_the_same_end(kind: dict[str, float]
 
 
 def test_where_worn_cells_are_stuck_follows_the_faults_unless_it_is_given() -> None:
-    of_faults = worn(1e6, wear={"stuck_high": None}, faults={"stuck_at_g_min": 0.03, "stuck_at_g_max": 0.01})
+    of_faults = worn(1e6, wear={"stuck_at_g_max": None}, faults={"stuck_at_g_min": 0.03, "stuck_at_g_max": 0.01})
     (_, low), (_, high) = of_faults.faults.states()[2:]
     assert low / high == pytest.approx(3)
     (_, low), (_, high) = worn(1e6, faults={"stuck_at_g_min": 0.03, "stuck_at_g_max": 0.01}).faults.states()[2:]
@@ -79,12 +79,13 @@ def test_the_window_shrinks_with_the_logarithm_of_writes(moves: str, ends: tuple
     ("fields", "message"),
     [
         ({"endurance": None}, "wear: 'weibull' needs the endurance of the cell; give endurance"),
-        ({"wear": {"kind": "weibull"}}, "wear: nothing says whether worn cells are stuck .* give wear.stuck_high"),
+        ({"wear": {"kind": "weibull"}}, "wear: nothing says whether worn cells are stuck .* give wear.stuck_at_g_max"),
         ({"wear": {**WEIBULL, "w": 0.1}}, "wear: w is given without n0; give both"),
         ({"wear": {**WEIBULL, "n0": 10.0}}, "wear: n0 is given without w; give both"),
         ({"wear": {**WEIBULL, "shape": 0.0}}, "wear.shape"),
-        ({"wear": {**WEIBULL, "stuck_high": 1.5}}, "wear.stuck_high"),
+        ({"wear": {**WEIBULL, "stuck_at_g_max": 1.5}}, "wear.stuck_at_g_max"),
         ({"wear": {**WEIBULL, "moves": "up"}}, "wear.moves"),
+        ({"wear": {"kind": "weibull", "stuck_high": 0.5}}, "stuck_high: is now called stuck_at_g_max; rename it"),
         ({"wear": {**WEIBULL, "w": 0.1, "n0": 0.0}}, "wear.n0"),
         ({"wear": {**WEIBULL, "w": math.nan, "n0": 1.0}}, "wear.w"),
         ({"wear": {"kind": "worn"}}, "wear"),

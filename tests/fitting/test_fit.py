@@ -191,6 +191,8 @@ def test_missing_values_are_counted(tmp_path: Path) -> None:
         ("target [uS];measured [uS]", [*TABLE, "1;1e300"], "measured, row 14: 1e+294 S is not a magnitude that occurs"),
         ("target [uS];measured [uS];time [s]", [*(f"{row};1" for row in TABLE), "1;1;1e300"], "time, row 14: 1e+300 s"),
         ("target [uS];measured [uS];cycle", [*(f"{row};1" for row in TABLE), "1;1;-1"], "cycle: is negative in row 14"),
+        ("target [uS];measured [uS];cycle", [*(f"{row};1" for row in TABLE), "1;1;1.5"], "cycle, row 14: 1.5 is not a"),
+        ("target [uS];measured [uS];cycle", [*(f"{row};1" for row in TABLE), "1;1;1e30"], "cycle, row 14: 1e+30 is no"),
         ("target [uS];measured [uS]", ["1;-1", "2;-3"] * 6, "no measured conductance is above 0; check the signs"),
         ("target [uS];measured [uS];time", [f"{row};1" for row in TABLE], "name of the column, as in '[s]'"),
         ("target [uS];measured [uS];note", [f'{row};"x' for row in TABLE], "ends a quotation wrongly"),

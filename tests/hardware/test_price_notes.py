@@ -100,6 +100,14 @@ def test_calibrations_of_converters_are_not_priced_and_named() -> None:
     assert not [note for note in machine_notes(plain) if "calibration" in note]
 
 
+def test_losses_in_wires_are_not_priced_and_named() -> None:
+    plain = load("isaac_isca_2016")
+    own = changed(plain, array__encoding="differential", projection__array__wires={"row": 1.0, "column": 1.0})
+    words = "wires of projection arrays: prices are those without the voltage that wires lose"
+    assert [note for note in machine_notes(own) if note.startswith("wires")] == [words]
+    assert not [note for note in machine_notes(plain) if note.startswith("wires")]
+
+
 @pytest.mark.parametrize("size", [16, 32, 128, 256, 512])
 def test_sizes_beyond_the_tables_of_a_law_are_named(size: int) -> None:
     """PUMA's simulator has tables from 32 x 32 to 256 x 256; wires have no such limit."""

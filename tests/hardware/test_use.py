@@ -10,7 +10,7 @@ import ohmformer as of
 from ohmformer.hardware.rules import Rule
 from ohmformer.hardware.use import check_rules, check_used, idle_notes, used, wearing
 
-WEAR: dict[str, Any] = {"kind": "weibull", "stuck_high": 0.5}
+WEAR: dict[str, Any] = {"kind": "weibull", "stuck_at_g_max": 0.5}
 NEW = of.load("clipformer_tcad_2024")
 WORN = of.replace(NEW, "attention.value.array.cell.wear", WEAR)
 

@@ -20,17 +20,13 @@ NO_ANSWERS = {
         "quantities",
         "textfiles",
         "provenance",
-        "patch",
         "key_search",
         "lost_lines",
-        "schema",
         "catalog",
-        "changed_copy",
-        "registry",
     ),
     *("study.spec", "dataflow.spec", "workload.spec"),
     *("terminal.plain", "terminal.progress"),
-    *("study.noise_labels", "study.results.costs", "study.results.key", "study.results.part", "study.results.spec"),
+    *("study.results.costs", "study.results.key", "study.results.part", "study.results.spec"),
     "study.results.requirements",
 }
 """What turns files into settings, which are part of every key as values, what names them, what makes keys and types of

@@ -56,6 +56,17 @@ def test_calibrated_clips_equal_the_same_clips_given_by_rules() -> None:
     assert evaluate_point(point.settings).accuracy == accuracy.model_copy(update={"chosen": None})
 
 
+def test_the_share_of_digital_tokens_stands_beside_the_accuracy() -> None:
+    """One of the five tokens of the model, its class token."""
+    (point,) = make_study(document(mitigation={"kv": {"first_tokens": 1}}), ["trials.chips=2"]).points
+    result = evaluate_point(point.settings)
+    assert result.accuracy.digital_tokens == pytest.approx(1 / 5)
+    assert evaluate_point(settings("trials.chips=2")).accuracy.digital_tokens is None
+    (refused,) = make_study(document(mitigation={"kv": {"last_tokens": 1}}), ["trials.chips=2"]).points
+    with pytest.raises(BadInput, match=r"mitigation.kv.last_tokens = 1: .* is not causal"):
+        evaluate_point(refused.settings)
+
+
 def test_conditioning_is_chosen_or_given() -> None:
     noisy = (f"{GAMMA}=7", "trials.chips=4")
     plain = evaluate_point(settings(*noisy)).accuracy

@@ -16,7 +16,13 @@ from ohmformer.cli.output import show, tell
 from ohmformer.cli.stopping import Verbs, stopping
 from ohmformer.cli.study_verbs import accuracy, demo, run
 from ohmformer.cli.validate_verb import validate
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, shown
+
+NO_NUMBERS = {
+    "Input should be a valid integer, unable to parse string as an integer": "not a whole number; give one",
+    "Input should be a valid number, unable to parse string as a number": "not a number; give one without a unit",
+}
+"""Messages of typer -> what is said in their place, after the value."""
 
 app = typer.Typer(
     cls=Verbs,
@@ -85,6 +91,13 @@ def _exit_code() -> int:
         return _misused(error)
 
 
+def _given_value(error: Any) -> str:
+    """The value that an option could not read, followed by a space; empty if the error does not hold it."""
+    if not hasattr(error.__cause__, "errors"):
+        return ""
+    return f"{shown(error.__cause__.errors()[0]['input'])} "
+
+
 def _misused(error: Any) -> int:
     """Report a wrong verb or option, which typer found, in one line; without any verb, show the help instead."""
     if type(error).__name__ == "NoArgsIsHelpError":
@@ -92,6 +105,7 @@ def _misused(error: Any) -> int:
         return 2
     verb = error.ctx.command_path if getattr(error, "ctx", None) else "ohmformer"
     fault = error.format_message().rstrip(".")
-    fault = fault.replace("Input should be a valid integer, unable to parse string as an integer", "no whole number")
+    for words, plain in NO_NUMBERS.items():
+        fault = fault.replace(words, f"{_given_value(error)}is {plain}")
     tell(f"{verb}: {BadInput(f'{fault[:1].lower()}{fault[1:]}')} (see {verb} --help)")
     return 2

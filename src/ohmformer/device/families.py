@@ -262,6 +262,10 @@ class Drift(ScalableKind):
             age: time since programming [s].
         """
 
+    def unsuited(self, cell: CellRange) -> str:
+        """Say why this drift does not suit a cell, as fault and remedy; empty if it suits."""
+        return ""
+
     def time_to_lose(self, share: float) -> float:
         """Time after which a cell with eps = 0 has lost a share of all that drift takes [s]; NaN if cells differ."""
         return math.nan

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from ohmformer import units
 from ohmformer.device.families import CellRange, Drift, PositiveSeconds, PowerLawDrift, ReadNoise
 from ohmformer.device.flicker import flicker_growth
 from ohmformer.device.interpolation import linear
@@ -92,6 +93,14 @@ class Exponential(Drift):
         if not isinstance(ratio, (int, float)):
             return (ratio**self.stretch).clamp(max=1e38)
         return ratio**self.stretch if self.stretch * math.log10(ratio) < 38 else 1e38
+
+    def unsuited(self, cell: CellRange) -> str:
+        """A conductance in the end that the cell does not reach."""
+        top = cell.g_max if cell.g_ceiling is None else cell.g_ceiling
+        if self.g_rest is None or self.g_rest <= top:
+            return ""
+        name = "g_max" if cell.g_ceiling is None else "g_ceiling"
+        return f"g_rest = {units.show(self.g_rest, 'S')} is above {name} = {units.show(top, 'S')}; correct one of them"
 
     def acts(self, age: float) -> bool:
         """True after the write."""

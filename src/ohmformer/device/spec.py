@@ -165,6 +165,8 @@ class Cell(Spec):
             )
         if reason := called(self.write_noise, "unsuited", self):
             raise ValueError(f"write_noise: {reason}")
+        if reason := called(self.drift, "unsuited", self):
+            raise ValueError(f"drift: {reason}")
         self._check_wear()
         self._bind()
         return self
@@ -201,8 +203,8 @@ class Cell(Spec):
         places = _pairs(self.wear, "stuck_places", self.faults)
         if not places and self.endurance != inf:
             raise ValueError(
-                "wear: nothing says whether worn cells are stuck at g_min or at g_max; give wear.stuck_high, the share "
-                "of those at g_max, or faults"
+                "wear: nothing says whether worn cells are stuck at g_min or at g_max; give wear.stuck_at_g_max, the "
+                "share of those at g_max, or faults"
             )
         if not all(0 <= x <= 1 and 0 <= part <= 1 for x, part in places) or sum(part for _, part in places) > 1 + 1e-9:
             raise ValueError(
@@ -296,7 +298,7 @@ class Cell(Spec):
         if any(value is not None for value in wanted.values()):
             object.__setattr__(self, "priced_at", at.model_copy(update=wanted))
 
-    def changed_from(self, old: Self) -> Self:
+    def after_change(self, old: Self) -> Self:
         """This cell, as it was made from another one by changes.
 
         Prices of a write that are stated together with new conductances or pulses hold for the new cell.

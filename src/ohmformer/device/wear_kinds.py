@@ -17,7 +17,7 @@ from ohmformer.quantities import Share
 from ohmformer.registry import Family, register
 
 MovingEnd = Literal["top", "bottom", "both"]
-"""The end of the range that wear moves towards the other one."""
+"""The end of the range that wear moves toward the other one."""
 Pulses = Annotated[float, Field(gt=0, le=1e20, allow_inf_nan=False)]
 
 
@@ -77,10 +77,12 @@ class Weibull(WearModel):
     N_63 is the `endurance` of the cell: at so many pulses 63 % of all cells are stuck.
     """
 
+    renamed: ClassVar[dict[str, str]] = {"stuck_high": "stuck_at_g_max"}
+
     kind: Literal["weibull"] = "weibull"
     shape: Annotated[float, Field(ge=0.1, le=100, allow_inf_nan=False)] = 2.0
     """Shape of the Weibull distribution, dimensionless. Its default is an assumption."""
-    stuck_high: Share | None = None
+    stuck_at_g_max: Share | None = None
     """Share of the stuck cells that is stuck at G_max, the others at G_min; None for the shares of the faults."""
     w: Share | None = None
     """Share of the window that is lost for each factor of ten in N / n0."""
@@ -112,10 +114,10 @@ class Weibull(WearModel):
         return {"top": (0.0, 1 - loss), "bottom": (loss, 1.0), "both": (loss / 2, 1 - loss / 2)}[self.moves]
 
     def stuck_places(self, faults: FaultModel) -> tuple[tuple[float, float], ...]:
-        """G_max for the share `stuck_high`, G_min for the others; without it the places of the faults."""
-        if self.stuck_high is None:
+        """G_max for the share `stuck_at_g_max`, G_min for the others; without it the places of the faults."""
+        if self.stuck_at_g_max is None:
             return super().stuck_places(faults)
-        return (0.0, 1 - self.stuck_high), (1.0, self.stuck_high)
+        return (0.0, 1 - self.stuck_at_g_max), (1.0, self.stuck_at_g_max)
 
 
 class WornFaults(FaultModel):

@@ -34,6 +34,8 @@ MISSING = ("", "-", "--", "?", "na", "n/a", "n.a.", "#n/a", "nan", "null", "none
 LEAST_ROWS = 10
 LEAST_CONDUCTANCE, LARGEST_CONDUCTANCE = 1e-15, 1.0
 """Conductances that cells may have [S]."""
+LARGEST_CYCLE = 1e20
+"""Largest endurance of a cell."""
 _GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
 """A number whose commas may separate thousands."""
 _HEADER = re.compile(r"(.*?)\s*(?:[\[(]\s*([^\])]*?)\s*[\])]|/\s*(\S+))?\s*")
@@ -219,6 +221,23 @@ def _check_size(name: str, values: Array, largest: float, where: str, numbers: S
         raise BadInput(f"{where}: {name}, row {numbers[wrong[0]]}: {found}; correct it, or check the unit")
 
 
+def _check_cycles(cycle: Array | None, known: npt.NDArray[np.bool_], where: str, numbers: Sequence[int]) -> None:
+    """Refuse cycles that are no counts of writes.
+
+    Raises:
+        BadInput: one has a fraction, or is beyond any endurance; the message has its row.
+    """
+    if cycle is None:
+        return
+    given = np.where(known & ~np.isnan(cycle), cycle, 0.0)
+    wrong = np.flatnonzero((given != np.floor(given)) | (given > LARGEST_CYCLE))
+    if len(wrong):
+        raise BadInput(
+            f"{where}: cycle, row {numbers[wrong[0]]}: {given[wrong[0]]:.6g} is not a number of writes; give a whole "
+            f"number up to {LARGEST_CYCLE:g}"
+        )
+
+
 def _measurements(
     columns: Mapping[str, Sequence[Any]], unit: Mapping[str, str], where: str, numbers: Sequence[int], *, comma: bool
 ) -> Measurements:
@@ -235,6 +254,7 @@ def _measurements(
         if name in arrays and np.any(arrays[name][known] < 0):
             row = numbers[int(np.flatnonzero(known & (arrays[name] < 0))[0])]
             raise BadInput(f"{where}: {name}: is negative in row {row}; correct it")
+    _check_cycles(arrays.get("cycle"), known, where, numbers)
     if not np.any(arrays["target"][known] > LARGEST_CONDUCTANCE):  # otherwise the unit is wrong, and the fit says so
         _check_size("measured", np.where(known, arrays["measured"], 0.0), LARGEST_CONDUCTANCE, where, numbers)
     if "time" in arrays:

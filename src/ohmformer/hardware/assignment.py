@@ -75,12 +75,17 @@ class KVAssignment(Assignment):
         Args:
             name: name of the operand, such as `attn.K`.
             chosen: one conditioning for all operands, or operand name -> conditioning.
+
+        Raises:
+            BadInput: tokens are to stay digital whose queries are in cells in their place.
         """
-        if not chosen or self.array is None or self.written != "right" or not self.memristive:
+        if not chosen or self.array is None or not self.memristive:
             return None
-        if isinstance(chosen, Mapping):
-            return chosen.get(name)
-        return chosen if self.clip == "model" else None
+        spec = chosen.get(name) if isinstance(chosen, Mapping) else chosen if self.clip == "model" else None
+        if self.written == "right" or spec is None:
+            return spec
+        spec.check_tokens(name, causal=True, holds_queries=True)
+        return None
 
 
 def assign_weight(hardware: Accelerator, rule: Rule, mitigation: WeightMitigation) -> WeightAssignment:

@@ -49,6 +49,7 @@ def array_notes(arrays: list[tuple[str, Crossbar]]) -> list[str]:
         *extrapolation_notes(arrays),
         *calibration_notes(arrays),
         *compensation_notes(arrays),
+        *wire_notes(arrays),
     ]
 
 
@@ -99,6 +100,18 @@ def compensation_notes(arrays: Iterable[tuple[str, Crossbar]]) -> list[str]:
         f"drift_compensation of {' and '.join(places)} arrays: one multiplication per result is priced; the readings "
         "that give the factors, one of every row at each compensation, are not"
     ]
+
+
+def wire_notes(arrays: Iterable[tuple[str, Crossbar]]) -> list[str]:
+    """A note on arrays whose wires lose voltage, which prices leave out.
+
+    Args:
+        arrays: (whose array, such as "projection", array).
+    """
+    places = dict.fromkeys(place for place, array in arrays if array.wires is not None)
+    if not places:
+        return []
+    return [f"wires of {' and '.join(places)} arrays: prices are those without the voltage that wires lose"]
 
 
 def unlike_tiles(chip: Chip, arrays: list[tuple[str, Crossbar]]) -> tuple[str, list[str]]:

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from ohmformer.array.residual.spec import Residual
 from ohmformer.array.spec import Copies, Crossbar, Scale
 from ohmformer.errors import BadInput
-from ohmformer.quantities import Fraction, Percentile, PositiveShare
+from ohmformer.quantities import Fraction, Percentile, PositiveShare, WholeNumber
 from ohmformer.schema import Spec, replace
 
 
@@ -93,7 +93,13 @@ class Conditioning(Spec):
         redundancy: the number of cells that every digit is written into; None for that of the crossbar. It
             multiplies arrays, cells, writes and conversions. `calibrate` never chooses it.
         residual: write the cells of a value one after the other, each for what those before it have left missing; None
-            for what the crossbar does. It adds read-backs; no other field but this and `redundancy` changes counts.
+            for what the crossbar does. It adds read-backs.
+        first_tokens: the number of tokens at the start of a sequence that no cell holds: they stay in a digital memory
+            and are multiplied digitally. Padding does not count. These are the attention sinks of StreamingLLM (Xiao
+            et al. 2024, arXiv 2309.17453).
+        last_tokens: the size of the recent window of causal attention: a query multiplies its own token and the
+            `last_tokens - 1` before it digitally, and a token is written into cells when it leaves the window. KIVI
+            (Liu et al. 2024, arXiv 2402.02750) keeps such a window in full precision.
     """
 
     renamed: ClassVar[dict[str, str]] = {"copies": "redundancy", "slice_base": "radix"}
@@ -106,6 +112,36 @@ class Conditioning(Spec):
     unbiased: bool = False
     redundancy: Copies | None = None
     residual: Residual | None = None
+    first_tokens: WholeNumber = 0
+    last_tokens: WholeNumber = 0
+
+    @property
+    def digital_tokens(self) -> int:
+        """The largest number of tokens of a sequence that are digital at the same time."""
+        return self.first_tokens + self.last_tokens
+
+    def check_tokens(self, name: str, *, causal: bool, holds_queries: bool = False) -> None:
+        """Refuse digital tokens that an operand cannot have.
+
+        Args:
+            name: name of the operand.
+            causal: True if its queries see no later tokens.
+            holds_queries: True if cells hold queries in place of keys.
+
+        Raises:
+            BadInput: the operand has digital tokens, and holds queries; or it has a recent window, and is not causal.
+        """
+        if self.digital_tokens and holds_queries:
+            field = "first_tokens" if self.first_tokens else "last_tokens"
+            raise BadInput(
+                f"kv.{field} = {getattr(self, field)}: the cells of {name} hold queries, not keys or values; set "
+                "written = 'right' for attention, or leave this field out"
+            )
+        if self.last_tokens and not causal:
+            raise BadInput(
+                f"kv.last_tokens = {self.last_tokens}: {name} is not causal: all queries see all tokens at once, so "
+                f"there is no recent window; leave last_tokens out, or {name} with rules (clip = 'none')"
+            )
 
     def on(self, array: Crossbar) -> Crossbar:
         """The crossbar with the `scale`, `radix`, `redundancy` and `residual` of this conditioning.

@@ -51,8 +51,9 @@ def sentences(fit: CellFit) -> list[str]:
         said.append(f"Drift: {named}.")
     if fit.endurance is not None:
         cycles, worn = fit.endurance
+        plural = "cycle" if cycles == 1 else "cycles"
         said.append(
-            f"Endurance: {cycles:g} cycles{'' if worn else ', the last one that was measured; no cell was worn out'}."
+            f"Endurance: {cycles:g} {plural}{'' if worn else ', the last one that was measured; no cell was worn out'}."
         )
     return said
 

@@ -108,6 +108,11 @@ def clip_name(clip: Any) -> str:
     return {"none": "no mitigation", "calibrated": "ClipFormer, calibrated"}.get(clip, str(clip))
 
 
+def _digital(tokens: int, which: str) -> str:
+    """Example: "first 4 tokens digital"."""
+    return f"{which} {tokens} tokens digital" if tokens > 1 else f"{which} token digital"
+
+
 def kv_name(kv: Any) -> str:
     """'none', 'auto' or a conditioning, in words."""
     if not isinstance(kv, dict):
@@ -118,6 +123,8 @@ def kv_name(kv: Any) -> str:
         f"radix {kv['radix']}" if kv.get("radix") else "",
         "unbiased" if kv.get("unbiased") else "",
         f"{kv['redundancy']} copies" if (kv.get("redundancy") or 1) > 1 else "",
+        "residual writing" if kv.get("residual") is not None else "",
+        *(_digital(kv[f"{which}_tokens"], which) for which in ("first", "last") if kv.get(f"{which}_tokens")),
     ]
     return ", ".join(word for word in words if word and word != "own") or "not conditioned"
 

@@ -15,7 +15,7 @@ from typing import Any
 from ohmformer import catalog
 from ohmformer.array.prices.differences import differences
 from ohmformer.array.spec import Crossbar
-from ohmformer.cost.cost import add_energy
+from ohmformer.cost.cost import sum_by_name
 from ohmformer.cost.network.load import link_notes, most_of
 from ohmformer.dataflow.lifetime import Lifetime, lifetime
 from ohmformer.dataflow.simulate import Run, simulate
@@ -200,11 +200,12 @@ def price(settings: CostSettings, chosen: Chosen | None = None) -> CostResult:
         lifetime=wear_result(endurance),
         utilization=_mean([(run.utilization, run.latency / latency) for run in runs]),
         energy_by=_energy_by(runs),
-        critical_path_s=add_energy(*(run.timeline.critical_stages() for run in runs)),
+        critical_path_s=sum_by_name(*(run.timeline.critical_stages() for run in runs)),
         buffer_B=last.timeline.peak_buffer(),
         load=most_of(run.placement.loads for run in runs),
         counts=_counts(runs),
         chips=chips_result([run.placement for run in runs]),
+        digital_tokens=last.placement.digital_tokens,
     )
 
 
@@ -213,9 +214,9 @@ def _energy_by(runs: list[Run]) -> EnergyBy:
     return made(
         EnergyBy,
         "energy_by.",
-        component=add_energy(*(run.energy_by("component") for run in runs)),
-        operation=add_energy(*(run.energy_by("operation") for run in runs)),
-        engine=add_energy(*(run.energy_by("engine") for run in runs)),
+        component=sum_by_name(*(run.energy_by("component") for run in runs)),
+        operation=sum_by_name(*(run.energy_by("operation") for run in runs)),
+        engine=sum_by_name(*(run.energy_by("engine") for run in runs)),
     )
 
 
@@ -279,7 +280,7 @@ def finite(value: float) -> float | None:
 
 def _mean(parts: list[tuple[dict[str, float], float]]) -> dict[str, float]:
     """Weighted sum of the shares of several runs."""
-    return add_energy(*({name: value * weight for name, value in shares.items()} for shares, weight in parts))
+    return sum_by_name(*({name: value * weight for name, value in shares.items()} for shares, weight in parts))
 
 
 def study_costs(study: Study[CostSettings], chosen: Sequence[Chosen | None] = ()) -> StudyCosts:

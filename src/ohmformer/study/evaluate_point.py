@@ -16,7 +16,7 @@ from ohmformer.hardware.use import check_used
 from ohmformer.mitigation.spec import Conditioning, KVClip
 from ohmformer.nn.calibration.calibrate import Calibration, Remedy, calibrate, set_kv
 from ohmformer.nn.convert.convert import StaysDigital, convert
-from ohmformer.nn.convert.handle import capture_table
+from ohmformer.nn.convert.handle import capture_table, digital_token_share
 from ohmformer.nn.monte_carlo import Interrupted, Stats, UnknownInterval, monte_carlo
 from ohmformer.stats.intervals import Floats
 from ohmformer.study.loaded import all_rules, loaded, one_thread, software_metric
@@ -54,10 +54,11 @@ def evaluate_point(settings: Settings, ages: Ages | None = None) -> PointResult:
         model, task = loaded(settings.model, settings.task)
         converted = _converted(settings, model, task, ages)
         calibration = _calibrated(settings, task, converted)
+        digital_token_share(converted)  # calibration does not count
         stats = _tried_on_chips(settings, task, converted)
         software = software_metric(settings.model, settings.task, settings.simulation.batch)
         return PointResult(
-            accuracy=_accuracy(settings, task, stats, software, calibration),
+            accuracy=_accuracy(settings, task, stats, software, calibration, digital_token_share(converted)),
             capture=Capture(**capture_table(converted).summary()),
             write_noise=write_noise(settings.hardware),
             notes=_notes(settings, task),
@@ -80,7 +81,10 @@ def _converted(settings: Settings, model: nn.Module, task: Task, ages: Ages | No
         }
         converted = convert(model, settings.hardware, sample=sample, **options)
     if isinstance(kv, Conditioning):
-        set_kv(converted, kv)
+        try:
+            set_kv(converted, kv)
+        except BadInput as error:
+            raise BadInput(f"mitigation.{error}" if str(error).startswith("kv") else str(error)) from error
     return converted
 
 
@@ -117,7 +121,12 @@ def _tried_on_chips(settings: Settings, task: Task, converted: nn.Module) -> Sta
 
 
 def _accuracy(
-    settings: Settings, task: Task, stats: Stats, software: float, calibration: Calibration | None
+    settings: Settings,
+    task: Task,
+    stats: Stats,
+    software: float,
+    calibration: Calibration | None,
+    digital_tokens: float | None,
 ) -> Accuracy:
     """The metric of a point from the statistics of its scores; `software` is the metric without crossbars."""
     return made(
@@ -133,6 +142,7 @@ def _accuracy(
         score_sums=_score_sums(task, stats.scores),
         left_out=stats.jackknife_means or None,
         chosen=Chosen(**calibration.canonical()) if calibration else None,
+        digital_tokens=digital_tokens,
     )
 
 

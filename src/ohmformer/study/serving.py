@@ -110,6 +110,7 @@ def served_result(settings: CostSettings, report: Callable[[], None] = lambda: N
             "tiles": machine.used.total,
         },
         chips=served_chips(served),
+        digital_tokens=(served.decoding.prices.last if served.decoding else served.prefill).digital_tokens,
     )
 
 

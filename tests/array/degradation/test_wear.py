@@ -19,7 +19,7 @@ from ohmformer.schema import validate
 from ohmformer.streams import Stream
 from tests.build import array, cell
 
-WEAR: dict[str, Any] = {"kind": "weibull", "shape": 1.4, "stuck_high": 0.35, "w": 0.06, "n0": 2e3}
+WEAR: dict[str, Any] = {"kind": "weibull", "shape": 1.4, "stuck_at_g_max": 0.35, "w": 0.06, "n0": 2e3}
 NOISE = {"kind": "proportional", "sigma": 0.07}
 G_MIN, G_MAX, ENDURANCE, PULSES = 4e-7, 8e-6, 5e5, 2
 CHIP = Stream(4, "chip", 2)

@@ -129,7 +129,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "reads in proportion, from zero": {"cell.g_min": 0.0, "cell.read_noise": {"kind": "proportional", "sigma": 0.05}},
     "wear": {
         "cell.endurance": 1e6,
-        "cell.wear": {"kind": "weibull", "stuck_high": 0.4, "w": 0.08, "n0": 1e3},
+        "cell.wear": {"kind": "weibull", "stuck_at_g_max": 0.4, "w": 0.08, "n0": 1e3},
         "writes": 3e5,
     },
     "faults": {"cell.faults": {"stuck_at_g_min": 0.02, "stuck_at_g_max": 0.02}},

@@ -11,7 +11,7 @@ import torch
 import ohmformer as of
 from tests.nn.operands.test_kv_cache import NOISY, TOKENS, converted, full, relative, stepwise
 
-WEAR = {"kind": "weibull", "stuck_high": 0.4, "w": 0.08, "n0": 1e3}
+WEAR = {"kind": "weibull", "stuck_at_g_max": 0.4, "w": 0.08, "n0": 1e3}
 DRIFT = {"kind": "power_law", "t0": "1 s", "nu": 0.1}
 
 

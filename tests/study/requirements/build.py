@@ -104,7 +104,7 @@ def slow(settings: Settings) -> PointResult:
     return formula(settings)
 
 
-WEAR = {"kind": "weibull", "stuck_high": 0.5, "shape": 1.5}
+WEAR = {"kind": "weibull", "stuck_at_g_max": 0.5, "shape": 1.5}
 IN_USE = {
     "hardware": {"base": "clipformer_tcad_2024", "attention.array.cell.wear": WEAR},
     "simulation": {"hours": 100},

@@ -20,7 +20,7 @@ from tests.study.small import document
 
 BASE = {
     "base": "clipformer_tcad_2024_adc8",
-    "attention.array.cell.wear": {"kind": "weibull", "stuck_high": 0.3, "shape": 1.5},
+    "attention.array.cell.wear": {"kind": "weibull", "stuck_at_g_max": 0.3, "shape": 1.5},
     "attention.array.write_verify": {"writes": 4, "tolerance": "5 %"},
 }
 LEAKY = {"kind": "power_law", "t0": "1 ns", "nu": 0.05}

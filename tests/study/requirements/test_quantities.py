@@ -272,7 +272,7 @@ def test_cells_without_wear_get_some_in_hours_of_use() -> None:
     found = endurance.prepared(Arrays.of(point), point, None).by_role
     assert list(found) == ["attention.key", "attention.value"]
     for array in found.values():
-        assert (array.cell.wear.kind, array.cell.wear.stuck_high, array.cell.wear.shape) == ("weibull", 0.5, 2.0)  # type: ignore[attr-defined]
+        assert (array.cell.wear.kind, array.cell.wear.stuck_at_g_max, array.cell.wear.shape) == ("weibull", 0.5, 2.0)  # type: ignore[attr-defined]
         assert array.writes == 10 * 3600 * 20
     with pytest.raises(BadInput, match="only 'weibull' needs no more numbers"):
         endurance.prepared(Arrays.of(point), point, "own")

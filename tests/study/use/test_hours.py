@@ -14,7 +14,7 @@ from ohmformer.study.spec import Settings, Study
 from ohmformer.study.use.hours import in_use, writes_after
 from tests.study.small import document
 
-WEAR = {"kind": "weibull", "stuck_high": 0.5, "shape": 1.5}
+WEAR = {"kind": "weibull", "stuck_at_g_max": 0.5, "shape": 1.5}
 CELL = "hardware.attention.array.cell"
 
 

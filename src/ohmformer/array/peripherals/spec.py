@@ -57,7 +57,7 @@ class Peripherals(Spec):
     calibration: MismatchCalibration | None = None
     """Calibration of gain and offset; None leaves them as they are."""
     read_voltage: Annotated[Volts, Field(gt=0)] | None = None
-    """Voltage of a row at the largest input [V]. Cells whose current is not linear need it, see `cell.sinh_voltage`."""
+    """Voltage of a row at the largest input [V]. Only for cells with a curved current, see `cell.sinh_voltage`."""
     predistorted: bool = False
     """True if the driver takes, for every input code, the voltage level at which the current is nearest to being in
     proportion to the code. The levels are those of a linear DAC of `inputs.bits` bits."""

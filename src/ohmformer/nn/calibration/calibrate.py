@@ -206,16 +206,20 @@ def set_kv(model: nn.Module, spec: Conditioning | None) -> None:
 
 def _condition(model: nn.Module, handle: Crossbars, spec: Conditioning | None) -> None:
     """Set the conditioning, fitted to observations of the sample, and calibrate all ranges anew."""
-    operands = protectable_operands(handle)
+    operands, fitted = protectable_operands(handle), {}
     if spec is not None:
+        for other in handle.operands:
+            if isinstance(other, KVOperand) and other.memristive and other.plain_clip == "model":
+                spec.check_tokens(other.name, causal=other.causal, holds_queries=other.write == "left")
         for operand in operands:
             operand.watched.clear()
         with torch.no_grad(), named_rows(handle.sample, handle.axis), handle.state.set_mode("observe tokens"):
             call(model, handle.sample)
         with _undone_on_failure(operands):
             _check_observations(operands)
+            fitted = {op.name: recipes.fitted(op, spec) for op in operands}
     for operand in operands:
-        operand.condition(None if spec is None else recipes.fitted(operand, spec))
+        operand.condition(fitted.get(operand.name))
         operand.watched.clear()
     calibrate_ranges(model)
 

@@ -152,7 +152,8 @@ def widen(operand: KVOperand) -> None:
     """Set the range of a causal operand to that of its observed tokens."""
     if operand.causal:
         operand.w_range = None
-        for observation in operand.watched:
+        first = 0 if operand.conditioner is None else operand.conditioner.spec.first_tokens
+        for observation in (each.after(first) for each in operand.watched):
             operand.observe_range(observation.tokens, observation.unpadding)
 
 
@@ -200,8 +201,21 @@ def best_conditioner(operand: KVOperand, basis: Literal["hadamard", "balanced"])
 
 
 def fitted(operand: KVOperand, spec: Conditioning) -> Conditioner:
-    """Return a conditioning that is fitted to the observed inputs and tokens of an operand."""
-    observed = moments(operand.watched, operand.axis, center=spec.mean, fixed_mean=operand.causal)
+    """Return a conditioning that is fitted to the observed inputs and tokens of an operand.
+
+    Raises:
+        BadInput: the operand cannot have its digital tokens, or has observed no others.
+    """
+    spec.check_tokens(operand.name, causal=operand.causal)
+    longest = max(max(each.unpadding.lengths) if each.unpadding else each.tokens.shape[2] for each in operand.watched)
+    if spec.digital_tokens >= longest:
+        raise BadInput(
+            f"kv: {spec.digital_tokens} digital tokens (first_tokens + last_tokens), but {operand.name} has at most "
+            f"{longest} tokens on the calibration inputs, so no range of its cells is known; give longer inputs, or "
+            "fewer digital tokens"
+        )
+    watched = [observation.after(spec.first_tokens) for observation in operand.watched]
+    observed = moments(watched, operand.axis, center=spec.mean, fixed_mean=operand.causal)
     return fit(spec, operand.axis, observed, fixed_mean=operand.causal)
 
 

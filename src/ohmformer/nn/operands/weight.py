@@ -83,7 +83,8 @@ class WeightOperand(Operand):
         refuse_hidden(self.name, x, w)
         if x.numel() == 0:
             return x @ w.transpose(-2, -1)
-        memory_mask = memory_mask if memory_mask is not None else self.state.memory.mask_of(x)
+        if memory_mask is None and self.state.memory.noted:
+            memory_mask = self.state.memory.mask_of(x)
         use, dtype, weights = self.state.use(self.name, self.calls_per_forward), x.dtype, w.detach()
         axes = self.batch_axis_of_use
         axis = axes[use.call_index[0] if use.call_index else 0] if axes else self.batch_axis

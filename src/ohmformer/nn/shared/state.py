@@ -101,6 +101,7 @@ class Call:
         uses: operand -> number of its uses in the call.
         moved: operand with cached tokens -> the ways in which its cells contradict the cache.
         written: operand -> its last written tokens, which a cache may return.
+        token_counts: operand with digital tokens -> the tokens of its uses since these were last counted.
     """
 
     info: CallInfo = _UNKNOWN
@@ -111,6 +112,7 @@ class Call:
     uses: dict[str, int] = field(default_factory=dict)
     moved: dict[str, frozenset[Moved]] = field(default_factory=dict)
     written: dict[str, Any] = field(default_factory=dict)
+    token_counts: dict[str, Any] = field(default_factory=dict)
 
 
 class Use(NamedTuple):

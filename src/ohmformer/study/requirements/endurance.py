@@ -17,7 +17,7 @@ from ohmformer.study.spec import Whole
 SMALLEST, LARGEST = 1e-3, 1e12
 """Range of the searched endurance, as multiples of the pulses that cells have seen."""
 
-USUAL_STUCK_HIGH = 0.5
+USUAL_STUCK_AT_G_MAX = 0.5
 """Share of the worn cells that are stuck at G_max, for cells of which the study says neither wear nor faults."""
 
 
@@ -59,7 +59,7 @@ class Endurance(Quantity):
         for place, array in arrays.by_role.items():
             if whole.simulation.hours and place in KV_ROLES:
                 faulty = any(chance > 0 for _, chance in array.cell.faults.states())
-                wear = Weibull(stuck_high=None if faulty else USUAL_STUCK_HIGH)
+                wear = Weibull(stuck_at_g_max=None if faulty else USUAL_STUCK_AT_G_MAX)
                 endurance = self.start if array.cell.endurance is None else array.cell.endurance
                 found[place] = with_cell(array, wear=wear, endurance=endurance)
         return found

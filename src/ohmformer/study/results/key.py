@@ -26,12 +26,12 @@ ANSWERING_FOLDERS = (
     *("stats", "device", "array", "mitigation", "mapping", "hardware", "capture", "routing", "models", "tasks", "nn"),
 )
 ANSWERING = (
-    "streams.py",
+    *("streams.py", "registry.py", "schema.py", "patch.py", "changed_copy.py"),
     *(f"{folder}/**/*.py" for folder in ANSWERING_FOLDERS),
-    "study/evaluate_point.py",
-    "study/loaded.py",
+    *("study/evaluate_point.py", "study/loaded.py", "study/noise_labels.py"),
 )
-"""The files whose code decides results. The code that reads, runs and reports studies does not."""
+"""The files whose code decides results, those included that call methods of kinds or make changed copies of specs. The
+code that reads, runs and reports studies does not."""
 
 
 @dataclass(frozen=True)

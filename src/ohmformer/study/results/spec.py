@@ -55,9 +55,11 @@ class Accuracy(Part):
         left_out: for such a metric, the mean over chips of its value without each part of the samples in turn.
             Paired intervals need it.
         chosen: choice of calibration; None if nothing was calibrated.
+        digital_tokens: share of the tokens of K and V that no cell held, as the mean over scored calls; None if no K
+            and V have digital tokens.
     """
 
-    omitted_at_default = frozenset({"score_sums", "left_out", "chosen"})
+    omitted_at_default = frozenset({"score_sums", "left_out", "chosen", "digital_tokens"})
 
     metric: MetricName
     level: Level
@@ -69,6 +71,7 @@ class Accuracy(Part):
     score_sums: tuple[Number, ...] | None = Field(default=None, alias="hits")
     left_out: tuple[Finite, ...] | None = None
     chosen: Chosen | None = None
+    digital_tokens: Annotated[Number, Field(ge=0, le=1)] | None = None
 
     @property
     def shown(self) -> Metric:
