@@ -10,6 +10,8 @@ from ohmformer.errors import BadInput, Misplaced
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.key_search import former_names, nearest_paths, with_place
 from ohmformer.schema import Spec, load, replace, validate
+from ohmformer.study.read_study import make_study
+from tests.study.small import document
 
 
 class Lamp(Spec):
@@ -67,3 +69,9 @@ def test_a_key_that_another_kind_of_engine_has_names_no_other_engine_without_it(
         replace(load(Accelerator, "puma_asplos_2019"), path, 64)
     assert message in str(caught.value)
     assert "did you mean" not in str(caught.value)
+
+
+def test_a_key_of_the_same_table_is_meant_before_one_elsewhere() -> None:
+    """`trials.chip` once was said to mean `hardware.chip` alone, although `trials.chips` exists."""
+    with pytest.raises(BadInput, match=r"trials.chip: is not a key here; did you mean 'chips' or hardware.chip\?"):
+        make_study(document(), ["trials.chip=2"])

@@ -84,13 +84,13 @@ BAD_CELLS = [
     ('g_max = "10 uS"', 'g_max = "-10 uS"', "cell.g_max = '-10 uS': must be > 0; raise it"),
     ('g_max = "10 uS"', 'g_max = "1e999 S"', "cell.g_max = '1e999 S': must be finite; write a finite number"),
     ('g_max = "10 uS"', 'g_max = "0.01 uS"', "cell: g_min = 1e-07 S is not below g_max = 1e-08 S; correct one of them"),
-    ('g_max = "10 uS"', "g_max = true", "cell.g_max = True: must be a number; write it without quotes"),
+    ('g_max = "10 uS"', "g_max = true", "cell.g_max = True: must be a number; write one without quotes"),
     ('g_max = "10 uS"', 'g_max = { value = "10 uS", sauce = "x" }', "cell.g_max.sauce = 'x': is not a key here; leave"),
     ('g_max = "10 uS"', 'g_max = { value = "10 uS", kind = "guess" }', "cell.g_max.kind = 'guess': must be 'publi"),
     ('g_max = "10 uS"', 'g_max = "10 uS"\nprovenance = 3', "cell.provenance: is not a key here"),
     ("sigma = 0.1", "sigma = -0.1", "cell.write_noise.sigma = -0.1: must be >= 0; raise it"),
     ("sigma = 0.1", "sigma = nan", "cell.write_noise.sigma = nan: must be finite; write a finite number"),
-    ("sigma = 0.1", 'sigma = "0.1"', "cell.write_noise.sigma = '0.1': must be a number; write it without quotes"),
+    ("sigma = 0.1", 'sigma = "0.1"', "cell.write_noise.sigma = '0.1': must be a number; write one without quotes"),
     ("sigma = 0.1", "", "cell.write_noise.sigma: is missing; add it"),
     ("sigma = 0.1", "sigma = 0.1\ngama = 3", "cell.write_noise.gama: is not a key here; did you mean 'gamma'?"),
     (
@@ -100,7 +100,11 @@ BAD_CELLS = [
     ),
     ('kind = "sqrt_range"', "", "cell.write_noise.kind: is missing; add kind = 'none', 'sqrt_range'"),
     ("[cell.write_noise]", "levels = 1\n[cell.write_noise]", "cell.levels = 1: must be >= 2; raise it"),
-    ("[cell.write_noise]", "levels = 2.5\n[cell.write_noise]", "cell.levels = 2.5: must be a whole number; write it"),
+    (
+        "[cell.write_noise]",
+        "levels = 2.5\n[cell.write_noise]",
+        "cell.levels = 2.5: must be a whole number; write one",
+    ),
     ("[cell.write_noise]", "faults = 3\n[cell.write_noise]", "cell.faults = 3: must be a table; write { KEY = VALUE }"),
 ]
 
@@ -195,7 +199,7 @@ assert isinstance(BASE.attention.value, ArrayEngine)
 BASE_COLUMNS = BASE.attention.value.array.columns
 BAD_CHANGES = [
     ("attention.array.cell.write_noise.gamma", -1, "must be >= 0; raise it"),
-    ("attention.key.array.cell.write_noise.gamma", "5", "must be a number; write it without quotes"),
+    ("attention.key.array.cell.write_noise.gamma", "5", "must be a number; write one without quotes"),
     ("attention.array.bits", 1, "bits_per_cell = 2 is above bits = 1; lower it"),
     ("attention.array.cell.g_max", "1 nS", "g_min = 1e-07 S is not below g_max = 1e-09 S; correct one of them"),
     ("attention.array.inputs.kind", "serial", "is not a kind; did you mean 'bit_serial'?"),
@@ -375,7 +379,7 @@ def test_renamed_keys_of_studies_and_rules_are_refused(tmp_path: Path, monkeypat
     [
         ("bits = [4, 8]", "bits = [4, 8]: must be a whole number; give one value; only [sweep] takes several"),
         ("bits = 8.0", "bits = 8.0: must be a whole number; write 8"),
-        ("bits = 1e300", "bits = 1e+300: must be a whole number; write it without quotes and decimals"),
+        ("bits = 1e300", "bits = 1e+300: must be a whole number; write one without quotes and decimals"),
         ('bits = "08"', "bits = '08': must be a whole number; write it without leading zeros"),
         ('"cell.write_noise" = "none"', "or 'table'; write { kind = 'none' }"),
         ('"cell.write_noise" = 3', "or 'table'; write { KEY = VALUE }"),

@@ -42,11 +42,11 @@ _BOUNDS = {
 }
 
 _TYPES = {
-    "int_type": ("a whole number", "write it without quotes and decimals"),
+    "int_type": ("a whole number", "write one without quotes and decimals"),
     "int_from_float": ("a whole number", "write it without decimals"),
-    "float_type": ("a number", "write it without quotes"),
+    "float_type": ("a number", "write one without quotes"),
     "finite_number": ("finite", "write a finite number"),
-    "bool_type": ("true or false", "write it without quotes"),
+    "bool_type": ("true or false", "write one of the two, without quotes"),
     "string_type": ("text", "put it in quotes"),
     "tuple_type": ("a list", "put it in [ ]"),
     "list_type": ("a list", "put it in [ ]"),

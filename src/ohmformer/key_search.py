@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
@@ -18,6 +20,9 @@ DEEPEST = 8
 
 MOST = 3
 """Maximum number of paths in a suggestion."""
+
+SPELLED_ALIKE = 0.85
+"""Least similarity (that of difflib) of a key of the same table, so that it is suggested before one elsewhere."""
 
 
 def former_names(cls: type[BaseModel]) -> dict[str, str]:
@@ -60,7 +65,9 @@ def with_place(fault: Misplaced, cls: type[BaseModel]) -> Misplaced:
     paths = nearest_paths(cls, key, parents)
     if not paths:
         return fault
-    return Misplaced(fault.keys, fault.value, f"{NO_KEY}; did you mean {' or '.join(paths)}? {known}{rest}".rstrip())
+    here = [repr(near) for near in get_close_matches(key, re.findall(r"\w+", known + rest), n=1, cutoff=SPELLED_ALIKE)]
+    meant = " or ".join([*here, *paths])
+    return Misplaced(fault.keys, fault.value, f"{NO_KEY}; did you mean {meant}? {known}{rest}".rstrip())
 
 
 def _alias_targets(cls: type[BaseModel], path: Sequence[str]) -> list[str]:

@@ -367,12 +367,12 @@ def test_what_auto_chooses_for_each_operand_is_priced(tmp_path: Path) -> None:
     assert chosen.recipe in ("hadamard", "balanced")
     (settings,) = (each.settings for each in make_costs({**BASE, **sections}).points)
     kv = dict(chosen.kv)
-    assert point.cost == price(settings, kv)
+    assert point.cost == price(settings, chosen)
     fixed = settings.mitigation.model_copy(update={"kv": next(iter(kv.values()))})
     for_all = price(settings.model_copy(update={"mitigation": fixed}))
     assert point.cost == for_all, "range and slices alone differ from operand to operand, which costs nothing"
-    some = dict(list(kv.items())[1:])
-    parts = [price(settings, each).energy_by.component["conditioning"] for each in (kv, some)]
+    some = chosen.model_copy(update={"kv": dict(list(kv.items())[1:])})
+    parts = [price(settings, each).energy_by.component["conditioning"] for each in (chosen, some)]
     assert parts[0] > parts[1] > 0
 
 

@@ -10,16 +10,21 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from ohmformer.dataflow.simulate import simulate
 from ohmformer.mitigation.spec import KVClip
 from ohmformer.report.cost_table import costs_of_points
 from ohmformer.schema import replace
 from ohmformer.study.cost import make_costs, price, study_costs
-from ohmformer.study.join_cost import costs_alone, has_accuracy, with_chosen, with_costs
+from ohmformer.study.default_inputs import traced
+from ohmformer.study.join_cost import costs_alone, has_accuracy, with_costs, without_choice
 from ohmformer.study.read_study import make_study
+from ohmformer.study.results.costs import CostResult
 from ohmformer.study.results.document import study_results, to_json
+from ohmformer.study.results.priced_choice import rules_with_choice
 from ohmformer.study.results.spec import Chosen, StudyResults
 from ohmformer.study.results.store import Store
 from ohmformer.study.run import run_study, study_keys
+from ohmformer.study.spec import CostSettings
 from tests.study.small import GAMMA, document
 
 ADC8 = {"base": "clipformer_tcad_2024_adc8", "chip.network_max_load": 1000}
@@ -103,20 +108,69 @@ def test_a_chosen_clip_keeps_the_rule_of_its_site_and_module() -> None:
     clip = {"alpha": 2.0, "beta": 0.25}
     for pattern in ("blocks.0.attn", "*.attn", "blocks.0.attn.K", "blocks.*"):
         (point,) = make_costs(document(hardware=ADC8, rules={"other.K": "digital", pattern: rule})).points
-        found = with_chosen(point.settings, Chosen(recipe="clip", clips={"blocks.0.attn.K": clip}))
-        own, whole = found.rules[0][1], dict(point.settings.rules)[pattern]
+        found = rules_with_choice(point.settings.rules, Chosen(recipe="clip", clips={"blocks.0.attn.K": clip}))
+        own, whole = found[0][1], dict(point.settings.rules)[pattern]
         assert replace(own, "clip", "model") == whole
         assert own.clip == KVClip(alpha=2.0, beta=0.25)
     (point,) = make_costs(document(hardware=ADC8, rules={"*.attn": rule})).points
     heads = Chosen(recipe="clip", clips={"a[0].attn#1.V": [clip, "none"]})
-    (pattern, second), *_ = with_chosen(point.settings, heads).rules
+    (pattern, second), *_ = rules_with_choice(point.settings.rules, heads)
     assert fnmatchcase("a[0].attn#1.V", pattern), "a name is no pattern"
     assert second.array == dict(point.settings.rules)["*.attn"].array
 
 
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"*.attn": {"array": "clipformer_2024_per_value"}},
+        {"*.K": {"scale": "column"}, "*.attn": {"array": "clipformer_2024_verified"}},
+    ],
+)
+def test_a_rule_whose_operands_all_get_a_clip_is_priced(tmp_path: Path, rules: dict[str, Any]) -> None:
+    """Rules that carry the chosen clips were once put in front, so that the rule of the study had no effect left."""
+    changes = {"rules": rules}
+    found = both(tmp_path, mitigation={"clip": "calibrated"}, **changes)
+    (point,) = found.points
+    assert point.cost is not None, found.cost_notes
+    clips = point.accuracy.chosen.clips
+    assert set(clips) == {"blocks.0.attn.K", "blocks.0.attn.V"}, "not all were clipped, so that nothing is tested"
+    (own,) = make_costs(document(hardware=ADC8, **FEW, **changes)).points
+    work = traced(own.settings.model, 0, own.settings.task, own.settings.rules)
+    fixed = rules_with_choice(own.settings.rules, point.accuracy.chosen)
+    run = simulate(work, own.settings.hardware, own.settings.dataflow, rules=dict(fixed))
+    assert (point.cost.latency_s, point.cost.energy_J) == (run.latency, run.energy)
+    assert not any("blocks.0.attn.K" in note for note in found.cost_notes), "notes name the rules of the study"
+    assert any("rules['*.attn']" in note for note in found.cost_notes)
+
+
+def test_only_the_operand_whose_clip_leaves_slices_empty_gets_another_price() -> None:
+    """K as a rule that clips K alone; what a rule computes digitally is not clipped."""
+    clip = {"alpha": 2.0, "beta": 0.25}
+    chosen = Chosen(recipe="clip", clips={"blocks.0.attn.K": clip})
+    for rules in ({}, {"*.V": "digital"}, {"*.attn": {"scale": "column"}}):
+        points = [make_costs(document(hardware=ADC8, rules=rules)).points[0]]
+        own = {"blocks.0.attn.K": {**(rules.get("*.attn") or {}), "clip": clip}, **rules}
+        own.pop("*.attn", None)
+        if "*.attn" in rules:
+            own["*.V"] = rules["*.attn"]
+        points += make_costs(document(hardware=ADC8, rules=own)).points
+        plain, found, fixed = (price(points[0].settings), price(points[0].settings, chosen), price(points[1].settings))
+        assert found == fixed
+        assert found.counts["cell_writes"] < plain.counts["cell_writes"]
+        everything = Chosen(recipe="clip", clips={**chosen.clips, "blocks.0.attn.V": clip})
+        if rules != {"*.V": "digital"}:
+            assert price(points[0].settings, everything).counts["cell_writes"] < found.counts["cell_writes"]
+
+
+def test_a_choice_for_operands_that_a_phase_lacks_changes_no_price() -> None:
+    (point,) = make_costs(document(hardware=ADC8, rules={"*.attn": {"scale": "column"}})).points
+    elsewhere = Chosen(recipe="clip", clips={"blocks.7.attn.K": {"alpha": 2.0, "beta": 0.25}})
+    assert price(point.settings, elsewhere) == price(point.settings)
+
+
 def test_without_a_choice_settings_stay_as_they_are() -> None:
     (point,) = make_costs(document()).points
-    assert with_chosen(point.settings, None) is point.settings
+    assert without_choice(point.settings, None) is point.settings
 
 
 @pytest.mark.parametrize(
@@ -145,6 +199,11 @@ def test_points_that_cost_the_same_share_a_row(tmp_path: Path) -> None:
     assert "γ" not in rows[0] + rows[1], "write noise changes no price"
 
 
+def priced(settings: CostSettings, chosen: Chosen) -> CostResult:
+    """The price of a point with what calibration chose."""
+    return price(without_choice(settings, chosen), chosen)
+
+
 def test_a_chosen_mitigation_of_weights_is_priced_at_its_point(tmp_path: Path) -> None:
     sigma = "hardware.projection.array.cell.write_noise.sigma"
     found = both(tmp_path, mitigation={"weights": "auto"}, sweep={sigma: [0, 0.7]})
@@ -155,7 +214,7 @@ def test_a_chosen_mitigation_of_weights_is_priced_at_its_point(tmp_path: Path) -
     assert found.points[1].cost == price(own.settings)
     scaled = Chosen(recipe="none", weights={"recipe": "scaled", "weights": {"head": {"scaling": 0.5}}})
     (point,) = make_costs(document(hardware=ADC8, mitigation={"weights": "auto"})).points
-    plain, more = price(with_chosen(point.settings, Chosen(recipe="none"))), price(with_chosen(point.settings, scaled))
+    plain, more = priced(point.settings, Chosen(recipe="none")), priced(point.settings, scaled)
     assert more.energy_J > plain.energy_J
     assert found.cost_notes == (CORES,)
 
@@ -166,4 +225,4 @@ def test_a_chosen_mitigation_of_weights_keeps_k_and_v_as_the_study_says() -> Non
     for mitigation in ({"weights": "auto", "kv": kv}, {"weights": "auto", "clip": clip}):
         (point,) = make_costs(document(hardware=ADC8, mitigation=mitigation)).points
         (same,) = make_costs(document(hardware=ADC8, mitigation={**mitigation, "weights": "none"})).points
-        assert price(with_chosen(point.settings, chosen)) == price(same.settings)
+        assert priced(point.settings, chosen) == price(same.settings)

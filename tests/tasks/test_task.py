@@ -266,3 +266,10 @@ def test_arrays_of_training_samples_and_pairs_become_tensors() -> None:
     assert isinstance(task.train[0], torch.Tensor)
     pairs = np.array([[0, 1]] * 6, dtype=np.uint16)
     assert make(metric="pearson", pairs=pairs).pairs.dtype == torch.int64
+
+
+def test_a_field_with_an_array_of_text_is_named() -> None:
+    """Labels of text were once said to be a `sample` that holds them."""
+    x, labels = torch.zeros(2, 3), np.array(["cat", "dog"])
+    with pytest.raises(BadInput, match=r"^t: field 'labels' holds an array of type <U3; give numbers$"):
+        Task("t", x, labels, x, torch.zeros(2, dtype=torch.int64))

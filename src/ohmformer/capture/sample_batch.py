@@ -97,13 +97,21 @@ def _only_iterates(inputs: Any) -> bool:
     return isinstance(inputs, Iterable) and not hasattr(inputs, "__getitem__")
 
 
-def arrays_as_tensors(inputs: Any) -> Any:
-    """Inputs with their NumPy arrays converted to tensors; all other values are unchanged."""
+def arrays_as_tensors(inputs: Any, who: str = "sample") -> Any:
+    """Inputs with their NumPy arrays converted to tensors; all other values are unchanged.
+
+    Args:
+        inputs: a batch.
+        who: what it is, for messages.
+
+    Raises:
+        BadInput: an array holds other values than numbers.
+    """
     if isinstance(inputs, Mapping):
-        return _unless_equal(inputs, {key: arrays_as_tensors(value) for key, value in inputs.items()})
+        return _unless_equal(inputs, {key: arrays_as_tensors(value, who) for key, value in inputs.items()})
     if isinstance(inputs, (tuple, list)) and any(isinstance(value, np.ndarray) for value in inputs):
-        return tuple(map(arrays_as_tensors, inputs))
-    return _array_as_tensor(inputs)
+        return tuple(arrays_as_tensors(value, who) for value in inputs)
+    return _array_as_tensor(inputs, who)
 
 
 def _unless_equal(sample: Mapping[Any, Any], converted: dict[Any, Any]) -> Any:
@@ -129,18 +137,18 @@ def _read_by_slice(sample: Any, who: str) -> Tensor | None:
     return inputs if isinstance(inputs, Tensor) else None
 
 
-def _array_as_tensor(value: Any) -> Any:
+def _array_as_tensor(value: Any, who: str = "sample") -> Any:
     """A NumPy array as a tensor; any other value unchanged."""
     if not isinstance(value, np.ndarray):
         return value
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-        raise BadInput("sample holds a masked array, whose masked values are not known; fill or remove them")
+        raise BadInput(f"{who} holds a masked array, whose masked values are not known; fill or remove them")
     if value.dtype.kind not in "fiubc":
-        raise BadInput(f"sample holds an array of type {value.dtype}; give numbers")
+        raise BadInput(f"{who} holds an array of type {value.dtype}; give numbers")
     try:
         return torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("=")))
     except TypeError as error:  # numbers of more than 64 bits
-        raise BadInput(f"sample holds an array of type {value.dtype}; give float32 or float64") from error
+        raise BadInput(f"{who} holds an array of type {value.dtype}; give float32 or float64") from error
 
 
 def _holds_tensors(value: Any) -> bool:

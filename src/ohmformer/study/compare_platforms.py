@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,13 +10,13 @@ from ohmformer import catalog
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import CrossbarEngine
 from ohmformer.hardware.use import idle_notes
-from ohmformer.mitigation.spec import Conditioning, KVClip
+from ohmformer.mitigation.spec import KVClip
 from ohmformer.study.cost import study_costs
-from ohmformer.study.join_cost import chosen_kv, no_accuracy, with_chosen
+from ohmformer.study.join_cost import no_accuracy, without_choice
 from ohmformer.study.permission import check_python
 from ohmformer.study.read_study import locate_study, read_document, whole_settings
 from ohmformer.study.results.folder import default_folder
-from ohmformer.study.results.spec import PointResult, StudyCosts
+from ohmformer.study.results.spec import Chosen, PointResult, StudyCosts
 from ohmformer.study.spec import CostSettings, Point, Study, Whole
 from ohmformer.study.sweep import Document, parse_sets, put
 from ohmformer.workload.shapes import PREFIX
@@ -186,7 +186,7 @@ def _priced(
     title: str,
     platforms: Sequence[str],
     settings: Sequence[CostSettings],
-    chosen: Sequence[Mapping[str, Conditioning]] = (),
+    chosen: Sequence[Chosen | None] = (),
 ) -> StudyCosts:
     points = [Point({"hardware.base": name}, "", point) for name, point in zip(platforms, settings, strict=True)]
     return study_costs(Study(title, tuple(points)), chosen)
@@ -220,9 +220,10 @@ def _with_accuracy(priced: StudyCosts, platforms: Sequence[_Platform], out: Path
     chosen = [result.accuracy.chosen for result in results]
     if any(chosen):
         costs = [
-            with_chosen(platform.settings.costs(), choice) for platform, choice in zip(platforms, chosen, strict=True)
+            without_choice(platform.settings.costs(), choice)
+            for platform, choice in zip(platforms, chosen, strict=True)
         ]
-        priced = _priced(priced.study, [platform.name for platform in platforms], costs, list(map(chosen_kv, chosen)))
+        priced = _priced(priced.study, [platform.name for platform in platforms], costs, chosen)
     pairs = zip(priced.points, results, strict=True)
     points = tuple(point.model_copy(update={"accuracy": result.accuracy}) for point, result in pairs)
     notes = tuple(dict.fromkeys(note for result in results for note in result.notes))

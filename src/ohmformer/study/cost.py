@@ -7,7 +7,7 @@ A study file of the cost half is that of the accuracy half, with `[dataflow]` an
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,9 +35,10 @@ from ohmformer.study.chips import chip_notes, chips_result
 from ohmformer.study.read_study import cost_half, make_whole, read_whole, whole_settings
 from ohmformer.study.results.costs import CostResult, EnergyBy, ServedResult, Wear
 from ohmformer.study.results.document import SCHEMA
-from ohmformer.study.results.key import digest, versions
+from ohmformer.study.results.key import versions
 from ohmformer.study.results.part import made
-from ohmformer.study.results.spec import PricedPoint, StudyCosts
+from ohmformer.study.results.priced_choice import rules_with_choice, study_key
+from ohmformer.study.results.spec import Chosen, PricedPoint, StudyCosts
 from ohmformer.study.spec import CostOptions, CostSettings, Point, Study
 from ohmformer.study.sweep import Document
 from ohmformer.terminal.progress import bar
@@ -79,8 +80,14 @@ def cost_settings(document: Document, folder: Path | None = None) -> CostSetting
     return whole_settings(document, folder).costs()
 
 
-def runs_of(settings: CostSettings, chosen: Mapping[str, Conditioning] | None = None) -> list[Run]:
+def runs_of(settings: CostSettings, chosen: Chosen | None = None) -> list[Run]:
     """The simulated passes of a point: one, or one for each step of decoding.
+
+    A real model is traced with the rules of the study alone, since no choice moves a product to another engine.
+
+    Args:
+        settings: of the cost half.
+        chosen: what calibration chose for K, V and weights.
 
     Raises:
         BadInput: the model has no such phase or length, or the accelerator no prices.
@@ -96,6 +103,8 @@ def runs_of(settings: CostSettings, chosen: Mapping[str, Conditioning] | None = 
             )
     works, options = _works(settings), cost_options(settings)
     fixed = options.pop("kv")
+    if chosen is not None:
+        options["rules"] = dict(rules_with_choice(settings.rules, chosen))
     try:
         return [
             simulate(work, settings.hardware, settings.dataflow, kv=_of_workload(chosen, work) or fixed, **options)
@@ -118,10 +127,10 @@ def cost_options(settings: CostSettings) -> dict[str, Any]:
     }
 
 
-def _of_workload(chosen: Mapping[str, Conditioning] | None, work: Workload) -> dict[str, Conditioning]:
+def _of_workload(chosen: Chosen | None, work: Workload) -> dict[str, Conditioning]:
     """The chosen conditionings of the operands of a workload; a phase need not have all operands of the model."""
     names = {op.name for op in work.dynamic}
-    return {name: spec for name, spec in (chosen or {}).items() if name in names}
+    return {name: spec for name, spec in (chosen.kv if chosen else {}).items() if name in names}
 
 
 def _works(settings: CostSettings) -> list[Workload]:
@@ -162,12 +171,12 @@ def table_name(settings: CostSettings) -> str | None:
     return name
 
 
-def price(settings: CostSettings, chosen: Mapping[str, Conditioning] | None = None) -> CostResult:
+def price(settings: CostSettings, chosen: Chosen | None = None) -> CostResult:
     """Compute the cost of one point.
 
     Args:
         settings: of the cost half.
-        chosen: operand -> conditioning that calibration chose for it.
+        chosen: what calibration chose for K, V and weights.
 
     Raises:
         BadInput: as `runs_of`, or a number is not finite.
@@ -273,7 +282,7 @@ def _mean(parts: list[tuple[dict[str, float], float]]) -> dict[str, float]:
     return sum_by_name(*({name: value * weight for name, value in shares.items()} for shares, weight in parts))
 
 
-def study_costs(study: Study[CostSettings], chosen: Sequence[Mapping[str, Conditioning]] = ()) -> StudyCosts:
+def study_costs(study: Study[CostSettings], chosen: Sequence[Chosen | None] = ()) -> StudyCosts:
     """Compute the costs of all points of a study.
 
     Args:
@@ -283,23 +292,23 @@ def study_costs(study: Study[CostSettings], chosen: Sequence[Mapping[str, Condit
     Raises:
         BadInput: a point has no price; one line with the file, the field and the remedy.
     """
-    pairs = list(zip(study.points, chosen or [{} for _ in study.points], strict=True))
+    pairs = list(zip(study.points, chosen or [None for _ in study.points], strict=True))
     priced = []
     with bar("prices", len(pairs), show=len(pairs) >= MANY) as display:
-        for point, conditionings in pairs:
-            priced.append(_priced(study, point, conditionings))
+        for point, choice in pairs:
+            priced.append(_priced(study, point, choice))
             display.advance()
     return StudyCosts(
         schema=SCHEMA,
         study=study.name,
-        key=study_key((point.settings, conditionings) for point, conditionings in pairs),
+        key=study_key((point.settings, choice) for point, choice in pairs),
         versions=versions(),
         points=tuple(priced),
         notes=tuple(notes([point.settings for point in study.points], [point.cost for point in priced])),
     )
 
 
-def _priced(study: Study[CostSettings], point: Point[CostSettings], chosen: Mapping[str, Conditioning]) -> PricedPoint:
+def _priced(study: Study[CostSettings], point: Point[CostSettings], chosen: Chosen | None) -> PricedPoint:
     """A point with its price; messages name the file, and the point where there are several.
 
     Raises:
@@ -378,13 +387,3 @@ def price_notes(settings: list[CostSettings]) -> list[str]:
     ]
     others = [tile_note(held, list(found)) for held, found in tiles.items() if found]
     return [*derived, *array_notes(every), *others, *unit_notes(point.hardware for point in settings)]
-
-
-def study_key(pairs: Iterable[tuple[CostSettings, Mapping[str, Conditioning]]]) -> str:
-    """The hash of the settings of all points, each with the conditionings that were chosen for it."""
-    return digest([digest(_plain(settings, chosen)) for settings, chosen in pairs])
-
-
-def _plain(settings: CostSettings, chosen: Mapping[str, Conditioning]) -> str:
-    conditionings = {name: spec.canonical() for name, spec in chosen.items()}
-    return repr([*sorted(settings.canonical().items()), *sorted(conditionings.items())])

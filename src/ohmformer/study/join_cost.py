@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from glob import escape
-
 from ohmformer.errors import BadInput
-from ohmformer.hardware.operand_names import kv_rule_names, weight_rule_names
-from ohmformer.hardware.rules import OrderedRules, RuleBook
 from ohmformer.mitigation.spec import Conditioning, KVClip
-from ohmformer.schema import replace
 from ohmformer.study.cost import notes as notes_of
 from ohmformer.study.cost import price, study_costs
-from ohmformer.study.results.spec import Chosen, MeasuredPoint, OperandClip, StudyCosts, StudyResults
+from ohmformer.study.results.spec import Chosen, MeasuredPoint, StudyCosts, StudyResults
 from ohmformer.study.spec import CostSettings, Study, Whole
 from ohmformer.workload.shapes import PREFIX
 
@@ -53,9 +47,9 @@ def with_costs(measured: StudyResults, costs: Study[CostSettings]) -> StudyResul
     points: list[MeasuredPoint] = []
     priced, refused = [], []
     for answer, point in zip(measured.points, costs.points, strict=True):
-        settings = with_chosen(point.settings, answer.accuracy.chosen)
+        settings = without_choice(point.settings, answer.accuracy.chosen)
         try:
-            cost = price(settings, chosen_kv(answer.accuracy.chosen))
+            cost = price(settings, answer.accuracy.chosen)
         except BadInput as error:
             points.append(answer)
             refused.append(str(error))
@@ -76,41 +70,16 @@ def _refusals(reasons: list[str], points: int) -> list[str]:
     return lines
 
 
-def with_chosen(settings: CostSettings, chosen: Chosen | None) -> CostSettings:
-    """Settings with what calibration chose for clips and weights, as rules in front of the rules of the study.
-
-    Each new rule keeps the other settings of the rule that holds for the operand. `mitigation` leaves no choice.
-    """
+def without_choice(settings: CostSettings, chosen: Chosen | None) -> CostSettings:
+    """Settings whose `mitigation` leaves no choice, if calibration has made it."""
     if chosen is None:
         return settings
-    book = RuleBook(settings.rules)
-    weights = chosen.weights.weights if chosen.weights else {}
-    mitigated = tuple(
-        (escape(name), replace(book.rule(weight_rule_names(name)), "weights", weights[name]))
-        for name in sorted(weights, key=len, reverse=True)  # the name of a whole parameter also matches its parts
-    )
-    free = settings.mitigation.model_copy(update=_left_alone(settings, chosen))
-    return settings.model_copy(
-        update={"rules": (*mitigated, *with_clips(settings.rules, chosen.clips)), "mitigation": free}
-    )
-
-
-def with_clips(rules: OrderedRules, clips: Mapping[str, OperandClip]) -> OrderedRules:
-    """Rules with one in front for each operand that has a clip."""
-    book = RuleBook(rules)
-    new = ((escape(name), replace(book.rule(kv_rule_names(name)), "clip", clip)) for name, clip in clips.items())
-    return (*new, *rules)
-
-
-def _left_alone(settings: CostSettings, chosen: Chosen) -> dict[str, object]:
-    """The fields of `mitigation` that leave no choice."""
-    if chosen.weights is None:
-        return {"clip": "none", "kv": "none"}
-    fixed = settings.mitigation.kv if isinstance(settings.mitigation.kv, Conditioning) else "none"
-    clip = settings.mitigation.clip if isinstance(settings.mitigation.clip, KVClip) else "none"
-    return {"clip": clip, "kv": fixed, "weights": settings.mitigation.fixed_weights}
-
-
-def chosen_kv(chosen: Chosen | None) -> dict[str, Conditioning]:
-    """Operand -> the conditioning that calibration chose for it."""
-    return dict(chosen.kv) if chosen else {}
+    free: dict[str, object] = {"clip": "none", "kv": "none"}
+    if chosen.weights is not None:  # what the study fixes for K and V stays
+        given = settings.mitigation
+        free = {
+            "clip": given.clip if isinstance(given.clip, KVClip) else "none",
+            "kv": given.kv if isinstance(given.kv, Conditioning) else "none",
+            "weights": given.fixed_weights,
+        }
+    return settings.model_copy(update={"mitigation": settings.mitigation.model_copy(update=free)})

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from ohmformer.dataflow.serving.serve import serve
 from ohmformer.dataflow.serving.served import Served
 from ohmformer.errors import BadInput, shown
 from ohmformer.hardware.price_notes import mitigation_notes
-from ohmformer.mitigation.spec import Conditioning
 from ohmformer.study.chips import chip_notes, served_chips
 from ohmformer.study.cost import (
     MANY,
@@ -17,7 +16,6 @@ from ohmformer.study.cost import (
     load_notes,
     named_point,
     price_notes,
-    study_key,
     table_name,
     wear_result,
 )
@@ -25,7 +23,8 @@ from ohmformer.study.results.costs import EnergyBy, PartCost, ServedResult, Stea
 from ohmformer.study.results.document import SCHEMA
 from ohmformer.study.results.key import versions
 from ohmformer.study.results.part import made
-from ohmformer.study.results.spec import ServedPoint, StudyServed
+from ohmformer.study.results.priced_choice import rules_with_choice, study_key
+from ohmformer.study.results.spec import Chosen, ServedPoint, StudyServed
 from ohmformer.study.spec import CostSettings, Study
 from ohmformer.terminal.progress import bar
 from ohmformer.workload.request import RequestPasses, table_passes
@@ -34,17 +33,19 @@ MANY_TOKENS = 1000
 """Number of generated tokens of all points from which on a progress bar is shown; pricing them takes about 0.5 s."""
 
 
-def served_of(settings: CostSettings, chosen: Mapping[str, Conditioning] | None = None) -> Served:
+def served_of(settings: CostSettings, chosen: Chosen | None = None) -> Served:
     """The requests of a point.
 
     Args:
         settings: the point.
-        chosen: operand -> conditioning that calibration chose for it.
+        chosen: what calibration chose for K, V and weights.
 
     Raises:
         BadInput: lengths are missing, the model does not support them, or the accelerator has no prices.
     """
-    options = cost_options(settings) | ({"kv": dict(chosen)} if chosen else {})
+    options = cost_options(settings)
+    if chosen is not None:
+        options |= {"rules": dict(rules_with_choice(settings.rules, chosen))} | ({"kv": chosen.kv} if chosen.kv else {})
     try:
         return serve(_passes(settings), settings.hardware, dataflow=settings.dataflow, **options)
     except BadInput as error:
@@ -158,7 +159,7 @@ def study_served(study: Study[CostSettings]) -> StudyServed:
     return StudyServed(
         schema=SCHEMA,
         study=study.name,
-        key=study_key((point, {}) for point in settings),
+        key=study_key((point, None) for point in settings),
         versions=versions(),
         points=tuple(found),
         notes=(

@@ -78,7 +78,7 @@ class Task:
             raise BadInput(f"{self.name}: metric = {shown(self.metric)}; {suggest(str(self.metric), list(METRICS))}")
         self._check_types()
         for name in ("inputs", "labels", "calibration", "calibration_labels"):
-            self._set(name, arrays_as_tensors(getattr(self, name)))
+            self._set(name, arrays_as_tensors(getattr(self, name), f"{self.name}: field {name!r}"))
         scored_rows = self.pairs if self.pairs is not None else self.inputs
         for what, inputs, rows, labels in (
             ("test", self.inputs, scored_rows, self.labels),
@@ -105,7 +105,7 @@ class Task:
             raise BadInput(f"{self.name}: notes are {given(self.notes)}; give a tuple of texts")
         self._set("notes", tuple(self.notes))
         for name in ("pairs", "reference"):
-            self._set(name, arrays_as_tensors(getattr(self, name)))
+            self._set(name, arrays_as_tensors(getattr(self, name), f"{self.name}: field {name!r}"))
             value = getattr(self, name)
             if value is not None and not (isinstance(value, Tensor) and value.dim() == 2 and _is_dense_real(value)):
                 remedy = "integers [pairs, 2], sample numbers" if name == "pairs" else "features [samples, D]"

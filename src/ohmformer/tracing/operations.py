@@ -21,6 +21,7 @@ from ohmformer.routing.product_handler import PairRole, ProductHandler, unseen_l
 from ohmformer.routing.refusals import describe, not_counted
 from ohmformer.tracing.head_count import count_heads
 from ohmformer.tracing.recorder import Event, TensorOrigin
+from ohmformer.tracing.rule_checks import check_clips, check_rotation
 from ohmformer.workload.spec import AttentionRole, DynamicMatMul, Elementwise, Lookup, Norm, Op, Softmax, StaticMatMul
 
 _ROLES: dict[PairRole, AttentionRole] = {"key": "attention.key", "value": "attention.value"}
@@ -117,12 +118,17 @@ class OperationBuilder(ProductHandler[Event, list[OpDraft]]):
         """
         drafts: list[OpDraft] = []
         for event in events:
-            product = event.work
-            drafts += self.handle(product, event) if isinstance(product, Product) else [self._other(event, product)]
+            work = event.work
+            found = self.handle(work, event) if isinstance(work, Product) else [self._other(event, work)]
+            check_clips(self.rules, work, (draft.product or draft.op for draft in found))
+            drafts += found
         drafts = [draft for draft in drafts if draft.role == "static" or _has_work(draft.op)]
         drafts = self._with_idle_experts(events, drafts)
-        for name in unseen_layers(self.weights_of.modules, (e.work for e in events if isinstance(e.work, Product))):
+        products = (event.work for event in events if isinstance(event.work, Product))
+        unseen = tuple(unseen_layers(self.weights_of.modules, products))
+        for name in unseen:
             self.rules.match_kv((name,))  # a rule may be meant for a layer that this sample does not reach
+        check_rotation(self.rules, (draft.product or draft.op for draft in drafts), unseen)
         self.rules.check()
         return drafts
 
@@ -208,10 +214,9 @@ class OperationBuilder(ProductHandler[Event, list[OpDraft]]):
         H, d, last = module.num_heads, module.head_dim, f"{name}.out_proj".lstrip(".")
         across = (event.left.stream, event.left.deps) != (event.right.stream, event.right.deps)
         sizes = Sizes(batch=B, heads=H, kv_heads=H, queries=M, tokens=N, written=N, across=across)
-        plain: list[StaticMatMul | DynamicMatMul] = [
-            StaticMatMul(weight_name(name, part=part), "", None, B * tokens, width, E)
-            for part, (tokens, _, width) in zip("qkv", shapes, strict=True)
-        ]
+        plain: list[StaticMatMul | DynamicMatMul] = []
+        for part, (tokens, _, width) in zip("qkv", shapes, strict=True):
+            plain.append(StaticMatMul(weight_name(name, part=part), "", None, B * tokens, width, E))
         plain += [self._kv(event, site, "key", sizes, d), self._kv(event, site, "value", sizes, d)]
         plain.append(StaticMatMul(last, "", None, B * M, E, E))
         # A rule that keeps the whole call digital comes before those for its operands.

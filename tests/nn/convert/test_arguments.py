@@ -251,3 +251,10 @@ def test_weights_of_a_class_of_their_own_are_named() -> None:
     model.q.register_buffer("packed", torch.zeros(24, 24).as_subclass(Packed))
     with pytest.raises(BadInput, match=r"^q \(Linear\) is quantized already \(its weights are of type"):
         convert(model)
+
+
+@pytest.mark.parametrize("sample", [[object()], {"x": {"y": object()}}, (object(), None)])
+def test_a_sample_without_tensors_is_not_said_to_be_empty(sample: Any) -> None:
+    """A list of images of PIL was once called empty."""
+    with pytest.raises(BadInput, match=r"^sample holds no tensor but an object; give tensors"):
+        of.convert(nn.Linear(2, 2).eval(), of.load("nvm_ideal"), sample=sample)

@@ -79,7 +79,7 @@ def test_the_price_is_that_of_the_cost_half_with_the_same_choice() -> None:
         cost = ask(clips, kv)
         plain = {"rules": {name: {"clip": value} for name, value in clips.items()}, "mitigation": {}}
         (point,) = cost_half(make_whole(content(**plain))).points
-        result = price(point.settings, kv)
+        result = price(point.settings, Chosen(recipe="x", kv=kv))
         assert (cost.latency, cost.energy, cost.area) == (result.latency_s, result.energy_J, result.area_m2)
         assert (cost.writes, cost.lifetime) == (result.counts["cell_writes"], result.lifetime_s)
     assert ask(dict.fromkeys(NAMES, clip), {}).cells == 0.75 * ask({}, {}).cells

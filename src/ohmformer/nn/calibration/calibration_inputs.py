@@ -24,7 +24,7 @@ def input_batches(inputs: Inputs, sample: Any) -> list[Inputs]:
     several = several_batches(inputs, "calibrate: inputs", sample)
     if several is not None and not several:
         raise BadInput("calibrate: inputs yields no batch; calibrate needs at least one input")
-    parts = [arrays_as_tensors(batch) for batch in ([inputs] if several is None else several)]
+    parts = [arrays_as_tensors(batch, "inputs") for batch in ([inputs] if several is None else several)]
     for number, part in enumerate(parts):
         name = "inputs" if several is None else f"inputs[{number}]"
         if isinstance(part, (str, bytes)) or not hasattr(part, "__len__"):

@@ -14,7 +14,7 @@ from ohmformer.capture.inputs import as_plain_dict, at_home, batch_size
 from ohmformer.capture.opaque_tensors import all_finite
 from ohmformer.capture.sample_batch import as_sample
 from ohmformer.capture.torch_private import own_dispatch, tree_leaves
-from ohmformer.errors import BadInput, check_type, one_line, shown, suggest
+from ohmformer.errors import BadInput, check_type, given, one_line, shown, suggest
 from ohmformer.hardware.rules import OrderedRules, RuleBook, Rules
 from ohmformer.hardware.spec import Accelerator, CrossbarEngine
 from ohmformer.mitigation.spec import KVClip, WeightMitigation
@@ -102,6 +102,8 @@ def _check_tensors(sample: Any) -> None:
         if t.is_nested or t.layout is not torch.strided:
             kind, remedy = ("nested", "pad it") if t.is_nested else ("sparse", "give sample.to_dense()")
             raise BadInput(f"sample holds a {kind} tensor; {remedy}, since crossbars multiply all values")
+    if not tensors and (other := next(iter(tree_leaves(as_plain_dict(sample))), None)) is not None:
+        raise BadInput(f"sample holds no tensor but {given(other)}; give tensors, such as what the preprocessing makes")
     if batch_size(sample) == 0:
         raise BadInput("sample is empty; give a batch of at least one input")
     empty = next((t for t in tensors if t.numel() == 0 and t.dim() > 1), None)

@@ -19,7 +19,8 @@ from ohmformer.hardware.spec import Accelerator, CrossbarEngine
 from ohmformer.mitigation.budget import KVBudget, KVCost, PriceKV
 from ohmformer.mitigation.spec import Clip, Conditioning, WeightMitigation
 from ohmformer.study.cost import finite, passes_and_refreshes, runs_of
-from ohmformer.study.join_cost import with_chosen, with_clips
+from ohmformer.study.join_cost import without_choice
+from ohmformer.study.results.priced_choice import rules_with_choice
 from ohmformer.study.results.spec import Chosen
 from ohmformer.study.spec import CostOptions, CostSettings, Settings
 from ohmformer.workload.spec import Workload
@@ -67,7 +68,8 @@ class _Prices:
 
     def __call__(self, clips: Clips, kv: Mapping[str, Conditioning]) -> KVCost:
         """Return the cost of one pass."""
-        options: dict[str, Any] = {"rules": dict(with_clips(self.rules, clips)), "weights": self.weights}
+        rules = rules_with_choice(self.rules, Chosen(recipe="candidate", clips=dict(clips)))
+        options: dict[str, Any] = {"rules": dict(rules), "weights": self.weights}
         return _cost_of([simulate(self.workload, self.hardware, self.dataflow, kv=kv or None, **options)])
 
 
@@ -103,12 +105,12 @@ def kv_cost(settings: CostSettings, clips: Clips, kv: Mapping[str, Conditioning]
         BadInput: the point has no price.
     """
     chosen = Chosen(recipe="candidate", clips=dict(clips), kv=dict(kv))
-    point = with_chosen(settings, chosen)
+    point = without_choice(settings, chosen)
     if settings.model.generate is None:
-        return _cost_of(runs_of(point, chosen.kv), settings.cost)
+        return _cost_of(runs_of(point, chosen), settings.cost)
     from ohmformer.study.serving import served_of
 
-    served, options = served_of(point, chosen.kv), settings.cost
+    served, options = served_of(point, chosen), settings.cost
     worn = served.first_worn(options.rate, leveling=options.leveling, spare=options.spare)
     return KVCost(
         latency=served.latency,
