@@ -82,12 +82,24 @@ def restored() -> dict[str, Any]:
 
 
 GOOD: dict[str, Callable[[], dict[str, Any]]] = {
-    "calibrate": lambda: {"model": converted(), "inputs": X, "remedy": "none", "batch": 100, "seed": None},
+    "calibrate": lambda: {
+        "model": converted(),
+        "inputs": X,
+        "remedy": "none",
+        "batch": 100,
+        "seed": None,
+        "budget": None,
+        "price": None,
+    },
     "calibrate_ranges": lambda: {"model": converted(), "batches": [X]},
     "capture_table": lambda: {"model": converted()},
     "convert": conversion,
     "explore": explored,
     "fit_cell": lambda: {"frame": {"target [uS]": [1.0, 1.0, 5.0, 5.0], "measured [uS]": [1.1, 0.9, 5.2, 4.7]}},
+    "kv_prices": lambda: {
+        **{name: value for name, value in cost().items() if name not in ("clip", "kv")},
+        "dataflow": None,
+    },
     "load": lambda: {"name": "nvm_ideal"},
     "load_cell": lambda: {"name": "generic"},
     "load_crossbar": lambda: {"name": "clipformer_2024"},

@@ -52,7 +52,7 @@ def fails(*_: Any, **__: Any) -> Any:
     return 1 // 0
 
 
-@pytest.mark.parametrize("method", ["block_size", "joins", "overlaps", "kv_sets", "softmax_sets", "jobs"])
+@pytest.mark.parametrize("method", ["block_size", "has_barrier", "overlaps", "kv_sets", "softmax_sets", "jobs"])
 def test_a_dataflow_whose_method_fails(method: str) -> None:
     work, hardware = of.shapes("bert-base", tokens=16), of.load("nvm_ideal")
     with pytest.raises(BadInput, match=rf"OwnFlow\.{method}: raised ZeroDivisionError: .*; correct the method"):
@@ -65,7 +65,7 @@ def test_blocks_of_another_type() -> None:
 
 
 @pytest.mark.parametrize(("method", "value", "remedy"), [
-    ("joins", None, "return True or False"), ("overlaps", "yes", "return True or False"),
+    ("has_barrier", None, "return True or False"), ("overlaps", "yes", "return True or False"),
     ("kv_sets", 3, "return 1 or 2"), ("kv_sets", True, "return 1 or 2"),
     ("softmax_sets", "both", "return 'one' or 'per_layer'"), ("softmax_sets", [], "return 'one' or 'per_layer'"),
 ])  # fmt: skip
@@ -103,8 +103,8 @@ def law(base: Any, **methods: Any) -> dict[str, str]:
 
 
 LAWS = [
-    ("law", "size", 64, LineLaw, ("read_energy", "time", "write_energy", "area", "driver_energy", "driver_area",
-                                  "adder_area"), "return a number"),
+    ("law", "size", 64, LineLaw, ("read_energy_ratio", "time", "write_energy_ratio", "area_ratio",
+                                  "driver_energy_ratio", "driver_area_ratio", "adder_area_ratio"), "return a number"),
     ("dac_law", "inputs", {"kind": "amplitude"}, Ladder, ("units",), "return a number"),
     ("adc_law", "adc.bits", 5, Sar, ("figures", "scaled"), "return an ohmformer.Converter of numbers"),
 ]  # fmt: skip

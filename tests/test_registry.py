@@ -310,17 +310,6 @@ def test_a_dataflow_with_jobs_of_its_own_has_no_closed_form_but_can_be_explored(
         latency(run.placement, Same())
 
 
-def test_the_former_name_of_the_jobs_of_a_dataflow_is_refused() -> None:
-    class Old(of.Dataflow):
-        kind: Literal["old"] = "old"
-
-        def tasks(self, placement: Any) -> Any:
-            return ()
-
-    with pytest.raises(of.BadInput, match=r"register\(Old\): the method tasks is now called jobs; rename it"):
-        of.register(Old)
-
-
 @pytest.mark.parametrize("size", [0, -1, 2.5, 10**6])
 def test_a_block_that_is_none_is_refused(size: Any) -> None:
     @of.register

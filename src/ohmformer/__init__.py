@@ -26,7 +26,9 @@ _HOME = {
     "Explored": "dataflow.explore",
     "ImagePreparation": "models.images",
     "Images": "models.images",
+    "KVBudget": "mitigation.budget",
     "KVClip": "mitigation.spec",
+    "KVCost": "mitigation.budget",
     "LayerOverlap": "dataflow.spec",
     "LayerSerial": "dataflow.spec",
     "Placement": "cost.placement",
@@ -52,6 +54,7 @@ _HOME = {
     "convert": "nn.convert.convert",
     "explore": "dataflow.explore",
     "fit_cell": "fitting.fit",
+    "kv_prices": "study.pricing.kv_prices",
     "load": "hardware.entries",
     "load_cell": "hardware.entries",
     "load_crossbar": "hardware.entries",
@@ -70,6 +73,7 @@ _HOME = {
     "set_chip": "nn.convert.handle",
     "set_clip": "nn.convert.set_clip",
     "set_kv": "nn.calibration.calibrate",
+    "set_weights": "nn.convert.weight_mitigation",
     "shapes": "workload.shapes",
     "serve": "dataflow.serving.serve",
     "simulate": "dataflow.simulate",
@@ -175,6 +179,8 @@ if TYPE_CHECKING:
     from ohmformer.hardware.spec import ExactEngine as ExactEngine
     from ohmformer.hardware.spec import Price as Price
     from ohmformer.hardware.spec import Work as Work
+    from ohmformer.mitigation.budget import KVBudget as KVBudget
+    from ohmformer.mitigation.budget import KVCost as KVCost
     from ohmformer.mitigation.spec import Conditioning as Conditioning
     from ohmformer.mitigation.spec import KVClip as KVClip
     from ohmformer.mitigation.spec import WeightMitigation as WeightMitigation
@@ -200,6 +206,7 @@ if TYPE_CHECKING:
     from ohmformer.nn.convert.set_clip import set_clip as set_clip
     from ohmformer.nn.convert.spec import ConvertConfig as ConvertConfig
     from ohmformer.nn.convert.unseen_ranges import NothingSeen as NothingSeen
+    from ohmformer.nn.convert.weight_mitigation import set_weights as set_weights
     from ohmformer.nn.monte_carlo import Interrupted as Interrupted
     from ohmformer.nn.monte_carlo import Stats as Stats
     from ohmformer.nn.monte_carlo import UnknownInterval as UnknownInterval
@@ -214,6 +221,7 @@ if TYPE_CHECKING:
     from ohmformer.streams import Stream as Stream
     from ohmformer.streams import UnnamedSamples as UnnamedSamples
     from ohmformer.streams import samples as samples
+    from ohmformer.study.pricing.kv_prices import kv_prices as kv_prices
     from ohmformer.study.requirements.require import require as require
     from ohmformer.study.results.requirements import Requirements as Requirements
     from ohmformer.tasks.load import load_task as load_task

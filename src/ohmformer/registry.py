@@ -158,6 +158,7 @@ def register(cls: K) -> K:
         title = getattr(cls, "__name__", "") or shown(cls)
         raise BadInput(f"register({title}): belongs to no family; derive it from one of {names}")
     kind = _kind_of(cls)
+    cls.check_class()
     missing = sorted(getattr(cls, "__abstractmethods__", ()))
     if missing:
         raise BadInput(
@@ -169,7 +170,6 @@ def register(cls: K) -> K:
             f"register({cls.__name__}): model_config sets {', '.join(changed)}; leave it out: a specification never "
             "changes, and takes only its own fields"
         )
-    cls.check_class()
     for family in families:
         other = _kinds[family.family].get(kind)
         if other is not None and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
@@ -180,6 +180,21 @@ def register(cls: K) -> K:
     for family in families:
         _kinds[family.family][kind] = cls
     return cls
+
+
+def refuse_former_names(cls: type, names: Mapping[str, str]) -> None:
+    """Refuse a class that defines methods under names that they no longer have.
+
+    Args:
+        cls: the class.
+        names: former name of a method -> its name.
+
+    Raises:
+        BadInput: it has such a method.
+    """
+    for former, name in names.items():
+        if callable(getattr(cls, former, None)):
+            raise BadInput(f"register({cls.__name__}): the method {former} is now called {name}; rename it")
 
 
 def _kind_of(cls: type[Family]) -> str:

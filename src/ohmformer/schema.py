@@ -145,7 +145,7 @@ class Spec(BaseModel):
             plain[key] = value
         return {**plain, "provenance": as_provenance(sources)}
 
-    def changed_from(self, old: Self) -> Self:
+    def after_change(self, old: Self) -> Self:
         """This specification, as it was made from `old` by changes; a specification refuses changes by overriding it.
 
         Raises:
@@ -326,7 +326,7 @@ def _patched(spec: T, patch: Patch, context: Mapping[str, Any], copies: Copies) 
         made = cls.model_validate(values) if short else with_values(spec, values)
     except ValidationError as error:
         raise Misplaced(*patch.only_change(), fault_of(error, cls, {}).reason) from None
-    return made.changed_from(spec)
+    return made.after_change(spec)
 
 
 def _patched_field(cls: type[Spec], name: str, old: Any, change: Any, context: Mapping[str, Any], done: Copies) -> Any:

@@ -117,7 +117,6 @@ def test_double_precision_is_kept() -> None:
     ("call", "message"),
     [
         (lambda: program(torch.eye(3).to_sparse(), NOISY), "program: w is sparse or nested"),
-        (lambda: program(torch.eye(3).to_sparse_csr(), NOISY), "program: w is sparse or nested"),
         (lambda: program(torch.ones(0, 3), NOISY), r"program: w has the shape \(0, 3\)"),
         (lambda: write(torch.ones(3, 0), NOISY), r"write: codes has the shape \(3, 0\)"),
         (lambda: program(np.ones((3, 3)), NOISY), "program: w is ndarray; give a torch.Tensor"),  # type: ignore[arg-type]

@@ -17,6 +17,7 @@ def test_every_verb_writes_what_the_schema_says(ohmformer: Run, tmp_path: Path) 
     for arguments in (
         ("run", "study.toml", "--workers", "1", "--set", "mitigation.clip=calibrated"),
         ("accuracy", "study.toml", "--workers", "1", "--set", "mitigation.clip=calibrated"),
+        ("run", "study.toml", "--workers", "1", "--set", 'mitigation.kv={ auto = true, latency = "+10 %", cells = 1 }'),
         ("cost", "study.toml"),
         ("serve", "gpt2.toml", "--prompt", "20", "--generate", "5", "--batch", "2"),
         ("compare", "study.toml", "--platforms", "clipformer_tcad_2024_adc8,gtx_1060", "--workers", "1"),

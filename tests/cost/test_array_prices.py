@@ -289,7 +289,7 @@ def test_a_law_that_gives_no_price_is_named(price: Callable[[], float]) -> None:
     class Broken(LineLaw):
         kind: Literal["broken"] = "broken"  # type: ignore[assignment]
 
-        def read_energy(self, old: ArraySize, new: ArraySize) -> float:
+        def read_energy_ratio(self, old: ArraySize, new: ArraySize) -> float:
             return price()
 
     try:

@@ -7,9 +7,10 @@ import dataclasses
 import pytest
 
 from ohmformer.array.prices.differences import converter_bits
+from ohmformer.array.residual.spec import Residual
 from ohmformer.cost.array_prices import priced
 from ohmformer.cost.components import mvm_cost, write_cost
-from ohmformer.cost.cost import Cost, all_beside
+from ohmformer.cost.cost import Cost
 from ohmformer.cost.placement import place
 from ohmformer.cost.weight_programming import programming
 from ohmformer.dataflow.lifetime import lifetime
@@ -43,7 +44,7 @@ def test_the_algebra_of_costs() -> None:
     one, other = Cost({"array": 1.0}, 2.0, 0.5), Cost({"array": 1.0, "adc": 3.0}, 1.0, 1.0)
     both = one.then(other)
     assert (both.energy, both.latency, both.interval, both.total) == ({"array": 2.0, "adc": 3.0}, 3.0, 1.0, 5.0)
-    assert one.beside(other) == Cost({"array": 2.0, "adc": 3.0}, 2.0, 1.0) == all_beside([one, other])
+    assert one.beside(other) == Cost({"array": 2.0, "adc": 3.0}, 2.0, 1.0)
 
 
 def test_one_array_takes_what_its_source_says() -> None:
@@ -343,3 +344,46 @@ def test_weights_are_written_once_before_use() -> None:
     made = effort(verified(8, "projection").projection.array, 4)  # type: ignore[union-attr]
     assert often.energy["write"] == pytest.approx(plain.energy["write"] * made.writes)
     assert programming(work, accelerator("gtx_1060")) == Cost()
+
+
+def test_scaled_inputs_are_one_multiplication_each() -> None:
+    hardware, work = accelerator("clipformer_tcad_2024"), shapes("deit-small")
+    scaled = WeightMitigation(scaling=0.5)
+    plain, more = (place(work, hardware, weights=how).energy for how in (None, scaled))
+    inputs = sum(op.vectors * op.inputs for op in work.ops if isinstance(op, StaticMatMul))
+    assert hardware.chip is not None
+    lanes = hardware.chip.vector
+    assert more["vector"] - plain["vector"] == pytest.approx(inputs * lanes.add * lanes.energy_per_op, rel=1e-6)
+    assert {**more, "vector": 0} == {**plain, "vector": 0}
+    both = place(work, hardware, weights=WeightMitigation(scaling=0.5, rotate=True)).energy["vector"]
+    turned = place(work, hardware, weights=WeightMitigation(rotate=True)).energy["vector"]
+    assert both - turned == pytest.approx(more["vector"] - plain["vector"])
+    assert simulate(work, hardware, weights=scaled).latency > simulate(work, hardware).latency
+    by_rule = place(work, hardware, rules={"*": Rule(weights=scaled)}).energy["vector"]
+    some = place(work, hardware, rules={"layers.3.*": Rule(weights=scaled)}).energy["vector"]
+    assert plain["vector"] < some < by_rule == more["vector"]
+
+
+def test_codes_and_ranges_of_weights_cost_nothing_in_use_and_copies_cost_arrays() -> None:
+    hardware, work = accelerator("clipformer_tcad_2024"), shapes("deit-small")
+    free = WeightMitigation(scale="column", range=0.7, radix=2, residual=Residual(bits=6))
+    plain, codes = place(work, hardware), place(work, hardware, weights=free)
+    assert (codes.energy, codes.arrays, codes.counts) == (plain.energy, plain.arrays, plain.counts)
+    twice = place(work, hardware, weights=WeightMitigation(redundancy=2))
+    own = place(work, replace(hardware, "projection.array.redundancy", 2))
+    assert (twice.energy, twice.arrays, twice.counts) == (own.energy, own.arrays, own.counts)
+    assert sum(twice.arrays.values()) > sum(plain.arrays.values())
+
+
+def test_exact_engines_scale_nothing() -> None:
+    work, whole = shapes("deit-small"), WeightMitigation(scaling=0.5, radix=1, redundancy=2)
+    for name in ("sram_iso_area", "gtx_1060"):
+        assert place(work, accelerator(name), weights=whole).energy == place(work, accelerator(name)).energy
+
+
+def test_what_arrays_of_weights_cannot_have_has_no_price() -> None:
+    hardware, work = accelerator("clipformer_tcad_2024"), shapes("deit-small")
+    with pytest.raises(BadInput, match=r"^weights.radix = 9: .*above 2\^bits_per_cell = 4"):
+        place(work, hardware, weights=WeightMitigation(radix=9))
+    with pytest.raises(BadInput, match=r"^weights.unbiased: residual writing chooses digits"):
+        place(work, replace(hardware, "projection.array.residual", {}), weights=WeightMitigation(unbiased=True))

@@ -33,8 +33,8 @@ def test_a_product_knows_all_that_was_decided_for_it(monkeypatch: pytest.MonkeyP
     layer = layer if first_attention(layer) else choice.layer(WORK.layers()[1].ops, frozenset())
     key, value = first_attention(layer)
     assert (key.pattern, key.array, key.max_code) == (site, SMALL, clip.max_code(SMALL))
-    assert (key.kv, key.shared) == (None, False)
-    assert (value.role, value.stored_side) == ("attention.value", "right")
+    assert (key.conditioning, key.shared) == (None, False)
+    assert value.role == "attention.value"
     static = [each for each in layer if isinstance(each, PlacedOp) and isinstance(each.op, StaticMatMul)]
     assert all(each.rotated and each.holds_cells and each.role == "projection" for each in static)
     calls: list[str] = []

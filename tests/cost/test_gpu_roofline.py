@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import ohmformer as of
 from ohmformer.cost.gpu_kernels import Kernel
-from ohmformer.cost.gpu_roofline import bytes_moved, kernel_cost
+from ohmformer.cost.gpu_roofline import bytes_moved, kernels_cost
 from ohmformer.dataflow.simulate import Run, simulate
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import Accelerator, GpuEngine
@@ -34,7 +34,7 @@ def gpu(**changes: object) -> GpuEngine:
 
 
 def seconds(kernel: Kernel, engine: GpuEngine = ROUND) -> float:
-    return kernel_cost(kernel, engine).latency
+    return kernels_cost([kernel], engine).latency
 
 
 def test_each_roof_by_hand() -> None:
@@ -52,7 +52,7 @@ def test_each_roof_by_hand() -> None:
 def test_energy_is_that_of_operations_and_bytes() -> None:
     kernel = Kernel(macs=1e10, block_macs=1e6, weights=1e8, values=4e7, kv=1e7)
     assert bytes_moved(kernel, gpu(bytes_per_weight=0.5)) == pytest.approx(5e7 + 1e8)
-    assert kernel_cost(kernel, gpu(bytes_per_weight=0.5)).energy == pytest.approx(
+    assert kernels_cost([kernel], gpu(bytes_per_weight=0.5)).energy == pytest.approx(
         {"gpu": 2e10 * 2e-12 + 1.5e8 * 30e-12}
     )
 
@@ -89,12 +89,12 @@ def test_a_better_gpu_is_never_slower(kernel: Kernel, name: str) -> None:
 def test_more_work_never_takes_less(kernel: Kernel, name: str, more: float) -> None:
     larger = Kernel(**{**vars(kernel), name: getattr(kernel, name) + more})
     assert seconds(larger) >= seconds(kernel) * (1 - 1e-12)
-    assert kernel_cost(larger, ROUND).total >= kernel_cost(kernel, ROUND).total * (1 - 1e-12)
+    assert kernels_cost([larger], ROUND).total >= kernels_cost([kernel], ROUND).total * (1 - 1e-12)
 
 
 @given(kernel=KERNELS)
 def test_power_stays_within_the_board(kernel: Kernel) -> None:
-    cost = kernel_cost(kernel, ROUND)
+    cost = kernels_cost([kernel], ROUND)
     assert cost.total <= (300 - 60) * cost.latency * (1 + 1e-12)
 
 

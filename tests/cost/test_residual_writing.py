@@ -97,3 +97,12 @@ def test_what_has_no_price_is_refused() -> None:
     fine = of.replace(RESIDUAL, "attention.array.residual.bits", 12)
     with pytest.raises(of.BadInput, match=r"array.residual.bits = 12: is above the 8 bits of the converter"):
         simulate(WORK, fine)
+
+
+def test_residual_writing_of_weights_alone_is_programmed_alike() -> None:
+    residual = of.replace(HARDWARE, "projection.array.residual", {"bits": 6})
+    asked = of.WeightMitigation(residual={"bits": 6})
+    assert programming(WORK, HARDWARE, weights=asked) == programming(WORK, residual)
+    assert programming(WORK, HARDWARE, weights=asked).energy["read back"] > 0
+    with pytest.raises(of.BadInput, match=r"array.residual.bits = 12: is above the 8 bits of the converter"):
+        programming(WORK, HARDWARE, weights=of.WeightMitigation(residual={"bits": 12}))

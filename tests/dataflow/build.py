@@ -36,12 +36,13 @@ def placement(
     tokens: int = 10,
     batch: int = 1,
     layers: int = 2,
-    join: int | None = None,
+    barrier: int | None = None,
     gather: int | None = None,
 ) -> Placement:
     work = Workload("made up", "encode", batch, tokens, 0, False, (Norm("x", "x", 0, batch * tokens, 1),))
     placed = tuple(
-        PlacedLayer(f"layer {i}", tokens, tuple(stages), join, None, (1, tokens, tokens), gather) for i in range(layers)
+        PlacedLayer(f"layer {i}", tokens, tuple(stages), barrier, None, (1, tokens, tokens), gather)
+        for i in range(layers)
     )
     return Placement(work, HARDWARE, placed, {}, 0, 0, 0.0, 0.0, (), homes=SOMETHING)
 
@@ -91,14 +92,14 @@ WAITS = st.sampled_from([(None, None), (3, None), (3, 1), (3, 0), (3, 2)])
 def made_up(draw: st.DrawFn, *, most_layers: int = 6) -> Placement:
     """Random pipelines with shared and own units, sets of cells, softmax units, waits, and any number of layers."""
     pipeline = draw(stages())
-    join, gather = draw(WAITS) if len(pipeline) > 3 else (None, None)
+    barrier, gather = draw(WAITS) if len(pipeline) > 3 else (None, None)
     later = draw(st.sampled_from([(), (5,), (6,), (5, 6)])) if len(pipeline) == len(NAMES) else ()
     sizes = {"tokens": draw(st.integers(1, 11)), "batch": draw(st.integers(1, 3))}
     pipeline = [_by_keys(one, sizes["tokens"]) if draw(st.integers(0, 3)) == 3 else one for one in pipeline]
-    found = placement(pipeline, join=join, gather=gather, layers=draw(st.integers(1, most_layers)), **sizes)
+    found = placement(pipeline, barrier=barrier, gather=gather, layers=draw(st.integers(1, most_layers)), **sizes)
     softmax = draw(st.sampled_from([(), (3,), (3, 5)])) if len(pipeline) > 5 else ()
     kept = draw(st.booleans())
-    fields: dict[str, Any] = {"softmax": softmax, "kept": kept, "later_joins": later}
+    fields: dict[str, Any] = {"softmax": softmax, "kept": kept, "later_barriers": later}
     layers = tuple(replace(layer, **fields) for layer in found.layers)
     softmax_sets = draw(st.sampled_from(["one", "per_layer"]))
     return replace(found, layers=layers, kv_sets=draw(st.sampled_from([1, 2])), softmax_sets=softmax_sets)

@@ -81,11 +81,11 @@ def _sizes(layer: PlacedLayer, dataflow: LayerOverlap) -> list[int]:
 
 
 def _whole(layer: PlacedLayer, stage: int) -> bool:
-    return layer.gather is not None and layer.join is not None and layer.gather <= stage < layer.join
+    return layer.gather is not None and layer.barrier is not None and layer.gather <= stage < layer.barrier
 
 
 def _waits(layer: PlacedLayer) -> set[int]:
-    return {cut for cut in (layer.join, layer.gather, *layer.later_joins) if cut is not None}
+    return {cut for cut in (layer.barrier, layer.gather, *layer.later_barriers) if cut is not None}
 
 
 def _part(layer: PlacedLayer, stage: int) -> int:

@@ -56,8 +56,8 @@ def _visits(placement: Placement, dataflow: LayerSerial | SequenceBlocking) -> l
         size = placed.tokens if isinstance(dataflow, LayerSerial) else min(dataflow.block, placed.tokens)
         counts = [min(size, placed.tokens - begin) for begin in range(0, placed.tokens, size)]
         exact = isinstance(dataflow, LayerSerial) or dataflow.dependencies == "exact"
-        waits = {placed.join, placed.gather, *placed.later_joins} - {None} if exact else set()
-        at_once = range(placed.gather, placed.join or 0) if exact and placed.gather is not None else range(0)
+        waits = {placed.barrier, placed.gather, *placed.later_barriers} - {None} if exact else set()
+        at_once = range(placed.gather, placed.barrier or 0) if exact and placed.gather is not None else range(0)
         first = len(visits)
         started = list(everything) if dataflow.batching == "serial" and layer == 0 else list(ends[sample])
         for part in _parts(len(placed.stages), waits):

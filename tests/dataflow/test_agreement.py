@@ -119,10 +119,10 @@ def test_one_set_of_softmax_units_serves_one_layer_at_a_time_in_every_dataflow()
 def test_designs_are_what_slower_stages_give(
     pipeline: list[Stage], tokens: int, batch: int, block: int, factor: float, waits: Waits
 ) -> None:
-    join, gather = waits if len(pipeline) > 3 else (None, None)
-    made = placement(pipeline, tokens=tokens, batch=batch, join=join, gather=gather)
+    barrier, gather = waits if len(pipeline) > 3 else (None, None)
+    made = placement(pipeline, tokens=tokens, batch=batch, barrier=barrier, gather=gather)
     slowed = [slower(one, factor) if one.name == "key" else one for one in pipeline]
-    again = placement(slowed, tokens=tokens, batch=batch, join=join, gather=gather)
+    again = placement(slowed, tokens=tokens, batch=batch, barrier=barrier, gather=gather)
     found = closed_form.latencies(
         made, SequenceBlocking(), closed_form.Designs(np.array([block, 5]), {"key": np.array([factor, 1.0])})
     )
@@ -162,11 +162,11 @@ def test_twice_the_layers_take_twice_the_time(pipeline: list[Stage], tokens: int
 
 
 def test_equal_stages_have_the_known_closed_form() -> None:
-    made = placement([stage(name, per_token=0.1) for name in "abcdef"], tokens=512, layers=12, join=None)
+    made = placement([stage(name, per_token=0.1) for name in "abcdef"], tokens=512, layers=12, barrier=None)
     published = SequenceBlocking(block=64, dependencies="published")
     assert build_timeline(made, published).latency == pytest.approx(12 * (8 + 6 - 1) * 6.4)
     assert build_timeline(made, LayerSerial()).latency == pytest.approx(12 * 6 * 51.2)
-    joined = placement([stage(name, per_token=0.1) for name in "abcdef"], tokens=512, layers=12, join=1)
+    joined = placement([stage(name, per_token=0.1) for name in "abcdef"], tokens=512, layers=12, barrier=1)
     assert build_timeline(joined, SequenceBlocking(block=64)).latency == pytest.approx(12 * (2 * 8 + 4) * 6.4)
 
 

@@ -73,7 +73,7 @@ def test_a_slower_stage_never_makes_it_faster(made: Placement, block: int, which
 def test_equal_stages_take_the_known_block_times(layers: int, blocks: int, steps: int) -> None:
     pipeline = [stage(name, per_token=1.0) for name in "abcdef"[:steps]]
     causal = placement(pipeline, tokens=blocks, layers=layers)
-    both_ways = placement(pipeline, tokens=blocks, layers=layers, join=1)
+    both_ways = placement(pipeline, tokens=blocks, layers=layers, barrier=1)
     flow = LayerOverlap(block=1)
     assert closed_form.latency(causal, flow) == pytest.approx(layers * steps + blocks - 1, rel=1e-9)
     by_hand = layers * (blocks + steps - 1) + blocks - 1
@@ -239,7 +239,7 @@ def test_a_large_batch_costs_its_slowest_unit_for_each_sample(flow: Any, hardwar
 
 
 def test_designs_scale_stages_and_blocks() -> None:
-    made = placement([stage(name, per_token=1.0, fixed=0.5) for name in ("qkv", "key", "value")], tokens=10, join=1)
+    made = placement([stage(name, per_token=1.0, fixed=0.5) for name in ("qkv", "key", "value")], tokens=10, barrier=1)
     found = closed_form.latencies(
         made, LayerOverlap(), closed_form.Designs(np.array([2, 5]), {"key": np.array([3.0, 1.0])})
     )

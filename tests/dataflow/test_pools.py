@@ -88,7 +88,7 @@ def test_the_event_engine_is_an_independent_scheduler(seed: int) -> None:
         fields = {"per_token": draw.randint(0, 4) / 4, "fixed": draw.randint(0, 3) / 4}
         found.append(stage(name, shared=False, **fields))
         found.append(pooled(f"{name}_vector", 3, per_token=draw.randint(1, 5) / 4, fixed=draw.randint(0, 2) / 4))
-    made = placement(found, tokens=5, batch=draw.randint(1, 2), layers=3, join=draw.choice([None, 2]))
+    made = placement(found, tokens=5, batch=draw.randint(1, 2), layers=3, barrier=draw.choice([None, 2]))
     flow = draw.choice([LayerOverlap(block=1), LayerOverlap(block=2), LayerSerial(), SequenceBlocking(block=2)])
     jobs = jobs_of(made, flow)
     assert len(jobs) == count_jobs(made, flow)
@@ -109,7 +109,9 @@ def test_whole_sequences_and_units_of_one_layer_in_the_event_engine(seed: int) -
         one = pooled(f"{name}_vector", draw.choice([2, 3]), per_token=draw.randint(1, 5) / 4)
         one = replace(one, unit=f"{name} unit", whole=draw.random() < 0.5, shared=draw.random() < 0.6)
         found.append(one)
-    made = placement(found, tokens=draw.randint(2, 6), batch=draw.randint(1, 2), layers=2, join=draw.choice([None, 2]))
+    made = placement(
+        found, tokens=draw.randint(2, 6), batch=draw.randint(1, 2), layers=2, barrier=draw.choice([None, 2])
+    )
     flow = draw.choice([LayerOverlap(block=1), LayerOverlap(block=3), LayerSerial(), SequenceBlocking(block=2)])
     jobs = jobs_of(made, flow)
     assert len(jobs) == count_jobs(made, flow)
@@ -185,7 +187,7 @@ def test_a_small_last_block_that_ends_early_hides_no_other_block(flow: SequenceB
     """9 or 10 tokens on two units: the last block is smaller, and ends before the one before it."""
     two = [pooled("qkv", 2, per_token=1.0), stage("output", shared=False, per_token=0.0625)]
     for tokens in (9, 10, 13):
-        made = placement(two, tokens=tokens, layers=2, join=1)
+        made = placement(two, tokens=tokens, layers=2, barrier=1)
         timeline = build_timeline(made, flow)
         for layer in range(2):
             jobs = [(job, n) for n, job in enumerate(timeline.jobs) if job.layer == layer]

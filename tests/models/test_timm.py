@@ -225,7 +225,7 @@ assert "torchvision" in sys.modules
     assert done.returncode == 0, done.stderr
 
 
-def test_what_was_loaded_of_torchvision_is_loaded_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_loaded_of_torchvision_is_loaded_afterward(monkeypatch: pytest.MonkeyPatch) -> None:
     mine, part = types.ModuleType("torchvision"), types.ModuleType("torchvision.mine")
     monkeypatch.setitem(sys.modules, "torchvision", mine)
     monkeypatch.setitem(sys.modules, "torchvision.mine", part)

@@ -142,3 +142,23 @@ def test_the_schema_refuses_what_the_reader_refuses(cell: dict[str, Any]) -> Non
 def test_an_unknown_kind_of_file_is_refused() -> None:
     with pytest.raises(BadInput, match="did you mean 'study'"):
         file_schema("studdy")
+
+
+def test_the_schema_of_studies_has_budgets_and_no_fields_that_code_sets() -> None:
+    schema = file_schema("study")
+    assert {"auto", "latency", "energy", "cells", "area", "residual", "first_tokens"} == set(
+        schema["$defs"]["KVBudget"]["properties"]
+    )
+    assert {
+        "name",
+        "model",
+        "task",
+        "hardware",
+        "rules",
+        "mitigation",
+        "dataflow",
+        "cost",
+        "seed",
+        "simulation",
+    } <= set(schema["properties"])
+    assert not {"timing", "pricing"} & set(schema["properties"])

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from ohmformer.report.table import digital_line
 from ohmformer.report.view import axis_name, kv_name, setting, sigma, view
 from tests.report.results import DEMO, GAMMA, changed, point, study
 
@@ -77,6 +78,11 @@ def test_axes_have_names(path: str, name: str) -> None:
             "mean removed, balanced, radix 1, 4 copies",
         ),
         ({"unbiased": True, "redundancy": None}, "unbiased"),
+        ({"first_tokens": 4, "last_tokens": 0}, "first 4 tokens digital"),
+        (
+            {"basis": "hadamard", "residual": {}, "first_tokens": 1, "last_tokens": 16},
+            "hadamard, residual writing, first token digital, last 16 tokens digital",
+        ),
     ],
 )
 def test_conditionings_have_names(kv: Any, name: str) -> None:
@@ -89,3 +95,12 @@ def test_a_swept_kind_is_named_in_words() -> None:
     said = setting("hardware.attention.array.cell.write_noise", noise)
     assert said == "attention.array.cell.write_noise = sqrt range, gamma 2, sigma 3 %"
     assert setting("dataflow", {"block": 4}).endswith(" = block 4")
+
+
+def test_the_share_of_digital_tokens_stands_below_the_table() -> None:
+    shares = [changed(point(0.5), "accuracy.digital_tokens", share) for share in (0.02, 0.1)]
+    assert digital_line(study(point(0.5))) == ""
+    assert digital_line(study(point(0.5), shares[0])) == "digital tokens of K and V: 2.00 %"
+    assert digital_line(study(*shares)) == "digital tokens of K and V: 2.00 % to 10.00 %"
+    with pytest.raises(ValueError, match="digital_tokens"):
+        changed(point(0.5), "accuracy.digital_tokens", 1.5)

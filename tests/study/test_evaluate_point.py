@@ -56,6 +56,17 @@ def test_calibrated_clips_equal_the_same_clips_given_by_rules() -> None:
     assert evaluate_point(point.settings).accuracy == accuracy.model_copy(update={"chosen": None})
 
 
+def test_the_share_of_digital_tokens_stands_beside_the_accuracy() -> None:
+    """One of the five tokens of the model, its class token."""
+    (point,) = make_study(document(mitigation={"kv": {"first_tokens": 1}}), ["trials.chips=2"]).points
+    result = evaluate_point(point.settings)
+    assert result.accuracy.digital_tokens == pytest.approx(1 / 5)
+    assert evaluate_point(settings("trials.chips=2")).accuracy.digital_tokens is None
+    (refused,) = make_study(document(mitigation={"kv": {"last_tokens": 1}}), ["trials.chips=2"]).points
+    with pytest.raises(BadInput, match=r"mitigation.kv.last_tokens = 1: .* is not causal"):
+        evaluate_point(refused.settings)
+
+
 def test_conditioning_is_chosen_or_given() -> None:
     noisy = (f"{GAMMA}=7", "trials.chips=4")
     plain = evaluate_point(settings(*noisy)).accuracy
@@ -174,3 +185,29 @@ def test_a_model_that_does_not_fit_its_data_is_one_line(source: str, said: str) 
     with pytest.raises(BadInput, match=said) as caught:
         identify(settings(f"model.source=python:{__name__}:{source}"))
     assert "\n" not in str(caught.value)
+
+
+SIGMA = "hardware.projection.array.cell.write_noise.sigma"
+
+
+def test_mitigation_of_weights_is_chosen_or_given() -> None:
+    noisy = (f"{SIGMA}=0.6", "trials.chips=4", "simulation.level=noise")
+    plain = evaluate_point(settings(*noisy)).accuracy
+    auto = evaluate_point(settings(*noisy, "mitigation.weights=auto")).accuracy
+    given = evaluate_point(
+        settings(*noisy, 'mitigation.weights={ residual = {}, radix = 2, scale = "column" }')
+    ).accuracy
+    assert auto.chosen is not None
+    assert auto.chosen.weights is not None
+    assert (auto.chosen.words, auto.chosen.kv) == ("weights: residual", {})
+    assert auto.mean > plain.mean < given.mean
+    assert given.chosen is None
+    both = evaluate_point(settings(*noisy, f"{GAMMA}=7", "mitigation.weights=auto", "mitigation.kv=auto")).accuracy
+    assert both.chosen is not None
+    assert both.chosen.words == f"{both.chosen.recipe}, weights: {both.chosen.weights.recipe}"
+    assert json.loads(json.dumps(both.model_dump(by_alias=True)))["chosen"]["weights"]["recipe"] == "residual"
+
+
+def test_a_choice_without_weights_is_written_as_before() -> None:
+    found = evaluate_point(settings(f"{GAMMA}=7", "mitigation.kv=auto")).accuracy
+    assert "weights" not in found.model_dump(by_alias=True)["chosen"]

@@ -143,3 +143,27 @@ def test_points_that_cost_the_same_share_a_row(tmp_path: Path) -> None:
     assert "no mitigation and 1 labeled" in rows[0]
     assert "ClipFormer (2, 0.25) " in rows[1]
     assert "γ" not in rows[0] + rows[1], "write noise changes no price"
+
+
+def test_a_chosen_mitigation_of_weights_is_priced_at_its_point(tmp_path: Path) -> None:
+    sigma = "hardware.projection.array.cell.write_noise.sigma"
+    found = both(tmp_path, mitigation={"weights": "auto"}, sweep={sigma: [0, 0.7]})
+    quiet, noisy = (point.accuracy.chosen.weights for point in found.points)
+    assert (quiet.recipe, quiet.weights) == ("none", {})
+    rules = {name: {"weights": spec.canonical()} for name, spec in noisy.weights.items()}
+    (own,) = make_costs(document(hardware=ADC8, **FEW, rules=rules)).points
+    assert found.points[1].cost == price(own.settings)
+    scaled = Chosen(recipe="none", weights={"recipe": "scaled", "weights": {"head": {"scaling": 0.5}}})
+    (point,) = make_costs(document(hardware=ADC8, mitigation={"weights": "auto"})).points
+    plain, more = price(with_chosen(point.settings, Chosen(recipe="none"))), price(with_chosen(point.settings, scaled))
+    assert more.energy_J > plain.energy_J
+    assert found.cost_notes == (CORES,)
+
+
+def test_a_chosen_mitigation_of_weights_keeps_k_and_v_as_the_study_says() -> None:
+    kv, clip = {"mean": True, "basis": "hadamard"}, {"alpha": 2.0, "beta": 0.25}
+    chosen = Chosen(recipe="none", weights={"recipe": "none"})
+    for mitigation in ({"weights": "auto", "kv": kv}, {"weights": "auto", "clip": clip}):
+        (point,) = make_costs(document(hardware=ADC8, mitigation=mitigation)).points
+        (same,) = make_costs(document(hardware=ADC8, mitigation={**mitigation, "weights": "none"})).points
+        assert price(with_chosen(point.settings, chosen)) == price(same.settings)

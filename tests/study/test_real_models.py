@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ohmformer.errors import BadInput
-from ohmformer.nn.calibration.calibrate import REMEDIES
+from ohmformer.nn.calibration.remedies import REMEDIES
 from ohmformer.report.caveats import caveats
 from ohmformer.report.figure import draw
 from ohmformer.report.json_schema import file_schema

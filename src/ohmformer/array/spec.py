@@ -251,7 +251,7 @@ class Crossbar(Spec):
                 f"in {self.rows} x {self.columns} cells; {other}lower resistances or the size"
             )
 
-    def changed_from(self, old: Self) -> Self:
+    def after_change(self, old: Self) -> Self:
         """This array, as it was made from another one by changes; `prices_of_changed` says what its prices hold for.
 
         Raises:

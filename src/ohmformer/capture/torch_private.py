@@ -91,7 +91,7 @@ def plain(t: Tensor) -> bool:
     return (
         (type(t) is Tensor or type(t) is nn.Parameter)
         and t.layout is torch.strided
-        and not (t.is_meta or t.is_nested or t.is_quantized or wrapped(t))
+        and not (t.is_meta or t.is_nested or t.is_quantized or torch._C._functorch.is_functorch_wrapped_tensor(t))
     )
 
 

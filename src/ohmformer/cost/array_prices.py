@@ -158,16 +158,16 @@ def _carried_over(array: Crossbar, cost: ArrayCost, role: str) -> ArrayPrices:
         units = _number_from(cost.dac_law, "units", new.dac_bits) / _number_from(cost.dac_law, "units", old.dac_bits)
         dac_energy, dac_area = dac_energy * units, dac_area * units
     if old != new and law.scales:
-        read_energy *= _number_from(law, "read_energy", old, new)
-        dac_energy *= _number_from(law, "driver_energy", old, new)
-        dac_area *= _number_from(law, "driver_area", old, new)
-        cell_area *= _number_from(law, "area", old, new)
-        adder_area *= _number_from(law, "adder_area", old, new)
+        read_energy *= _number_from(law, "read_energy_ratio", old, new)
+        dac_energy *= _number_from(law, "driver_energy_ratio", old, new)
+        dac_area *= _number_from(law, "driver_area_ratio", old, new)
+        cell_area *= _number_from(law, "area_ratio", old, new)
+        adder_area *= _number_from(law, "adder_area_ratio", old, new)
         read_time = _time(array, role, "cost.read_time", read_time, old, new)
     if law.scales and (old != new or not array.cell.written_as_priced()):
         written = sizes_of_write(array, cost)
         if write_energy is not None:
-            write_energy *= _number_from(law, "write_energy", *written)
+            write_energy *= _number_from(law, "write_energy_ratio", *written)
         if write_time is not None:
             write_time = _time(array, role, "cell.write_time", write_time, *written)
     converter = _converter(cost, converter_bits(array), array.adc.rate, old, new)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -30,32 +30,24 @@ class Cost:
 
     def then(self, other: Cost) -> Cost:
         """Cost of both in series as stages of a pipeline: latencies add, the longer interval counts."""
-        joined = add_energy(self.energy, other.energy)
+        joined = sum_by_name(self.energy, other.energy)
         return Cost(joined, self.latency + other.latency, largest(self.interval, other.interval))
 
     def beside(self, other: Cost) -> Cost:
         """Cost of both in parallel on separate hardware: the longer latency and the longer interval count."""
-        joined = add_energy(self.energy, other.energy)
+        joined = sum_by_name(self.energy, other.energy)
         return Cost(joined, largest(self.latency, other.latency), largest(self.interval, other.interval))
 
     def in_turn(self, other: Cost) -> Cost:
         """Cost of both in series on the same hardware: latencies and intervals add."""
-        joined = add_energy(self.energy, other.energy)
+        joined = sum_by_name(self.energy, other.energy)
         return Cost(joined, self.latency + other.latency, self.interval + other.interval)
 
 
-def add_energy(*parts: Mapping[str, float]) -> dict[str, float]:
-    """Sum of energies, component by component."""
+def sum_by_name(*parts: Mapping[str, float]) -> dict[str, float]:
+    """Sums of values, such as energies, over all parts: name -> sum."""
     total: dict[str, float] = {}
     for part in parts:
         for name, value in part.items():
             total[name] = total.get(name, 0.0) + value
-    return total
-
-
-def all_beside(costs: Iterable[Cost]) -> Cost:
-    """Cost of all in parallel on separate hardware (see `Cost.beside`)."""
-    total = Cost()
-    for cost in costs:
-        total = total.beside(cost)
     return total

@@ -35,7 +35,8 @@ class PlacedOp:
         max_code: the largest code of `array` that a clip leaves; None if there is no clip.
         shared: True if all layers use the same arrays for K or V.
         rotated: True if its inputs are rotated (static weights only).
-        kv: how K or V is conditioned; None if it is written unchanged.
+        scaled: True if each of its inputs is multiplied by a factor (static weights only).
+        conditioning: how K or V is conditioned; None if it is written unchanged.
         holds_cells: True if its weights take cells of their own, False if an earlier product stores them.
     """
 
@@ -46,24 +47,25 @@ class PlacedOp:
     max_code: int | None = None
     shared: bool = False
     rotated: bool = False
-    kv: Conditioning | None = None
+    scaled: bool = False
+    conditioning: Conditioning | None = None
     holds_cells: bool = True
 
     @cached_property
     def array(self) -> Crossbar:
         """The engine's array as the conditioning uses it, with its digit weights and redundancy."""
         assert isinstance(self.engine, ArrayEngine)
-        return _conditioned_array(self.engine.array, self.kv) if self.kv else self.engine.array
+        return _conditioned_array(self.engine.array, self.conditioning) if self.conditioning else self.engine.array
+
+    @property
+    def digital(self) -> int:
+        """Number of tokens of K or V per sample, at most, that stay digital: the first and the last ones."""
+        return 0 if self.conditioning is None else self.conditioning.digital_tokens
 
     @property
     def stage(self) -> str:
         """Name of the stage of the product."""
         return self.op.stage
-
-    @property
-    def stored_side(self) -> str:
-        """The factor that cells hold: "right" (weights, K^T, V), "left" (Q, P), or "" if the engine has no arrays."""
-        return self.engine.written if isinstance(self.engine, ArrayEngine) else ""
 
 
 LayerOp = Op | PlacedOp
@@ -91,14 +93,14 @@ class EngineChoice:
         clip: clip of K and V in memristive cells.
         rules: exceptions for products by name.
         weights: mitigation of static weights.
-        kv: conditioning of K and V in memristive cells: one for all, or operand name -> its own.
+        conditioning: of K and V in memristive cells: one for all, or operand name -> its own.
     """
 
     hardware: Accelerator
     clip: KVClip | None = None
     rules: RuleBook = field(default_factory=RuleBook)
     weights: WeightMitigation = field(default_factory=WeightMitigation)
-    kv: KVConditioning | None = None
+    conditioning: KVConditioning | None = None
 
     def pattern(self, op: Product) -> str:
         """The pattern of the rule that matches a product; empty if none does."""
@@ -123,7 +125,7 @@ class EngineChoice:
     def tenants(self, ops: tuple[Op, ...]) -> frozenset[int]:
         """The products whose weights lie in the cells of an earlier product, as the `id` of each.
 
-        Weights that modules share are stored once, unless rules put them into different arrays or rotate only some.
+        Weights that modules share are stored once, unless rules put them into different arrays or mitigate only some.
         """
         if not self.rules.rules:
             return _sharing(Same(ops))
@@ -135,11 +137,15 @@ class EngineChoice:
             name = op.shared_with or op.name
             if name not in shared or not isinstance((placed := self.resolve(op)).engine, ArrayEngine):
                 continue
-            key = (name, op.inputs, op.outputs, placed.engine.array, placed.rotated)
+            key = (name, op.inputs, op.outputs, placed.engine.array, placed.rotated, self._mitigation(op))
             if op.shared_with and key in stored:
                 tenants.add(id(op))
             stored.add(key)
         return frozenset(tenants)
+
+    def _mitigation(self, op: StaticMatMul) -> WeightMitigation:
+        """What is done to static weights beside their array and rotation."""
+        return assign_weight(self.hardware, self.rules.rule(rule_names(op)), self.weights).mitigation
 
     def resolve(self, op: Product, *, holds_cells: bool = True) -> PlacedOp:
         """Decide engine, clip, conditioning and rotation of a product.
@@ -162,7 +168,15 @@ class EngineChoice:
         if isinstance(op, StaticMatMul):
             weight = assign_weight(self.hardware, rule, self.weights)
             assert weight.engine is not None
-            return PlacedOp(op, weight.engine, weight.role, pattern, rotated=weight.rotated, holds_cells=holds_cells)
+            return PlacedOp(
+                op,
+                weight.engine,
+                weight.role,
+                pattern,
+                rotated=weight.rotated,
+                scaled=weight.mitigation.scaling is not None,
+                holds_cells=holds_cells,
+            )
         return self._resolve_kv(op, pattern, rule)
 
     def _resolve_kv(self, op: DynamicMatMul, pattern: str, rule: Rule) -> PlacedOp:
@@ -172,15 +186,17 @@ class EngineChoice:
         assert engine is not None
         if op.turned and isinstance(engine, ArrayEngine):  # the trace has already exchanged the factors
             engine = engine.model_copy(update={"written": "right"})
+        conditioning = assigned.conditioning(op.name, self.conditioning)
+        if conditioning is not None:
+            conditioning.check_tokens(op.name, causal=op.causal)
         if isinstance(engine, ArrayEngine) and engine.overflow == "refuse":
-            _check_cells(op, engine, assigned.role)
-        kv = assigned.conditioning(op.name, self.kv)
+            _check_cells(op, engine, assigned.role, 0 if conditioning is None else conditioning.digital_tokens)
         clip = (self.clip or "none") if assigned.clip == "model" else assigned.clip
         try:
-            max_code = _max_code(clip, engine, kv)
+            max_code = _max_code(clip, engine, conditioning)
         except BadInput as error:
             raise BadInput(f"rules[{pattern!r}]: {error}" if pattern else str(error)) from error
-        return PlacedOp(op, engine, assigned.role, pattern, max_code, assigned.shared, kv=kv)
+        return PlacedOp(op, engine, assigned.role, pattern, max_code, assigned.shared, conditioning=conditioning)
 
 
 @lru_cache(maxsize=64)
@@ -209,13 +225,13 @@ def _check_prices(array: Crossbar, pattern: str, *, written: bool) -> None:
     check_laws(array, f"rules[{pattern!r}].array")
 
 
-def _check_cells(op: DynamicMatMul, engine: ArrayEngine, role: str) -> None:
+def _check_cells(op: DynamicMatMul, engine: ArrayEngine, role: str, digital: int) -> None:
     """Refuse more tokens than cells.
 
     Raises:
         BadInput: the product needs cells for more tokens than there are.
     """
-    tokens = op.queries if engine.written == "left" else op.tokens
+    tokens = op.queries if engine.written == "left" else op.tokens - digital
     if engine.resident is not None and tokens > engine.resident:
         raise BadInput(
             f"hardware.{role}.resident = {engine.resident}: {op.name} needs cells for {tokens:,} tokens, and overflow "
@@ -223,19 +239,19 @@ def _check_cells(op: DynamicMatMul, engine: ArrayEngine, role: str) -> None:
         )
 
 
-def _max_code(clip: Clip | tuple[Clip, ...], engine: Engine, kv: Conditioning | None) -> int | None:
+def _max_code(clip: Clip | tuple[Clip, ...], engine: Engine, conditioning: Conditioning | None) -> int | None:
     """The largest code that a clip leaves, or the least strict of the clips of several heads; None without a clip."""
     if not isinstance(engine, ArrayEngine):
         return None
     clips = clip if isinstance(clip, tuple) else (clip,)
     fixed = [entry for entry in clips if isinstance(entry, KVClip)]
-    array = _conditioned_array(engine.array, kv) if kv else engine.array
+    array = _conditioned_array(engine.array, conditioning) if conditioning else engine.array
     for entry in fixed:
         entry.check(array)
     return max(entry.max_code(array) for entry in fixed) if len(fixed) == len(clips) else None
 
 
 @cache
-def _conditioned_array(array: Crossbar, kv: Conditioning) -> Crossbar:
+def _conditioned_array(array: Crossbar, conditioning: Conditioning) -> Crossbar:
     """The array with the changes that a conditioning makes to it."""
-    return kv.on(array)
+    return conditioning.on(array)

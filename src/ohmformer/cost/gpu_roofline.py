@@ -21,11 +21,6 @@ from ohmformer.cost.gpu_kernels import Kernel
 from ohmformer.hardware.spec import Accelerator, GpuEngine
 
 
-def kernel_cost(kernel: Kernel, gpu: GpuEngine) -> Cost:
-    """Time and dynamic energy of one kernel, for all samples."""
-    return kernels_cost([kernel], gpu)
-
-
 def kernels_cost(kernels: Iterable[Kernel], gpu: GpuEngine) -> Cost:
     """Time and dynamic energy of kernels one after another, for all samples."""
     op_energy, dynamic_power = gpu.op_energy, gpu.power - gpu.idle_power

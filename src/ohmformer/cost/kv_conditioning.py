@@ -13,7 +13,8 @@ from math import inf
 
 from ohmformer.cost import components
 from ohmformer.cost.attention.seen_keys import KeySum, SeenKeys
-from ohmformer.cost.cost import add_energy
+from ohmformer.cost.attention.token_places import tokens_for_cells, tokens_leaving
+from ohmformer.cost.cost import sum_by_name
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
 from ohmformer.cost.network.transfer import transfer_cost
 from ohmformer.cost.operands import LayerContext, attention_unit, first_attention
@@ -32,15 +33,19 @@ class DigitalState:
         constants: values that calibration fixed.
         own: values per token for the tokens in the layer's own cells.
         shared: values per token for the tokens in cells that layers share.
+        digital: tokens of K and V of a sample that are digital, where `first_tokens` or `last_tokens` are set.
+        tokens: all tokens of these K and V.
     """
 
     constants: int = 0
     own: int = 0
     shared: int = 0
+    digital: int = 0
+    tokens: int = 0
 
     def __add__(self, other: DigitalState) -> DigitalState:
         sums = (self.constants + other.constants, self.own + other.own, self.shared + other.shared)
-        return DigitalState(*sums)
+        return DigitalState(*sums, self.digital + other.digital, self.tokens + other.tokens)
 
 
 def basis_operations(spec: Conditioning, size: int) -> int:
@@ -60,7 +65,7 @@ def basis_operations(spec: Conditioning, size: int) -> int:
 
 
 def token_operations(op: DynamicMatMul, spec: Conditioning) -> int:
-    """Number of operations on the new tokens of all samples before they are written.
+    """Number of operations on the tokens of all samples that a pass adds to cells, before they are written.
 
     The mean of the current tokens takes n d additions (divisions included) and n d subtractions; the mean that
     calibration fixes for causal attention takes the subtractions only. A scale takes d comparisons per token, unless
@@ -74,7 +79,7 @@ def token_operations(op: DynamicMatMul, spec: Conditioning) -> int:
         per_token += d
     if spec.unbiased:
         per_token += d
-    return op.batch * op.kv_heads * op.written * per_token
+    return op.batch * op.kv_heads * tokens_leaving(op, spec.digital_tokens) * per_token
 
 
 def product_operations(op: DynamicMatMul, spec: Conditioning) -> int:
@@ -93,7 +98,7 @@ def operations_by_keys(op: DynamicMatMul, spec: Conditioning) -> KeySum:
     per_query = basis_operations(spec, op.head_width)
     if op.role == "attention.value":
         per_query += op.head_width * (spec.mean + (spec.scale == "column"))
-    return KeySum(per_query, ((1, 1, inf),) if _has_token_scale(op, spec) else ())
+    return KeySum(per_query, ((1, 1, inf),) if _has_token_scale(op, spec) else ()).beyond(spec.digital_tokens)
 
 
 def _has_token_scale(op: DynamicMatMul, spec: Conditioning) -> bool:
@@ -104,8 +109,8 @@ def _has_token_scale(op: DynamicMatMul, spec: Conditioning) -> bool:
 def _conditioned(ops: Iterable[LayerOp]) -> Iterator[tuple[PlacedOp, DynamicMatMul, Conditioning]]:
     """The products whose K or V is conditioned: placed product, product, conditioning."""
     for placed in ops:
-        if isinstance(placed, PlacedOp) and isinstance(placed.op, DynamicMatMul) and placed.kv is not None:
-            yield placed, placed.op, placed.kv
+        if isinstance(placed, PlacedOp) and isinstance(placed.op, DynamicMatMul) and placed.conditioning is not None:
+            yield placed, placed.op, placed.conditioning
 
 
 def stages(ops: Iterable[LayerOp], context: LayerContext) -> list[Stage]:
@@ -117,7 +122,8 @@ def stages(ops: Iterable[LayerOp], context: LayerContext) -> list[Stage]:
     operations, scales, unit = 0, 0, ""
     for _, op, spec in _conditioned(first_attention(ops)):
         operations += token_operations(op, spec)
-        scales += op.batch * op.kv_heads * op.written if _has_token_scale(op, spec) else 0
+        new = tokens_leaving(op, spec.digital_tokens)
+        scales += op.batch * op.kv_heads * new if _has_token_scale(op, spec) else 0
         unit = attention_unit(op, CONDITIONING)
     if not operations:
         return []
@@ -126,7 +132,7 @@ def stages(ops: Iterable[LayerOp], context: LayerContext) -> list[Stage]:
     cost = components.lanes_cost(chip, lane_operations, context.working_lanes, context.vectors, name=CONDITIONING)
     stored = transfer_cost(chip, scales * context.bytes_per_value, 0.0)
     lanes = vector_units(context) or Lanes(context.working_lanes, unit, False)
-    energy = add_energy(cost.energy, stored.energy)
+    energy = sum_by_name(cost.energy, stored.energy)
     return [lanes.stage(CONDITIONING, "attention", per_token=cost.interval, energy=energy)]
 
 
@@ -143,7 +149,11 @@ def operations_beside_by_keys(placed: PlacedOp) -> KeySum:
 def scales_read(placed: PlacedOp) -> int:
     """Number of token scales that a product reads from memory, for all samples."""
     products = _conditioned([placed])
-    return sum(op.batch * op.kv_heads * op.tokens for _, op, spec in products if _has_token_scale(op, spec))
+    return sum(
+        op.batch * op.kv_heads * tokens_for_cells(op, spec.digital_tokens)
+        for _, op, spec in products
+        if _has_token_scale(op, spec)
+    )
 
 
 def needs_all_tokens(ops: Iterable[LayerOp]) -> bool:
@@ -160,7 +170,7 @@ def _state(op: DynamicMatMul, spec: Conditioning, *, shared: bool) -> DigitalSta
     """Values of one product: factors or matrices of both directions, means and scales; a cache keeps all samples."""
     d, of_value = op.head_width, op.role == "attention.value"
     constants = {"rescaled": 2 * d, "balanced": 2 * d * d}.get(spec.basis, 0)
-    per_sample = op.tokens if _has_token_scale(op, spec) else 0
+    per_sample = tokens_for_cells(op, spec.digital_tokens) if _has_token_scale(op, spec) else 0
     for per_feature in (spec.mean, of_value and spec.scale == "column"):
         if per_feature and op.causal:
             constants += d
@@ -168,4 +178,5 @@ def _state(op: DynamicMatMul, spec: Conditioning, *, shared: bool) -> DigitalSta
             per_sample += d
     samples = op.batch if op.written < op.tokens else 1
     values = op.kv_heads * samples * per_sample
-    return DigitalState(op.kv_heads * constants, 0 if shared else values, values if shared else 0)
+    digital = (min(op.tokens, spec.digital_tokens), op.tokens) if spec.digital_tokens else (0, 0)
+    return DigitalState(op.kv_heads * constants, 0 if shared else values, values if shared else 0, *digital)

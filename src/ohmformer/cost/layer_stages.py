@@ -14,7 +14,7 @@ from ohmformer.cost.attention.beside_products import Beside, beside_products, se
 from ohmformer.cost.attention.seen_keys import KeySum, SeenKeys
 from ohmformer.cost.attention.write_stages import write_stages
 from ohmformer.cost.chips.exchange import exchange_stage, on_chips
-from ohmformer.cost.cost import Cost, add_energy
+from ohmformer.cost.cost import Cost, sum_by_name
 from ohmformer.cost.designs.per_design import largest
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp, role_of
 from ohmformer.cost.gpu_kernels import kernels
@@ -96,8 +96,8 @@ def _identity(op: LayerOp, *, prices: bool) -> object:
     engine: object = id(op.engine)
     if not prices and isinstance(op.engine, ArrayEngine):
         engine = _without_prices(op.engine)
-    flags = (op.shared, op.rotated, op.holds_cells)
-    return (id(op.op), engine, op.role, op.pattern, op.max_code, id(op.kv), *flags)
+    flags = (op.shared, op.rotated, op.scaled, op.holds_cells)
+    return (id(op.op), engine, op.role, op.pattern, op.max_code, id(op.conditioning), *flags)
 
 
 def _without_prices(engine: ArrayEngine) -> tuple[object, ...]:
@@ -140,7 +140,7 @@ def _in_vector_units(request: _Request) -> tuple[Stage, ...]:
     chip, cost = context.chip, work.cost
     results = sum(values_moved(op)[1] for op in ops if isinstance(op, PlacedOp)) * context.bytes_per_value
     back = {"network": results * number(chip.network_energy)} if number(chip.network_energy) else {}
-    energy, fixed = add_energy(cost.energy, back), chip.network_latency
+    energy, fixed = sum_by_name(cost.energy, back), chip.network_latency
     stage = lanes.stage(f"{request.name}_{VECTOR}", side, fixed=fixed, per_token=cost.interval, energy=energy)
     stage = timed_by_keys(stage, work.seen, work.parts)
     return (on_chips(powered(stage, (), context), context.sharing),)
@@ -219,7 +219,7 @@ def _on_exact_engine(
     if not all(0 <= number < inf for number in numbers):
         raise BadInput(f"{where}: its price is {price}; give seconds and joules of 0 or more")
     traffic, rest = _traffic(_Request(name, ops, context).moves()), _beside(ops, context)
-    energy = add_energy(dict(price.energy), traffic.energy(context.chip), rest.cost.energy)
+    energy = sum_by_name(dict(price.energy), traffic.energy(context.chip), rest.cost.energy)
     in_memory = tile_memory_time(products, context, context.homes.tiles)
     fixed = context.chip.network_latency
     stage = Stage(name, side, engine.kind, True, fixed=fixed, per_token=rest.cost.interval, energy=energy)
@@ -250,7 +250,7 @@ def _on_lanes(
     product = components.lanes_cost(chip, macs * engine.ops_per_mac, count, context.vectors, name="simd")
     traffic = _traffic(_Request(name, ops, context).moves())
     rest = beside_products(ops, replace(context, lanes=count))
-    energy = add_energy(product.energy, traffic.energy(chip), rest.cost.energy)
+    energy = sum_by_name(product.energy, traffic.energy(chip), rest.cost.energy)
     tiles = ceil(count / (chip.cores_per_tile * chip.vector.lanes_per_core))
     time = product.interval + rest.cost.interval
     stage = lanes.stage(name, side, fixed=chip.network_latency, per_token=time, energy=energy)
@@ -307,7 +307,7 @@ def _on_arrays(name: str, side: str, ops: list[LayerOp], context: LayerContext) 
         bool(in_turn) or any(placed.shared for placed in products),
         fixed=total.latency,
         per_token=largest(total.interval, rest.cost.interval, spilled),
-        energy=add_energy(total.energy, transfers, rest.cost.energy),
+        energy=sum_by_name(total.energy, transfers, rest.cost.energy),
         counts=counts,
     )
     return stage if rest.seen is None else timed_by_keys(stage, rest.seen, (*parts, KeySum(spilled))), traffic

@@ -29,14 +29,14 @@ class PlacedLayer:
         name: name of the layer.
         tokens: tokens per sample that pass through its stages.
         stages: its stages, in order.
-        join: position of the stage that needs all tokens of the previous stages, since every query sees every key;
+        barrier: position of the stage that needs all tokens of the previous stages, since every query sees every key;
             None if a query needs no later token.
         setup: a stage that must end before the first one starts, such as loading weights; None if there is none.
         scores: heads, queries and keys of its largest attention; None without attention.
-        gather: position of a stage before `join` that also needs all tokens, since their mean is removed; it and the
-            stages up to `join` take the whole sequence at once. None if there is none.
+        gather: position of a stage before `barrier` that also needs all tokens, since their mean is removed; it and the
+            stages up to `barrier` take the whole sequence at once. None if there is none.
         digital_state: values that memory keeps for the conditioning of K and V.
-        later_joins: positions of further stages that need all tokens of the previous stages, such as those of cross
+        later_barriers: positions of further stages that need all tokens of the previous stages, such as those of cross
             attention whose K and V are new.
         kept: True if K and V of each sample have cells of their own in this layer.
         softmax: positions of the stages that use softmax units.
@@ -46,12 +46,12 @@ class PlacedLayer:
     name: str
     tokens: int
     stages: tuple[Stage, ...]
-    join: int | None
+    barrier: int | None
     setup: Stage | None
     scores: tuple[int, int, int] | None
     gather: int | None = None
     digital_state: DigitalState = field(default_factory=DigitalState)
-    later_joins: tuple[int, ...] = ()
+    later_barriers: tuple[int, ...] = ()
     kept: bool = False
     softmax: tuple[int, ...] = ()
     chip: int | None = None
@@ -138,11 +138,6 @@ class Divided(NamedTuple):
         for first in counts:
             members[groups[first] if groups else 0].append(first)
         return cls(workload, choice, kinds, work, counts, in_arrays, {}, groups, tuple(map(tuple, members)), sharing)
-
-    @property
-    def all_arrays(self) -> list[LayerArrays]:
-        """The matrices in arrays of each kind."""
-        return list(self.in_arrays.values())
 
     @property
     def distinct(self) -> list[tuple[list[LayerOp], int]]:
@@ -236,7 +231,7 @@ def _neighbors(position: int, kinds: tuple[int, ...]) -> tuple[int, ...]:
 
 def _first_equal_layer(workload: Workload, choice: EngineChoice, tenants: frozenset[int]) -> tuple[int, ...]:
     """For each layer, the position of the first layer with the same operations, engines and conditioning."""
-    kv_by_name = choice.kv if isinstance(choice.kv, Mapping) else {}
+    kv_by_name = choice.conditioning if isinstance(choice.conditioning, Mapping) else {}
     if not choice.rules.rules and not kv_by_name:
         return workload.kinds
     first: dict[tuple[object, ...], int] = {}
@@ -259,24 +254,24 @@ def _place_layer(layer: Layer, work: list[LayerOp], context: LayerContext, setup
     scores = max(((op.heads, op.queries, op.tokens) for op in keys), key=prod, default=None)
     names = [stage.name.split("+") for stage in stages]
     waits = bool(keys) and not keys[0].causal and not keys[0].across and keys[0].written == keys[0].queries
-    join = next((i for i, parts in enumerate(names) if keys and keys[0].stage in parts), None) if waits else None
+    barrier = next((i for i, parts in enumerate(names) if keys and keys[0].stage in parts), None) if waits else None
     gather = None
-    if join and kv_conditioning.needs_all_tokens(work):
+    if barrier and kv_conditioning.needs_all_tokens(work):
         gather = next((i for i, parts in enumerate(names) if CONDITIONING in parts), None)
     state = kv_conditioning.digital_state(work)
     waiting = [op.stage for op in keys if _needs_all_tokens(op)]
-    later = tuple(i for i, parts in enumerate(names) if i and i != join and any(name in parts for name in waiting))
+    later = tuple(i for i, parts in enumerate(names) if i and i != barrier and any(name in parts for name in waiting))
     softmax = _softmax_stages(layer, stages, names, context)
     return PlacedLayer(
         layer.name,
         layer.tokens,
         stages,
-        join or None,
+        barrier or None,
         setup,
         scores,
         gather,
         state,
-        later_joins=later,
+        later_barriers=later,
         softmax=softmax,
     )
 

@@ -12,6 +12,13 @@ from ohmformer.array.event_counter import Counts
 from ohmformer.array.spec import Crossbar
 from ohmformer.cost.attention.partial_reads import PartialReads, key_read_times, partial_reads, query_read_time
 from ohmformer.cost.attention.seen_keys import KeySum, KeyTimes, SeenKeys
+from ohmformer.cost.attention.token_places import (
+    slots_of,
+    tokens_in_cells,
+    tokens_read_digitally,
+    tokens_spilled,
+    tokens_written,
+)
 from ohmformer.cost.designs.per_design import largest
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
 from ohmformer.cost.memory.homes import Homes
@@ -154,15 +161,15 @@ def array_reads(placed: PlacedOp) -> ArrayReads:
     if isinstance(op, StaticMatMul):
         return ArrayReads(plan(op.outputs, op.inputs, placed.array), op.vectors, op.vectors)
     matrices = array_matrices(placed)
-    left = engine.written == "left"
-    tokens = op.queries if left else op.tokens - tokens_spilled(op, engine)
-    seen, slots = SeenKeys.of(op), slots_of(op, engine)
+    left, digital = engine.written == "left", placed.digital
+    tokens = op.queries if left else tokens_in_cells(op, engine, digital)
+    seen, slots = SeenKeys.of(op).beyond(digital), slots_of(op, engine, digital)
     partial = partial_reads(op, matrices, seen, inf if left else tokens, left=left) if seen.step else None
     if left:
         vectors = op.batch * op.outputs
         return ArrayReads(matrices, vectors, vectors * ceil(tokens / slots), partial)
     passes = op.batch * op.group * seen.blocks(slots, tokens)
-    return ArrayReads(matrices, op.batch * op.queries * op.group, passes, partial)
+    return ArrayReads(matrices, op.batch * op.queries * op.group if tokens else 0, passes, partial)
 
 
 def array_matrices(placed: PlacedOp) -> Plan:
@@ -172,7 +179,7 @@ def array_matrices(placed: PlacedOp) -> Plan:
     if isinstance(op, StaticMatMul):
         return plan(op.outputs, op.inputs, placed.array)
     left = engine.written == "left"
-    tokens = op.queries if left else op.tokens - tokens_spilled(op, engine)
+    tokens = op.queries if left else max(1, tokens_in_cells(op, engine, placed.digital))
     key = op.role == "attention.key"
     sizes = (tokens, op.inputs) if left else (tokens, op.head_width) if key else (op.head_width, tokens)
     return plan(*sizes, placed.array, matrices=op.heads if left else op.kv_heads, max_code=placed.max_code)
@@ -185,7 +192,7 @@ def arrays_of(placed: PlacedOp) -> int:
         return 0
     if isinstance(op, StaticMatMul):
         return array_matrices(placed).arrays
-    cells = written_plan(op, engine, placed.array, placed.max_code, slots_of(op, engine))
+    cells = written_plan(op, engine, placed.array, placed.max_code, slots_of(op, engine, placed.digital))
     return 0 if cells is None else cells.arrays
 
 
@@ -204,7 +211,8 @@ def time_of_reads(placed: PlacedOp, reads: ArrayReads, interval: float) -> tuple
     op, engine = placed.op, placed.engine
     if not isinstance(op, DynamicMatMul) or not isinstance(engine, ArrayEngine):
         return interval * reads.sequential_vectors, ()
-    array, slots, key = placed.array, slots_of(op, engine), op.role == "attention.key"
+    digital, key = placed.digital, op.role == "attention.key"
+    array, slots = placed.array, slots_of(op, engine, digital)
     if reads.partial is not None and engine.written == "left" and key:
         return op.batch * query_read_time(array, placed.role, slots, SeenKeys.of(op)), ()
     if reads.partial is None or engine.written == "left":
@@ -212,41 +220,18 @@ def time_of_reads(placed: PlacedOp, reads: ArrayReads, interval: float) -> tuple
         if op.causal and columns < min(array.adc.columns_per_adc, array.columns):
             interval = largest(*(part.of(columns) for part in key_read_times(array, placed.role, columns)))
         return interval * reads.sequential_vectors, ()
-    cells = op.tokens - tokens_spilled(op, engine)
+    cells = tokens_in_cells(op, engine, digital)
     if key:
         one_head = key_read_times(array, placed.role, slots, cells)
     else:
-        one_head = (KeySum(0.0, ((interval, slots, cells),)) if cells > slots else KeySum(interval),)
-    parts = tuple(part.times(op.group) for part in one_head)
+        turns = cells > slots or digital
+        one_head = (KeySum(0.0, ((interval, slots, cells),)) if turns else KeySum(interval),)
+    parts = tuple(part.beyond(digital).times(op.group) for part in one_head)
     return op.batch * KeyTimes(SeenKeys.of(op), parts).total, parts
 
 
-def slots_of(op: DynamicMatMul, engine: ArrayEngine) -> int:
-    """Number of tokens per sample that cells can hold."""
-    return engine.resident or (op.queries if engine.written == "left" else op.tokens)
-
-
-def tokens_written(op: DynamicMatMul, engine: ArrayEngine, *, shared: bool) -> int:
-    """Tokens per sample that a product writes: the new ones, or all if others have overwritten the cache.
-
-    Others are layers that share the cells, and tokens of the same cache that take turns in too few cells.
-    """
-    if engine.written == "left":
-        return op.queries
-    if tokens_spilled(op, engine):
-        return min(op.tokens if shared else op.written, slots_of(op, engine))
-    return op.tokens if shared or op.tokens > slots_of(op, engine) else op.written
-
-
-def tokens_spilled(op: DynamicMatMul, engine: Engine) -> int:
-    """Tokens per sample that have no cells, so that vector lanes multiply by them; 0 unless the engine spills."""
-    if not isinstance(engine, ArrayEngine) or engine.overflow != "spill":
-        return 0
-    return max(0, op.tokens - slots_of(op, engine))
-
-
 def lane_macs(placed: PlacedOp) -> int:
-    """Multiply-accumulate operations of vector lanes for the tokens of a product that have no cells."""
+    """Multiply-accumulate operations of vector lanes for tokens that are digital or have no cells."""
     op = placed.op
     if isinstance(op, StaticMatMul):
         return 0
@@ -255,9 +240,10 @@ def lane_macs(placed: PlacedOp) -> int:
 
 def kv_tokens_read(op: DynamicMatMul, placed: PlacedOp) -> int:
     """Tokens per sample whose K or V is read from memory: those that are written, and those that cells do not hold."""
-    engine = placed.engine
+    engine, digital = placed.engine, placed.digital
     if isinstance(engine, ArrayEngine) and engine.written == "right":
-        return tokens_written(op, engine, shared=placed.shared) + tokens_spilled(op, engine)
+        written = tokens_written(op, engine, digital, shared=placed.shared)
+        return written + tokens_spilled(op, engine, digital) + tokens_read_digitally(op, placed.conditioning)
     return op.tokens
 
 
@@ -336,9 +322,13 @@ def partial_sums(placed: PlacedOp) -> int:
 def sums_by_keys(placed: PlacedOp) -> KeySum:
     """The additions of `partial_sums` for one query of a head, by the keys that it sees."""
     op, engine, blocks = placed.op, placed.engine, block_sums_by_keys(placed)
-    if not isinstance(op, DynamicMatMul) or op.role == "attention.key" or not tokens_spilled(op, engine):
+    if not isinstance(op, DynamicMatMul) or op.role == "attention.key":
         return blocks
-    cells = op.tokens - tokens_spilled(op, engine)  # a query that sees more keys adds the sum of the lanes
+    if placed.digital:  # a query that sees keys in cells, too, adds the sum of the lanes
+        return blocks + KeySum(0, ((op.outputs, 1, 1),)).beyond(placed.digital)
+    if not isinstance(engine, ArrayEngine) or not tokens_spilled(op, engine, 0):
+        return blocks
+    cells = tokens_in_cells(op, engine, 0)  # a query that sees more keys adds the sum of the lanes
     return blocks + KeySum(0, ((op.outputs, 1, cells + 1), (-op.outputs, 1, cells)))
 
 
@@ -347,19 +337,24 @@ def block_sums_by_keys(placed: PlacedOp) -> KeySum:
     op, engine = placed.op, placed.engine
     if not isinstance(op, DynamicMatMul) or not isinstance(engine, ArrayEngine):
         return KeySum()
-    rows = engine.array.rows
+    rows, digital = engine.array.rows, placed.digital
     if op.role == "attention.key":
-        return KeySum(0, ((ceil(op.inputs / rows) - 1, 1, inf),))
-    return KeySum(-op.outputs, ((op.outputs, rows, op.tokens - tokens_spilled(op, engine)),))
+        return KeySum(0, ((ceil(op.inputs / rows) - 1, 1, inf),)).beyond(digital)
+    blocks = (op.outputs, rows, tokens_in_cells(op, engine, digital))
+    if digital:  # a query that sees digital keys alone has no sum
+        return KeySum(0, (blocks, (-op.outputs, 1, 1))).beyond(digital)
+    return KeySum(-op.outputs, (blocks,))
 
 
 def lane_macs_by_keys(placed: PlacedOp) -> KeySum:
     """The operations of `lane_macs` for one query of a head, by the keys that it sees."""
-    op = placed.op
-    if isinstance(op, StaticMatMul) or not tokens_spilled(op, placed.engine):
+    op, engine, digital = placed.op, placed.engine, placed.digital
+    if isinstance(op, StaticMatMul) or not isinstance(engine, ArrayEngine):
         return KeySum()
-    cells = op.tokens - tokens_spilled(op, placed.engine)
-    return KeySum(0, ((op.head_width, 1, inf), (-op.head_width, 1, cells)))
+    if not digital and not tokens_spilled(op, engine, 0):
+        return KeySum()
+    in_cells = KeySum(0, ((-op.head_width, 1, tokens_in_cells(op, engine, digital)),)).beyond(digital)
+    return KeySum(0, ((op.head_width, 1, inf),)) + in_cells
 
 
 def computed_macs(op: StaticMatMul | DynamicMatMul) -> int:
@@ -373,6 +368,12 @@ def rotations(placed: PlacedOp) -> int:
     """Number of operations that rotate the inputs of a product, for all samples; each product rotates its own."""
     op = placed.op
     return op.vectors * rotation_ops.operations(op.inputs) if placed.rotated and isinstance(op, StaticMatMul) else 0
+
+
+def scalings(placed: PlacedOp) -> int:
+    """Number of multiplications that scale the inputs of a product with weights, for all samples: one per input."""
+    op = placed.op
+    return op.vectors * op.inputs if placed.scaled and isinstance(op, StaticMatMul) else 0
 
 
 def compensations(placed: PlacedOp) -> int:

@@ -163,6 +163,13 @@ class Placement:
         return highest_loads(stage for layer, _ in self.distinct() for stage in layer.all_stages())
 
     @property
+    def digital_tokens(self) -> float | None:
+        """The share of tokens that no cell holds, of K and V whose first or last tokens are digital; None without."""
+        states = [layer.digital_state for layer in self.layers]
+        tokens = sum(state.tokens for state in states)
+        return sum(state.digital for state in states) / tokens if tokens else None
+
+    @property
     def chips(self) -> int:
         """Number of chips."""
         return 1 if self.machine is None else self.machine.chips
@@ -190,7 +197,7 @@ class Placement:
 
     def distinct(self) -> list[tuple[PlacedLayer, int]]:
         """The layers that differ in more than their name, each with the number of equal layers."""
-        keys = [(layer.tokens, layer.join, id(layer.stages), id(layer.setup)) for layer in self.layers]
+        keys = [(layer.tokens, layer.barrier, id(layer.stages), id(layer.setup)) for layer in self.layers]
         times = Counter(keys)
         return [(layer, times[key]) for key, layer in dict(zip(keys, self.layers, strict=True)).items()]
 

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from ohmformer.array.event_counter import Counts
 from ohmformer.cost.attention.seen_keys import KeySum, KeyTimes
-from ohmformer.cost.cost import add_energy
+from ohmformer.cost.cost import sum_by_name
 from ohmformer.cost.designs.per_design import largest
 from ohmformer.errors import BadInput, shown, suggest
 
@@ -149,7 +149,7 @@ class Stage:
                 return {self.engine: self.joules}
         rest = {name: value for name, value in self.energy.items() if name != CONDITIONING}
         conditioning = {CONDITIONING: self.energy[CONDITIONING]} if len(rest) < len(self.energy) else {}
-        return add_energy({self.name: sum(rest.values())}, conditioning)
+        return sum_by_name({self.name: sum(rest.values())}, conditioning)
 
 
 def total_energy(stages: Iterable[tuple[Stage, float]], kind: By = "component") -> dict[str, float]:
@@ -196,7 +196,7 @@ def _joined(one: Stage, other: Stage) -> Stage:
         per_token=one.per_token + other.per_token,
         by_keys=_in_turn(one, other),
         off_chip=one.off_chip + other.off_chip,
-        energy=add_energy(one.energy, other.energy),
+        energy=sum_by_name(one.energy, other.energy),
         counts=one.counts + other.counts,
         standing=largest(one.standing, other.standing),
         network_load=largest(one.network_load, other.network_load),

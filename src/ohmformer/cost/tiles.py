@@ -15,11 +15,12 @@ from ohmformer import units
 from ohmformer.array.spec import Crossbar
 from ohmformer.cost.array_prices import priced
 from ohmformer.cost.attention.array_sides import second_set_area
+from ohmformer.cost.attention.token_places import slots_of
 from ohmformer.cost.designs.per_design import largest
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
 from ohmformer.cost.memory.gpu_memory import stays_cached
 from ohmformer.cost.memory.limited_arrays import limit_of
-from ohmformer.cost.operands import array_reads, chip_of, slots_of, written_plan
+from ohmformer.cost.operands import array_reads, chip_of, written_plan
 from ohmformer.cost.vector.units import lanes_for_all, lanes_of_a_layer
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import Accelerator, ArrayEngine, ExactEngine, SimdEngine, SramEngine
@@ -37,6 +38,7 @@ class KVUse:
         shared: True if all layers use the same arrays.
         plan: the matrices of one sample.
         layers: number of layers with an equal product.
+        digital: the largest number of tokens of a sample that are digital, see `PlacedOp`.
     """
 
     op: DynamicMatMul
@@ -44,6 +46,7 @@ class KVUse:
     shared: bool
     plan: Plan
     layers: int
+    digital: int = 0
 
 
 @dataclass(frozen=True)
@@ -154,9 +157,10 @@ def layer_arrays(ops: Iterable[LayerOp], count: int) -> LayerArrays:
             continue
         op, engine = placed.op, placed.engine
         if isinstance(op, DynamicMatMul):
-            plan = written_plan(op, engine, placed.array, placed.max_code, slots_of(op, engine))
+            slots = slots_of(op, engine, placed.digital)
+            plan = written_plan(op, engine, placed.array, placed.max_code, slots)
             assert plan is not None
-            kv.append(KVUse(op, engine, placed.shared, plan, count))
+            kv.append(KVUse(op, engine, placed.shared, plan, count, placed.digital))
         elif placed.holds_cells:
             held = weights if limit_of(placed) is None else limited
             held.append(array_reads(placed).matrices)

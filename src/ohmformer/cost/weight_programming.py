@@ -9,10 +9,17 @@ from ohmformer.cost.engine_choice import EngineChoice
 from ohmformer.cost.operands import array_reads
 from ohmformer.hardware.rules import RuleBook, Rules
 from ohmformer.hardware.spec import Accelerator, CrossbarEngine
+from ohmformer.mitigation.spec import WeightMitigation
 from ohmformer.workload.spec import StaticMatMul, Workload
 
 
-def programming(workload: Workload, hardware: Accelerator, *, rules: Rules | None = None) -> Cost:
+def programming(
+    workload: Workload,
+    hardware: Accelerator,
+    *,
+    rules: Rules | None = None,
+    weights: WeightMitigation | None = None,
+) -> Cost:
     """Cost of writing all static weights that lie in memristive cells.
 
     All arrays are written at the same time, the lines of an array one after another. A matrix that several modules
@@ -22,6 +29,7 @@ def programming(workload: Workload, hardware: Accelerator, *, rules: Rules | Non
         workload: the products.
         hardware: its engines need prices.
         rules: see `place`.
+        weights: mitigation of the weights; residual writing adds read-backs.
 
     Returns:
         The energy of all weights; as latency and interval the time of the array with the most lines.
@@ -29,7 +37,8 @@ def programming(workload: Workload, hardware: Accelerator, *, rules: Rules | Non
     Raises:
         BadInput: a price is missing; one line with the field and the remedy.
     """
-    choice, total = EngineChoice(hardware, rules=RuleBook.read(rules)), Cost()
+    choice = EngineChoice(hardware, rules=RuleBook.read(rules), weights=weights or WeightMitigation())
+    total = Cost()
     tenants = choice.tenants(workload.ops)
     for op in workload.ops:
         if not isinstance(op, StaticMatMul) or id(op) in tenants:

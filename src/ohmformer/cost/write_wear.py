@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 
-from ohmformer.cost.operands import cells_written, slots_of, tokens_written, windows_of, written_plan
+from ohmformer.cost.attention.token_places import slots_of, tokens_written
+from ohmformer.cost.operands import cells_written, windows_of, written_plan
 from ohmformer.cost.tiles import KVArrays, KVUse, caches
 from ohmformer.hardware.spec import ArrayEngine
 from ohmformer.mapping.write_effort import effort
@@ -78,7 +79,7 @@ def wear_of(entry: KVArrays, most: float, mean: float) -> Wear:
 
 def max_writes(workload: Workload, entry: KVArrays) -> float:
     """Writes of the most written token slot, by all layers and all samples that share it."""
-    slots = [slots_of(use.op, entry.engine) for use in entry.uses]
+    slots = [slots_of(use.op, entry.engine, use.digital) for use in entry.uses]
     if entry.shared:
         writes = sum(use.layers * _slot_writes(workload, use, entry, max(slots)) for use in entry.uses)
         turns = workload.batch * sum(use.layers for use in entry.uses)
@@ -95,7 +96,7 @@ def _slot_writes(workload: Workload, use: KVUse, entry: KVArrays, slots: int) ->
 
     In decoding, a cache that belongs to one layer is a ring whose slots take turns; otherwise slot 0 is always used.
     """
-    writes_per_slot = tokens_written(use.op, entry.engine, shared=entry.shared) / slots
+    writes_per_slot = tokens_written(use.op, entry.engine, use.digital, shared=entry.shared) / slots
     if workload.phase == "decode" and not entry.shared:
         return max(writes_per_slot, reference_writes(use.op, entry) * windows_of(use.op, workload.batch))
     return ceil(writes_per_slot) * windows_of(use.op, workload.batch)
@@ -110,7 +111,7 @@ def reference_writes(op: DynamicMatMul, entry: KVArrays) -> int:
 
 def cells_of(use: KVUse, entry: KVArrays) -> int:
     """Number of cells that are written for one sample, or for one of its attention windows."""
-    tokens = tokens_written(use.op, entry.engine, shared=entry.shared)
+    tokens = tokens_written(use.op, entry.engine, use.digital, shared=entry.shared)
     plan = written_plan(use.op, entry.engine, use.plan.array, None, tokens)
     return (
         cells_written(use.op, entry.engine, replace(plan, slices=use.plan.slices), shared=entry.shared) if plan else 0

@@ -57,14 +57,14 @@ def segments(layer: PlacedLayer, dataflow: Dataflow) -> tuple[Segment, ...]:
     Stages from `gather` up to `join`, and those that are `Stage.whole`, take the sequence whole, all others block by
     block.
     """
-    return joined_segments(layer) if dataflow.decides("joins") else free_segments(layer)
+    return joined_segments(layer) if dataflow.decides("has_barrier") else free_segments(layer)
 
 
 def joined_segments(layer: PlacedLayer) -> tuple[Segment, ...]:
     """The segments of a layer's stages if attention waits for all blocks."""
-    cuts = [cut for cut in (layer.gather, layer.join) if cut is not None]
-    whole = range(layer.gather, layer.join) if layer.gather is not None and layer.join is not None else range(0)
-    return _cut(layer, {*cuts, *layer.later_joins}, whole)
+    cuts = [cut for cut in (layer.gather, layer.barrier) if cut is not None]
+    whole = range(layer.gather, layer.barrier) if layer.gather is not None and layer.barrier is not None else range(0)
+    return _cut(layer, {*cuts, *layer.later_barriers}, whole)
 
 
 def free_segments(layer: PlacedLayer) -> tuple[Segment, ...]:
@@ -121,5 +121,5 @@ def sets_of_cells(placement: Placement, layer: PlacedLayer, stage: Stage) -> int
 
 def kind_of(layer: PlacedLayer) -> tuple[object, ...]:
     """What decides the times of a layer, beside those at which blocks enter it."""
-    waits = layer.join, layer.gather, layer.later_joins, layer.softmax
+    waits = layer.barrier, layer.gather, layer.later_barriers, layer.softmax
     return layer.tokens, layer.kept, waits, tuple(map(id, layer.stages)), id(layer.setup), layer.chip

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ohmformer.errors import BadInput, shown
 from ohmformer.quantities import Count
-from ohmformer.registry import Family, called, register
+from ohmformer.registry import Family, called, refuse_former_names, register
 
 if TYPE_CHECKING:
     from ohmformer.cost.placement import Placement
@@ -20,8 +20,8 @@ class Dataflow(Family):
     Each unit does one thing at a time. Fills of pipelines and links (`Stage.fixed`) are latency: they delay a result
     and leave its unit free for the next block.
 
-    A kind that cuts sequences into blocks defines `block_size`, `joins` and `overlaps`; its latency has a closed form.
-    A kind with another order of work defines `jobs`, and only the event engine times it.
+    A kind that cuts sequences into blocks defines `block_size`, `has_barrier` and `overlaps`; its latency has a closed
+    form. A kind with another order of work defines `jobs`, and only the event engine times it.
 
     Attributes:
         batching: `pipelined` if samples follow one another through the stages of a layer; `serial` if each sample runs
@@ -37,8 +37,8 @@ class Dataflow(Family):
         """Tokens per block for a sample of `tokens` tokens: from 1 to `tokens`."""
         return tokens
 
-    def joins(self) -> bool:
-        """True if bidirectional attention waits for the keys and values of all blocks."""
+    def has_barrier(self) -> bool:
+        """True if bidirectional attention is a barrier: it waits for the keys and values of all blocks."""
         return True
 
     def overlaps(self) -> bool:
@@ -59,23 +59,22 @@ class Dataflow(Family):
         The shares of the jobs of a stage must add up to 1, which stands for the energy of all samples.
 
         Returns:
-            The jobs, or None if they follow from `block_size`, `joins` and `overlaps`.
+            The jobs, or None if they follow from `block_size`, `has_barrier` and `overlaps`.
         """
         return None
 
     @classmethod
     def check_class(cls) -> None:
-        """Refuse a class that still defines `tasks`, the former name of `jobs`.
+        """Refuse a class that still defines a method under a former name.
 
         Raises:
             BadInput: it does.
         """
-        if hasattr(cls, "tasks"):
-            raise BadInput(f"register({cls.__name__}): the method tasks is now called jobs; rename it")
+        refuse_former_names(cls, {"tasks": "jobs", "joins": "has_barrier"})
 
     @property
     def has_closed_form(self) -> bool:
-        """True if the jobs follow from `block_size`, `joins` and `overlaps`: max-plus algebra gives the latency."""
+        """True if jobs follow from `block_size`, `has_barrier` and `overlaps`: max-plus algebra gives the latency."""
         return type(self).jobs is Dataflow.jobs
 
     def size_of_block(self, tokens: int) -> int:
@@ -92,7 +91,7 @@ class Dataflow(Family):
             )
         return size
 
-    def decides(self, method: Literal["joins", "overlaps"]) -> bool:
+    def decides(self, method: Literal["has_barrier", "overlaps"]) -> bool:
         """What one of these methods returns, checked.
 
         Raises:
@@ -135,7 +134,7 @@ class SequenceBlocking(Dataflow):
         """`block`, or the length of a shorter sequence."""
         return min(self.block, tokens)
 
-    def joins(self) -> bool:
+    def has_barrier(self) -> bool:
         """True if dependencies are exact."""
         return self.dependencies == "exact"
 

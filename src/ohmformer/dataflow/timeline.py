@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ohmformer.cost.cost import add_energy
+from ohmformer.cost.cost import sum_by_name
 from ohmformer.cost.layers import PlacedLayer
 from ohmformer.cost.machine.refresh import Refresh
 from ohmformer.cost.placement import Placement
@@ -93,9 +93,9 @@ class Timeline:
         dynamic = total_energy(((job.stage, job.share) for job in self.jobs), kind)
         static = self.placement.power * self.latency + self.gated
         if self.placement.refresh and self.refreshes:
-            dynamic = add_energy(dynamic, refresh_energy(self.placement.refresh, self.refreshes, kind))
+            dynamic = sum_by_name(dynamic, refresh_energy(self.placement.refresh, self.refreshes, kind))
             static += self.placement.refresh.static * self.refreshes
-        return add_energy(dynamic, {"static": static}) if static else dynamic
+        return sum_by_name(dynamic, {"static": static}) if static else dynamic
 
     @cached_property
     def busy(self) -> dict[str, float]:
@@ -170,8 +170,12 @@ class Timeline:
         Raises:
             BadInput: see `retention.pass_ages.pass_ages`.
         """
-        timed = TimedPass(self.placement, self.jobs, self.schedule, self.work)
-        return pass_ages(timed, sample, self.pauses, self.latency)
+        return pass_ages(self.timed_pass, sample, self.pauses, self.latency)
+
+    @property
+    def timed_pass(self) -> TimedPass:
+        """The jobs, and when they ran."""
+        return TimedPass(self.placement, self.jobs, self.schedule, self.work)
 
     def peak_buffer(self) -> dict[str, float]:
         """Largest number of bytes that memories must hold at once, by use.

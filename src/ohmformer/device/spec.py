@@ -298,7 +298,7 @@ class Cell(Spec):
         if any(value is not None for value in wanted.values()):
             object.__setattr__(self, "priced_at", at.model_copy(update=wanted))
 
-    def changed_from(self, old: Self) -> Self:
+    def after_change(self, old: Self) -> Self:
         """This cell, as it was made from another one by changes.
 
         Prices of a write that are stated together with new conductances or pulses hold for the new cell.

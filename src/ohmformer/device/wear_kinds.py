@@ -17,7 +17,7 @@ from ohmformer.quantities import Share
 from ohmformer.registry import Family, register
 
 MovingEnd = Literal["top", "bottom", "both"]
-"""The end of the range that wear moves towards the other one."""
+"""The end of the range that wear moves toward the other one."""
 Pulses = Annotated[float, Field(gt=0, le=1e20, allow_inf_nan=False)]
 
 

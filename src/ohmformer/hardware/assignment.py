@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from ohmformer.array.spec import Crossbar
@@ -47,9 +48,11 @@ class WeightAssignment(Assignment):
 
     Attributes:
         rotated: True if the weights are stored in a rotated basis, so that their inputs are rotated too.
+        mitigation: what else is done to the weights; its scale, percentile and rotation are in `engine` and `rotated`.
     """
 
     rotated: bool = False
+    mitigation: WeightMitigation = _NO_MITIGATION
 
 
 @dataclass(frozen=True)
@@ -75,12 +78,17 @@ class KVAssignment(Assignment):
         Args:
             name: name of the operand, such as `attn.K`.
             chosen: one conditioning for all operands, or operand name -> conditioning.
+
+        Raises:
+            BadInput: tokens are to stay digital whose queries are in cells in their place.
         """
-        if not chosen or self.array is None or self.written != "right" or not self.memristive:
+        if not chosen or self.array is None or not self.memristive:
             return None
-        if isinstance(chosen, Mapping):
-            return chosen.get(name)
-        return chosen if self.clip == "model" else None
+        spec = chosen.get(name) if isinstance(chosen, Mapping) else chosen if self.clip == "model" else None
+        if self.written == "right" or spec is None:
+            return spec
+        spec.check_tokens(name, causal=True, holds_queries=True)
+        return None
 
 
 def assign_weight(hardware: Accelerator, rule: Rule, mitigation: WeightMitigation) -> WeightAssignment:
@@ -90,14 +98,24 @@ def assign_weight(hardware: Accelerator, rule: Rule, mitigation: WeightMitigatio
         hardware: the accelerator.
         rule: the rule that holds for the weights; `Rule()` if none matches.
         mitigation: settings for all weights in memristive cells; the rule has precedence.
+
+    Raises:
+        BadInput: the array does not support the mitigation.
     """
     # SRAM holds exact bits: only memristive cells need mitigation.
     memristive = isinstance(hardware.projection, CrossbarEngine) or rule.array is not None
+    mitigation = mitigation if rule.weights is None else rule.weights
     if not memristive:
         mitigation = _NO_MITIGATION
     role, engine = _engine(hardware, "projection", rule, mitigation)
+    if not isinstance(engine, ArrayEngine):
+        return WeightAssignment(role, engine, memristive)
     rotated = mitigation.rotate if rule.rotate is None else rule.rotate
-    return WeightAssignment(role, engine, memristive, isinstance(engine, ArrayEngine) and rotated)
+    if not isinstance(engine, CrossbarEngine):
+        return WeightAssignment(role, engine, memristive, rotated)
+    if mitigation.changes_cells:
+        engine = _with_cells(engine, mitigation)
+    return WeightAssignment(role, engine, memristive, rotated, mitigation)
 
 
 def assign_kv(hardware: Accelerator, rule: Rule, role: KVRole) -> KVAssignment:
@@ -152,6 +170,13 @@ def _engine(
             if value is not None and value != getattr(engine.array, name):
                 engine = engine.model_copy(update={"array": replace(engine.array, name, value)})
     return role, engine
+
+
+@lru_cache(maxsize=256)
+def _with_cells(engine: CrossbarEngine, mitigation: WeightMitigation) -> CrossbarEngine:
+    """The engine with the array that a mitigation makes of its own; the same object whenever both are equal."""
+    array = mitigation.on(engine.array)
+    return engine if array is engine.array else engine.model_copy(update={"array": array})
 
 
 def _with_array(engine: Engine, array: Crossbar, role: str) -> CrossbarEngine:

@@ -173,7 +173,7 @@ class Chip(Spec):
             raise BadInput(f"hardware.chip.{missing}: is missing beside {given}; give both, or leave both out")
         return packet * load * self.clock
 
-    def changed_from(self, old: Self) -> Self:
+    def after_change(self, old: Self) -> Self:
         """This chip, as it was made from another one; prices that are all stated anew hold for what tiles hold now."""
         now, was = dict(self.provenance), dict(old.provenance)
         anew = self.priced_with is old.priced_with

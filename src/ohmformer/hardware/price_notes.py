@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Protocol
 
 from ohmformer.array.spec import Crossbar
 from ohmformer.hardware.chip import Chip
-from ohmformer.hardware.spec import Accelerator, ArrayEngine, SimdEngine
+from ohmformer.hardware.spec import Accelerator, ArrayEngine, CrossbarEngine, SimdEngine
+from ohmformer.mitigation.budget import KVBudget
+from ohmformer.mitigation.spec import WeightMitigation
 
 MOST = 3
 """Largest number of differences that a note lists."""
@@ -15,6 +18,15 @@ FIRST_COME = (
     "that of the event engine, since no closed form holds"
 )
 """Note on machines with such units."""
+
+CHOSEN = (
+    "mitigation.{} = '{}' is chosen where accuracy is measured: priced without it; `ohmformer run` and `compare` price "
+    "what is chosen"
+)
+"""Note on a mitigation that is chosen only where accuracy is measured."""
+
+UNUSED = "mitigation.{} changes nothing where {} not in memristive cells"
+"""Note on a fixed mitigation, on an accelerator without memristive cells for what it mitigates."""
 
 
 def arrays_of(hardware: Accelerator) -> Iterator[tuple[str, Crossbar]]:
@@ -160,3 +172,37 @@ def machine_notes(hardware: Accelerator) -> list[str]:
         held, found = unlike_tiles(hardware.chip, arrays)
         notes += [tile_note(held, found)] if found else []
     return notes
+
+
+class Mitigations(Protocol):
+    """What a study says of mitigations: each is none, a choice that is made where accuracy is measured, or fixed."""
+
+    @property
+    def clip(self) -> object:
+        """Clip of K and V."""
+
+    @property
+    def kv(self) -> object:
+        """Conditioning of K and V."""
+
+    @property
+    def weights(self) -> object:
+        """Mitigation of static weights."""
+
+
+def mitigation_notes(points: Iterable[tuple[Accelerator, Mitigations]]) -> list[str]:
+    """Notes on mitigations that are chosen elsewhere, and on those without effect on an accelerator, each once."""
+    notes = []
+    for hardware, chosen in points:
+        attention = (hardware.attention.key, hardware.attention.value)
+        for name, value, what, engines in (
+            ("clip", chosen.clip, "attention is", attention),
+            ("kv", chosen.kv, "attention is", attention),
+            ("weights", chosen.weights, "weights are", (hardware.projection,)),
+        ):
+            memristive = any(isinstance(engine, CrossbarEngine) for engine in engines)
+            if value in ("calibrated", "auto") or isinstance(value, KVBudget):
+                notes.append(CHOSEN.format(name, "auto" if isinstance(value, KVBudget) else value))
+            elif value not in ("none", WeightMitigation()) and not memristive:
+                notes.append(UNUSED.format(name, what))
+    return list(dict.fromkeys(notes))

@@ -18,7 +18,7 @@ from ohmformer import catalog
 from ohmformer.array.spec import Crossbar, Scale
 from ohmformer.errors import BadInput, Misplaced, cut, fault_of, given, shown, suggest
 from ohmformer.key_search import former_names
-from ohmformer.mitigation.spec import Clip, KVClip
+from ohmformer.mitigation.spec import Clip, KVClip, WeightMitigation
 from ohmformer.quantities import Percentile
 from ohmformer.schema import Spec
 
@@ -38,6 +38,8 @@ class Rule(Spec):
             `hardware` for that of the engine.
         clip: clip of K and V; a list has one entry for each head of K and V; `model` for the clip of the model.
         rotate: whether the inputs of static weights are rotated; None for the setting of the whole model.
+        weights: mitigation of static weights, in place of that of the whole model; None for that. The rule's own
+            `scale`, `percentile` and `rotate` have precedence.
     """
 
     on: Place = "hardware"
@@ -47,6 +49,7 @@ class Rule(Spec):
     write: Literal["hardware", "right", "left"] = "hardware"
     clip: Literal["model"] | Clip | Annotated[tuple[Clip, ...], Field(min_length=1)] = "model"
     rotate: bool | None = None
+    weights: WeightMitigation | None = None
 
     @field_validator("clip", mode="before")
     @classmethod
@@ -65,6 +68,8 @@ class Rule(Spec):
             raise ValueError("says on = 'digital' and names an array; leave one of them out")
         if self.on == "digital" and self.rotate:
             raise ValueError("says on = 'digital' and rotate = true, which is for crossbars; leave one of them out")
+        if self.on == "digital" and self.weights is not None:
+            raise ValueError("says on = 'digital' and sets weights, which is for crossbars; leave one of them out")
         return self
 
     @property

@@ -10,8 +10,9 @@ from pydantic import Field, model_validator
 from ohmformer.array.residual.spec import Residual
 from ohmformer.array.spec import Copies, Crossbar, Scale
 from ohmformer.errors import BadInput
-from ohmformer.quantities import Fraction, Percentile, PositiveShare
+from ohmformer.quantities import Fraction, Percentile, PositiveShare, WholeNumber
 from ohmformer.schema import Spec, replace
+from ohmformer.wording import with_article
 
 
 class KVClip(Spec):
@@ -93,7 +94,13 @@ class Conditioning(Spec):
         redundancy: the number of cells that every digit is written into; None for that of the crossbar. It
             multiplies arrays, cells, writes and conversions. `calibrate` never chooses it.
         residual: write the cells of a value one after the other, each for what those before it have left missing; None
-            for what the crossbar does. It adds read-backs; no other field but this and `redundancy` changes counts.
+            for what the crossbar does. It adds read-backs.
+        first_tokens: the number of tokens at the start of a sequence that no cell holds: they stay in a digital memory
+            and are multiplied digitally. Padding does not count. These are the attention sinks of StreamingLLM (Xiao
+            et al. 2024, arXiv 2309.17453).
+        last_tokens: the size of the recent window of causal attention: a query multiplies its own token and the
+            `last_tokens - 1` before it digitally, and a token is written into cells when it leaves the window. KIVI
+            (Liu et al. 2024, arXiv 2402.02750) keeps such a window in full precision.
     """
 
     renamed: ClassVar[dict[str, str]] = {"copies": "redundancy", "slice_base": "radix"}
@@ -106,6 +113,36 @@ class Conditioning(Spec):
     unbiased: bool = False
     redundancy: Copies | None = None
     residual: Residual | None = None
+    first_tokens: WholeNumber = 0
+    last_tokens: WholeNumber = 0
+
+    @property
+    def digital_tokens(self) -> int:
+        """The largest number of tokens of a sequence that are digital at the same time."""
+        return self.first_tokens + self.last_tokens
+
+    def check_tokens(self, name: str, *, causal: bool, holds_queries: bool = False) -> None:
+        """Refuse digital tokens that an operand cannot have.
+
+        Args:
+            name: name of the operand.
+            causal: True if its queries see no later tokens.
+            holds_queries: True if cells hold queries in place of keys.
+
+        Raises:
+            BadInput: the operand has digital tokens, and holds queries; or it has a recent window, and is not causal.
+        """
+        if self.digital_tokens and holds_queries:
+            field = "first_tokens" if self.first_tokens else "last_tokens"
+            raise BadInput(
+                f"kv.{field} = {getattr(self, field)}: the cells of {name} hold queries, not keys or values; set "
+                "written = 'right' for attention, or leave this field out"
+            )
+        if self.last_tokens and not causal:
+            raise BadInput(
+                f"kv.last_tokens = {self.last_tokens}: {name} is not causal: all queries see all tokens at once, so "
+                f"there is no recent window; leave last_tokens out, or {name} with rules (clip = 'none')"
+            )
 
     def on(self, array: Crossbar) -> Crossbar:
         """The crossbar with the `scale`, `radix`, `redundancy` and `residual` of this conditioning.
@@ -136,18 +173,73 @@ KVConditioning = Conditioning | Mapping[str, Conditioning]
 
 
 class WeightMitigation(Spec):
-    """Mitigation of the static weights on memristive crossbars, for the whole model; a rule has precedence.
+    """Mitigation of the static weights on memristive crossbars; no change on ideal hardware.
+
+    With x' = x diag(1 / s) R and W' = W diag(s) R, the product x' W'^T equals x W^T. Only W' is written, and x' is
+    computed digitally: one multiplication for each input, and the operations of a rotation (see
+    `rotation_ops.operations`). All other fields change how W' is written, at no cost per product.
 
     Attributes:
-        rotate: rotate inputs and weights of every product by the same randomized Hadamard matrix, which changes no
-            product and spreads outliers of both. Rotating inputs is digital work (see `rotation_ops.operations`).
+        rotate: rotate inputs and weights of every product by the same randomized Hadamard matrix R, which spreads
+            outliers of both.
+        scaling: exponent a of the factors s_k = max|x_k|^a / max|w_k|^(1 - a) of the inputs k, which share large values
+            between inputs and weights; None for s = 1. Maxima of inputs come from calibration. Sources: SmoothQuant
+            (arXiv 2211.10438); NORA (DATE 2025) for analog arrays.
         scale: the values that share one scale; None for that of the crossbar.
         percentile: percentile of the magnitudes that the scale covers, in percent; None for that of the crossbar.
+        range: full scale, as a share of what the percentile covers; larger magnitudes saturate.
+        radix: weight of a slice relative to the slice below it; None for that of the crossbar.
+        unbiased: write bias-corrected codes, since the clamp at G = 0 raises the mean of noisy cells.
+        redundancy: the number of cells that every digit is written into; None for that of the crossbar. It multiplies
+            arrays, cells, writes and conversions.
+        residual: write the cells of a value one after the other, each for what those before it have left missing; None
+            for what the crossbar does. It adds read-backs when weights are programmed.
     """
 
+    renamed: ClassVar[dict[str, str]] = {"copies": "redundancy", "slice_base": "radix"}
+
     rotate: bool = False
+    scaling: Annotated[float, Field(ge=0, le=1)] | None = None
     scale: Literal["tensor", "column"] | None = None
     percentile: Percentile | None = None
+    range: PositiveShare = 1.0
+    radix: Annotated[int, Field(ge=1, le=65_536)] | None = None
+    unbiased: bool = False
+    redundancy: Copies | None = None
+    residual: Residual | None = None
+
+    @property
+    def changes_cells(self) -> bool:
+        """True if the digits of cells differ from those that the crossbar alone would give them."""
+        replaced = self.radix is not None or self.redundancy is not None or self.residual is not None
+        return replaced or self.unbiased
+
+    def on(self, array: Crossbar) -> Crossbar:
+        """The crossbar with the `radix`, `redundancy` and `residual` of this mitigation.
+
+        Raises:
+            BadInput: the crossbar does not support one of them, or codes cannot be corrected for their bias.
+        """
+        try:
+            for name in ("radix", "redundancy", "residual"):
+                value = getattr(self, name)
+                array = array if value is None else replace(array, name, value)
+        except BadInput as error:
+            raise BadInput(f"weights.{error}") from None
+        if self.unbiased and array.residual is not None:
+            raise BadInput(f"weights.{UNBIASED}")
+        if self.unbiased and array.encoding != "differential":
+            raise BadInput(
+                f"weights.unbiased: {with_article(repr(array.encoding))} array has no magnitudes of its own; use "
+                "encoding = 'differential', or leave unbiased out"
+            )
+        return array
+
+    @model_validator(mode="after")
+    def _consistent(self) -> WeightMitigation:
+        if self.unbiased and self.residual is not None:
+            raise ValueError(UNBIASED)
+        return self
 
 
 Clip = KVClip | Literal["none"]

@@ -12,10 +12,9 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from torch import nn
-from torch.utils._pytree import tree_leaves
 
 from ohmformer.capture.opaque_tensors import all_finite
-from ohmformer.capture.torch_private import own_dispatch
+from ohmformer.capture.torch_private import own_dispatch, tree_leaves
 from ohmformer.errors import BadInput, shown
 from ohmformer.models.bundled_vit import VisionTransformer
 from ohmformer.models.sources import bundled_file, first_line, split

@@ -147,9 +147,11 @@ def duration(cost: CostResult | ServedResult) -> str:
     """A lifetime in words."""
     if cost.lifetime is None:
         return "not known"
-    seconds = cost.lifetime_s
-    if seconds is None:
-        return "no wear"
+    return "no wear" if cost.lifetime_s is None else duration_text(cost.lifetime_s)
+
+
+def duration_text(seconds: float) -> str:
+    """A time in years, days, hours or seconds."""
     for name, size in (("years", YEAR), ("days", DAY), ("h", HOUR)):
         if seconds >= size:
             return f"{seconds / size:.3g} {name}"

@@ -13,7 +13,7 @@ from ohmformer.provenance import Source
 from ohmformer.report.library import SPECS
 from ohmformer.schema import Spec
 from ohmformer.study.results.spec import results_schema
-from ohmformer.study.spec import CostSettings, Settings
+from ohmformer.study.spec import CostSettings, Settings, Whole
 
 Schema = dict[str, Any]
 
@@ -59,8 +59,11 @@ def _study_schema(cls: type[Spec], other: type[Spec]) -> Schema:
     }
     properties = {
         "name": {"type": "string", "minLength": 1},
-        **more["properties"],
-        **sections["properties"],
+        **{
+            key: part
+            for key, part in (more["properties"] | sections["properties"]).items()
+            if key in Whole.model_fields
+        },
         "model": model,
         "rules": RULES,
         "sweep": {"anyOf": [axes, {"type": "array", "items": axes}]},

@@ -59,13 +59,13 @@ def _bars(results: StudyResults, seen: View) -> Table:
 
 
 def _caption(results: StudyResults) -> str:
-    return "\n".join(filter(None, (software_line(results), static_line(results))))
+    return "\n".join(filter(None, (software_line(results), digital_line(results), static_line(results))))
 
 
 def entry(accuracy: Accuracy) -> str:
     """'85.3 [82.1, 88.5]' in the unit of the metric, and the recipe where one was chosen."""
     low, high = accuracy.ci95
-    recipe = f" ({accuracy.chosen.recipe})" if accuracy.chosen else ""
+    recipe = f" ({accuracy.chosen.words})" if accuracy.chosen else ""
     show = accuracy.shown.text
     return f"{show(accuracy.mean)} [{show(low)}, {show(high)}]{recipe}"
 
@@ -93,6 +93,15 @@ def _metrics(measured: Sequence[Accuracy]) -> str:
     units = {METRICS[name].unit for name in names}
     worse = [name for name in names if METRICS[name].better == "lower"]
     return ", ".join(names) + (" in percent" if units == {"%"} else "") + (", where lower is better" if worse else "")
+
+
+def digital_line(results: StudyResults) -> str:
+    """The share of tokens of K and V that no cell held; empty where cells held all."""
+    shares = sorted({p.accuracy.digital_tokens for p in results.points if p.accuracy.digital_tokens is not None})
+    if not shares:
+        return ""
+    words = f"{shares[0]:.2%}" if len(shares) == 1 else f"{shares[0]:.2%} to {shares[-1]:.2%}"
+    return f"digital tokens of K and V: {words.replace('%', ' %')}"
 
 
 def static_line(results: StudyResults) -> str:

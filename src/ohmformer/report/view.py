@@ -92,6 +92,8 @@ def setting(path: str, value: Any) -> str:
         return clip_name(value)
     if path == "mitigation.kv":
         return kv_name(value)
+    if path == "mitigation.weights":
+        return weights_name(value)
     return f"{axis_name(path)} = {table_words(value) if isinstance(value, dict) else value}"
 
 
@@ -108,18 +110,41 @@ def clip_name(clip: Any) -> str:
     return {"none": "no mitigation", "calibrated": "ClipFormer, calibrated"}.get(clip, str(clip))
 
 
+def _digital(tokens: int, which: str) -> str:
+    """Example: "first 4 tokens digital"."""
+    return f"{which} {tokens} tokens digital" if tokens > 1 else f"{which} token digital"
+
+
 def kv_name(kv: Any) -> str:
-    """'none', 'auto' or a conditioning, in words."""
+    """'none', 'auto', a budget or a conditioning, in words."""
     if not isinstance(kv, dict):
         return {"none": "not conditioned", "auto": "conditioned, auto"}.get(kv, str(kv))
+    if "auto" in kv:
+        limits = [f"{name} {value}" for name, value in kv.items() if name not in ("auto", "residual")]
+        return ", ".join(["conditioned, auto", *limits])
     words = [("mean removed" if kv.get("mean") else ""), kv.get("basis", "own")]
     words += [f"range per {kv['scale']}" if kv.get("scale") else "", f"range {kv['range']:g}" if "range" in kv else ""]
     words += [
         f"radix {kv['radix']}" if kv.get("radix") else "",
         "unbiased" if kv.get("unbiased") else "",
         f"{kv['redundancy']} copies" if (kv.get("redundancy") or 1) > 1 else "",
+        "residual writing" if kv.get("residual") is not None else "",
+        *(_digital(kv[f"{which}_tokens"], which) for which in ("first", "last") if kv.get(f"{which}_tokens")),
     ]
     return ", ".join(word for word in words if word and word != "own") or "not conditioned"
+
+
+def weights_name(weights: Any) -> str:
+    """'none', 'auto' or a mitigation of static weights, in words."""
+    if not isinstance(weights, dict):
+        return {"none": "weights as they are", "auto": "weights, auto"}.get(weights, str(weights))
+    switches = {"rotate": "rotated", "unbiased": "unbiased", "residual": "residual"}
+    words = [word for name, word in switches.items() if weights.get(name) not in (None, False)]
+    numbers = {"scaling": "scaling", "range": "range", "percentile": "percentile", "radix": "radix"}
+    words += [f"{word} {weights[name]:g}" for name, word in numbers.items() if weights.get(name) is not None]
+    words += [f"range per {weights['scale']}"] if weights.get("scale") else []
+    words += [f"{weights['redundancy']} copies"] if (weights.get("redundancy") or 1) > 1 else []
+    return f"weights {', '.join(words)}" if words else "weights as they are"
 
 
 def axis_name(path: str) -> str:

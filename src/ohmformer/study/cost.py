@@ -15,14 +15,20 @@ from typing import Any
 from ohmformer import catalog
 from ohmformer.array.prices.differences import differences
 from ohmformer.array.spec import Crossbar
-from ohmformer.cost.cost import add_energy
+from ohmformer.cost.cost import sum_by_name
 from ohmformer.cost.network.load import link_notes, most_of
 from ohmformer.dataflow.lifetime import Lifetime, lifetime
 from ohmformer.dataflow.simulate import Run, simulate
 from ohmformer.errors import BadInput, shown, suggest
 from ohmformer.hardware.chip import Chip
-from ohmformer.hardware.price_notes import array_notes, arrays_of, tile_note, unit_notes, unlike_tiles
-from ohmformer.hardware.spec import CrossbarEngine
+from ohmformer.hardware.price_notes import (
+    array_notes,
+    arrays_of,
+    mitigation_notes,
+    tile_note,
+    unit_notes,
+    unlike_tiles,
+)
 from ohmformer.mitigation.spec import Conditioning, KVClip
 from ohmformer.models.sources import bundled_file, split
 from ohmformer.study.chips import chip_notes, chips_result
@@ -46,15 +52,6 @@ MANY = 100
 
 MOST_DIFFERENCES = 3
 """Number of differences between published and priced arrays that a note lists."""
-
-CHOSEN = (
-    "mitigation.{} = '{}' is chosen where accuracy is measured: priced without it; `ohmformer run` and `compare` price "
-    "what is chosen"
-)
-"""Note on a clip or a conditioning that is chosen only where accuracy is measured."""
-
-UNUSED = "mitigation.{} changes nothing where attention is not in memristive cells"
-"""Note on a fixed clip or conditioning, on an accelerator without memristive attention."""
 
 
 def read_costs(name: str, sets: Sequence[str] = ()) -> Study[CostSettings]:
@@ -105,7 +102,9 @@ def runs_of(settings: CostSettings, chosen: Mapping[str, Conditioning] | None = 
             for work in works
         ]
     except BadInput as error:
-        raise BadInput(f"mitigation.{error}" if str(error).startswith(("clip", "kv")) else str(error)) from error
+        raise BadInput(
+            f"mitigation.{error}" if str(error).startswith(("clip", "kv", "weights.")) else str(error)
+        ) from error
 
 
 def cost_options(settings: CostSettings) -> dict[str, Any]:
@@ -114,7 +113,7 @@ def cost_options(settings: CostSettings) -> dict[str, Any]:
     return {
         "clip": clip if isinstance(clip, KVClip) else None,
         "rules": dict(settings.rules),
-        "weights": settings.mitigation.weights,
+        "weights": settings.mitigation.fixed_weights,
         "kv": kv if isinstance(kv, Conditioning) else None,
     }
 
@@ -191,11 +190,12 @@ def price(settings: CostSettings, chosen: Mapping[str, Conditioning] | None = No
         lifetime=wear_result(endurance),
         utilization=_mean([(run.utilization, run.latency / latency) for run in runs]),
         energy_by=_energy_by(runs),
-        critical_path_s=add_energy(*(run.timeline.critical_stages() for run in runs)),
+        critical_path_s=sum_by_name(*(run.timeline.critical_stages() for run in runs)),
         buffer_B=last.timeline.peak_buffer(),
         load=most_of(run.placement.loads for run in runs),
         counts=_counts(runs),
         chips=chips_result([run.placement for run in runs]),
+        digital_tokens=last.placement.digital_tokens,
     )
 
 
@@ -204,9 +204,9 @@ def _energy_by(runs: list[Run]) -> EnergyBy:
     return made(
         EnergyBy,
         "energy_by.",
-        component=add_energy(*(run.energy_by("component") for run in runs)),
-        operation=add_energy(*(run.energy_by("operation") for run in runs)),
-        engine=add_energy(*(run.energy_by("engine") for run in runs)),
+        component=sum_by_name(*(run.energy_by("component") for run in runs)),
+        operation=sum_by_name(*(run.energy_by("operation") for run in runs)),
+        engine=sum_by_name(*(run.energy_by("engine") for run in runs)),
     )
 
 
@@ -270,7 +270,7 @@ def finite(value: float) -> float | None:
 
 def _mean(parts: list[tuple[dict[str, float], float]]) -> dict[str, float]:
     """Weighted sum of the shares of several runs."""
-    return add_energy(*({name: value * weight for name, value in shares.items()} for shares, weight in parts))
+    return sum_by_name(*({name: value * weight for name, value in shares.items()} for shares, weight in parts))
 
 
 def study_costs(study: Study[CostSettings], chosen: Sequence[Mapping[str, Conditioning]] = ()) -> StudyCosts:
@@ -323,7 +323,13 @@ def named_point(study: Study[CostSettings], point: Point[CostSettings]) -> Itera
 def notes(settings: list[CostSettings], costs: list[CostResult]) -> list[str]:
     """Notes on what prices hold for and on what has no effect, each once, for points and what they cost."""
     loads = load_notes(settings, costs)
-    return [*remedy_notes(settings), *memory_notes(settings, costs), *loads, *price_notes(settings), *chip_notes(costs)]
+    return [
+        *mitigation_notes((each.hardware, each.mitigation) for each in settings),
+        *memory_notes(settings, costs),
+        *loads,
+        *price_notes(settings),
+        *chip_notes(costs),
+    ]
 
 
 def load_notes(settings: Sequence[CostSettings], costs: Sequence[CostResult | ServedResult]) -> list[str]:
@@ -372,19 +378,6 @@ def price_notes(settings: list[CostSettings]) -> list[str]:
     ]
     others = [tile_note(held, list(found)) for held, found in tiles.items() if found]
     return [*derived, *array_notes(every), *others, *unit_notes(point.hardware for point in settings)]
-
-
-def remedy_notes(settings: list[CostSettings]) -> list[str]:
-    """Notes on clips and conditionings without effect here, each once."""
-    notes = []
-    for point in settings:
-        engines = (point.hardware.attention.key, point.hardware.attention.value)
-        for name, value in (("clip", point.mitigation.clip), ("kv", point.mitigation.kv)):
-            if value in ("calibrated", "auto"):
-                notes.append(CHOSEN.format(name, value))
-            elif value != "none" and not any(isinstance(engine, CrossbarEngine) for engine in engines):
-                notes.append(UNUSED.format(name))
-    return list(dict.fromkeys(notes))
 
 
 def study_key(pairs: Iterable[tuple[CostSettings, Mapping[str, Conditioning]]]) -> str:

@@ -13,10 +13,11 @@ from ohmformer.capture.inputs import take
 from ohmformer.errors import BadInput
 from ohmformer.hardware.ages import Ages
 from ohmformer.hardware.use import check_used
+from ohmformer.mitigation.budget import KVBudget, PriceKV
 from ohmformer.mitigation.spec import Conditioning, KVClip
-from ohmformer.nn.calibration.calibrate import Calibration, Remedy, calibrate, set_kv
+from ohmformer.nn.calibration.calibrate import Calibration, calibrate, set_kv
 from ohmformer.nn.convert.convert import StaysDigital, convert
-from ohmformer.nn.convert.handle import capture_table
+from ohmformer.nn.convert.handle import capture_table, digital_token_share
 from ohmformer.nn.monte_carlo import Interrupted, Stats, UnknownInterval, monte_carlo
 from ohmformer.stats.intervals import Floats
 from ohmformer.study.loaded import all_rules, loaded, one_thread, software_metric
@@ -36,12 +37,13 @@ REMEDY_SAMPLES = 100
 PROBE_NOTE = "the probe behind the features was fitted on clean training samples and stays digital"
 
 
-def evaluate_point(settings: Settings, ages: Ages | None = None) -> PointResult:
+def evaluate_point(settings: Settings, ages: Ages | None = None, price: PriceKV | None = None) -> PointResult:
     """The result of one point: convert the model, calibrate it, try it on chips, and summarize the scores.
 
     Args:
         settings: of the point.
         ages: times of K and V, if the settings take them from a timeline (see `study.timing.ages`).
+        price: what candidates for K and V cost, if the settings have a budget (see `study.pricing`).
 
     Raises:
         BadInput: the model, the data or the hardware cannot be used, or ages are missing.
@@ -53,11 +55,12 @@ def evaluate_point(settings: Settings, ages: Ages | None = None) -> PointResult:
     with one_thread():
         model, task = loaded(settings.model, settings.task)
         converted = _converted(settings, model, task, ages)
-        calibration = _calibrated(settings, task, converted)
+        calibration = _calibrated(settings, task, converted, price)
+        digital_token_share(converted)  # calibration does not count
         stats = _tried_on_chips(settings, task, converted)
         software = software_metric(settings.model, settings.task, settings.simulation.batch)
         return PointResult(
-            accuracy=_accuracy(settings, task, stats, software, calibration),
+            accuracy=_accuracy(settings, task, stats, software, calibration, digital_token_share(converted)),
             capture=Capture(**capture_table(converted).summary()),
             write_noise=write_noise(settings.hardware),
             notes=_notes(settings, task),
@@ -74,23 +77,37 @@ def _converted(settings: Settings, model: nn.Module, task: Task, ages: Ages | No
             "level": settings.simulation.level,
             "rules": all_rules(settings.rules, settings.task),
             "seed": settings.seed,
-            "weights": settings.mitigation.weights,
+            "weights": settings.mitigation.fixed_weights,
             "clip": clip if isinstance(clip, KVClip) else None,
             "ages": settings.simulation.age if settings.timing is None else ages,
         }
         converted = convert(model, settings.hardware, sample=sample, **options)
     if isinstance(kv, Conditioning):
-        set_kv(converted, kv)
+        try:
+            set_kv(converted, kv)
+        except BadInput as error:
+            raise BadInput(f"mitigation.{error}" if str(error).startswith("kv") else str(error)) from error
     return converted
 
 
-def _calibrated(settings: Settings, task: Task, converted: nn.Module) -> Calibration | None:
-    """Choose clips and conditionings, and set them; None where the study leaves nothing to choose."""
-    if settings.mitigation.clip != "calibrated" and settings.mitigation.kv != "auto":
+def _calibrated(settings: Settings, task: Task, converted: nn.Module, price: PriceKV | None) -> Calibration | None:
+    """Choose mitigations of weights, clips and conditionings, and set them; None if the study leaves no choice.
+
+    Raises:
+        BadInput: the study has a budget with limits, and there is no price.
+    """
+    mitigation = settings.mitigation
+    remedy = "auto" if mitigation.chooses_kv else "clip" if mitigation.clip == "calibrated" else None
+    weights = "auto" if mitigation.weights == "auto" else None
+    if remedy is None and weights is None:
         return None
+    options: dict[str, Any] = {"batch": settings.simulation.batch, "seed": settings.seed}
+    if isinstance(mitigation.kv, KVBudget):
+        if price is None and mitigation.kv.limits:
+            raise BadInput("mitigation.kv: the prices of its budget are missing; run it as a study")
+        options |= {"budget": mitigation.kv, "price": price}
     inputs = take(task.calibration, slice(0, REMEDY_SAMPLES))
-    remedy: Remedy = "auto" if settings.mitigation.kv == "auto" else "clip"
-    return calibrate(converted, inputs, remedy=remedy, batch=settings.simulation.batch, seed=settings.seed)
+    return calibrate(converted, inputs, remedy=remedy, weights=weights, **options)
 
 
 def _tried_on_chips(settings: Settings, task: Task, converted: nn.Module) -> Stats:
@@ -117,7 +134,12 @@ def _tried_on_chips(settings: Settings, task: Task, converted: nn.Module) -> Sta
 
 
 def _accuracy(
-    settings: Settings, task: Task, stats: Stats, software: float, calibration: Calibration | None
+    settings: Settings,
+    task: Task,
+    stats: Stats,
+    software: float,
+    calibration: Calibration | None,
+    digital_tokens: float | None,
 ) -> Accuracy:
     """The metric of a point from the statistics of its scores; `software` is the metric without crossbars."""
     return made(
@@ -133,6 +155,7 @@ def _accuracy(
         score_sums=_score_sums(task, stats.scores),
         left_out=stats.jackknife_means or None,
         chosen=Chosen(**calibration.canonical()) if calibration else None,
+        digital_tokens=digital_tokens,
     )
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from glob import escape
 
 from ohmformer.errors import BadInput
-from ohmformer.hardware.operand_names import kv_rule_names
-from ohmformer.hardware.rules import RuleBook
-from ohmformer.mitigation.spec import Conditioning
+from ohmformer.hardware.operand_names import kv_rule_names, weight_rule_names
+from ohmformer.hardware.rules import OrderedRules, RuleBook
+from ohmformer.mitigation.spec import Conditioning, KVClip
 from ohmformer.schema import replace
 from ohmformer.study.cost import notes as notes_of
 from ohmformer.study.cost import price, study_costs
-from ohmformer.study.results.spec import Chosen, MeasuredPoint, StudyCosts, StudyResults
+from ohmformer.study.results.spec import Chosen, MeasuredPoint, OperandClip, StudyCosts, StudyResults
 from ohmformer.study.spec import CostSettings, Study, Whole
 from ohmformer.workload.shapes import PREFIX
 
@@ -76,18 +77,38 @@ def _refusals(reasons: list[str], points: int) -> list[str]:
 
 
 def with_chosen(settings: CostSettings, chosen: Chosen | None) -> CostSettings:
-    """Settings with the clips that calibration chose, as rules in front of the rules of the study.
+    """Settings with what calibration chose for clips and weights, as rules in front of the rules of the study.
 
     Each new rule keeps the other settings of the rule that holds for the operand. `mitigation` leaves no choice.
     """
     if chosen is None:
         return settings
-    book, rules = RuleBook(settings.rules), []
-    for name, clip in chosen.clips.items():
-        rule = book.rule(kv_rule_names(name))
-        rules.append((escape(name), replace(rule, "clip", clip)))
-    free = settings.mitigation.model_copy(update={"clip": "none", "kv": "none"})
-    return settings.model_copy(update={"rules": (*rules, *settings.rules), "mitigation": free})
+    book = RuleBook(settings.rules)
+    weights = chosen.weights.weights if chosen.weights else {}
+    mitigated = tuple(
+        (escape(name), replace(book.rule(weight_rule_names(name)), "weights", weights[name]))
+        for name in sorted(weights, key=len, reverse=True)  # the name of a whole parameter also matches its parts
+    )
+    free = settings.mitigation.model_copy(update=_left_alone(settings, chosen))
+    return settings.model_copy(
+        update={"rules": (*mitigated, *with_clips(settings.rules, chosen.clips)), "mitigation": free}
+    )
+
+
+def with_clips(rules: OrderedRules, clips: Mapping[str, OperandClip]) -> OrderedRules:
+    """Rules with one in front for each operand that has a clip."""
+    book = RuleBook(rules)
+    new = ((escape(name), replace(book.rule(kv_rule_names(name)), "clip", clip)) for name, clip in clips.items())
+    return (*new, *rules)
+
+
+def _left_alone(settings: CostSettings, chosen: Chosen) -> dict[str, object]:
+    """The fields of `mitigation` that leave no choice."""
+    if chosen.weights is None:
+        return {"clip": "none", "kv": "none"}
+    fixed = settings.mitigation.kv if isinstance(settings.mitigation.kv, Conditioning) else "none"
+    clip = settings.mitigation.clip if isinstance(settings.mitigation.clip, KVClip) else "none"
+    return {"clip": clip, "kv": fixed, "weights": settings.mitigation.fixed_weights}
 
 
 def chosen_kv(chosen: Chosen | None) -> dict[str, Conditioning]:

@@ -15,11 +15,13 @@ from ohmformer.errors import BadInput
 from ohmformer.models.user_code import guarded
 from ohmformer.study.executors import completed, open_executor
 from ohmformer.study.loaded import check_identity, identify
-from ohmformer.study.results.key import Identity, digest, point_key
+from ohmformer.study.pricing.evaluate import evaluate_with_cost_half
+from ohmformer.study.pricing.kv_prices import price_of
+from ohmformer.study.results.key import Identity, digest, point_key, price_digest
 from ohmformer.study.results.spec import PointResult
 from ohmformer.study.results.store import Store
 from ohmformer.study.spec import Point, Settings, Study
-from ohmformer.study.timing.ages import ages_of, evaluate_with_ages
+from ohmformer.study.timing.ages import ages_of
 from ohmformer.terminal.files import make_folder, write_text
 from ohmformer.terminal.progress import Bar, bar
 from ohmformer.terminal.signals import Stopped
@@ -42,7 +44,7 @@ def run_study(
     workers: int = 1,
     fresh: bool = False,
     progress: bool = True,
-    evaluate: Evaluate = evaluate_with_ages,
+    evaluate: Evaluate = evaluate_with_cost_half,
 ) -> list[PointResult]:
     """Compute all points of a study whose results are not stored yet.
 
@@ -107,7 +109,9 @@ def _identities(study: Study[Settings]) -> list[Identity]:
 
 def _identity(settings: Settings) -> Identity:
     identity, ages = identify(settings), ages_of(settings)
-    return identity if ages is None else replace(identity, ages=digest(ages.plain()))
+    price_of(settings)  # a limit without prices is refused before the first point runs
+    identity = identity if ages is None else replace(identity, ages=digest(ages.plain()))
+    return identity if settings.pricing is None else replace(identity, prices=price_digest(settings.pricing))
 
 
 @contextmanager

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ohmformer.dataflow.serving.serve import serve
 from ohmformer.dataflow.serving.served import Served
 from ohmformer.errors import BadInput, shown
+from ohmformer.hardware.price_notes import mitigation_notes
+from ohmformer.mitigation.spec import Conditioning
 from ohmformer.study.chips import chip_notes, served_chips
 from ohmformer.study.cost import (
     MANY,
@@ -15,7 +17,6 @@ from ohmformer.study.cost import (
     load_notes,
     named_point,
     price_notes,
-    remedy_notes,
     study_key,
     table_name,
     wear_result,
@@ -33,16 +34,23 @@ MANY_TOKENS = 1000
 """Number of generated tokens of all points from which on a progress bar is shown; pricing them takes about 0.5 s."""
 
 
-def served_of(settings: CostSettings) -> Served:
+def served_of(settings: CostSettings, chosen: Mapping[str, Conditioning] | None = None) -> Served:
     """The requests of a point.
+
+    Args:
+        settings: the point.
+        chosen: operand -> conditioning that calibration chose for it.
 
     Raises:
         BadInput: lengths are missing, the model does not support them, or the accelerator has no prices.
     """
+    options = cost_options(settings) | ({"kv": dict(chosen)} if chosen else {})
     try:
-        return serve(_passes(settings), settings.hardware, dataflow=settings.dataflow, **cost_options(settings))
+        return serve(_passes(settings), settings.hardware, dataflow=settings.dataflow, **options)
     except BadInput as error:
-        raise BadInput(f"mitigation.{error}" if str(error).startswith(("clip", "kv")) else str(error)) from error
+        raise BadInput(
+            f"mitigation.{error}" if str(error).startswith(("clip", "kv", "weights.")) else str(error)
+        ) from error
 
 
 def _passes(settings: CostSettings) -> RequestPasses:
@@ -110,6 +118,7 @@ def served_result(settings: CostSettings, report: Callable[[], None] = lambda: N
             "tiles": machine.used.total,
         },
         chips=served_chips(served),
+        digital_tokens=(served.decoding.prices.last if served.decoding else served.prefill).digital_tokens,
     )
 
 
@@ -153,7 +162,7 @@ def study_served(study: Study[CostSettings]) -> StudyServed:
         versions=versions(),
         points=tuple(found),
         notes=(
-            *remedy_notes(settings),
+            *mitigation_notes((each.hardware, each.mitigation) for each in settings),
             *load_notes(settings, [point.cost for point in found]),
             *price_notes(settings),
             *chip_notes([point.cost for point in found]),

@@ -19,9 +19,10 @@ from pydantic import (
 from ohmformer.array.spec import Level
 from ohmformer.dataflow.spec import Dataflow, LayerSerial
 from ohmformer.errors import BadInput, closest, fault_of
-from ohmformer.hardware.assignment import KVRole, assign_kv
+from ohmformer.hardware.assignment import KVRole, assign_kv, assign_weight
 from ohmformer.hardware.rules import Rule, RulesField
 from ohmformer.hardware.spec import Accelerator, CrossbarEngine
+from ohmformer.mitigation.budget import LIMITED, KVBudget
 from ohmformer.mitigation.spec import Conditioning, KVClip, WeightMitigation
 from ohmformer.models.spec import ModelChoice
 from ohmformer.quantities import Fraction, Hertz, Seconds, Seed, WholeNumber
@@ -40,13 +41,14 @@ class Mitigation(Spec):
 
     Attributes:
         clip: ClipFormer's clip of K and V: fixed, or `calibrated` by layer and head on calibration data.
-        kv: conditioning of K and V; `auto` chooses the best of the known recipes, clips included.
-        weights: mitigation of static weights.
+        kv: conditioning of K and V; `auto` chooses the best of the known recipes, clips included; a budget such as
+            `{ auto = true, latency = "+10 %" }` chooses among more of them, by what they cost.
+        weights: mitigation of static weights; `auto` chooses one for each layer.
     """
 
     clip: Literal["none", "calibrated"] | KVClip = "none"
-    kv: Literal["none", "auto"] | Conditioning = "none"
-    weights: WeightMitigation = WeightMitigation()
+    kv: Literal["none", "auto"] | Conditioning | KVBudget = "none"
+    weights: Literal["auto"] | WeightMitigation = WeightMitigation()
 
     @field_validator("clip", mode="before")
     @classmethod
@@ -61,20 +63,57 @@ class Mitigation(Spec):
     @classmethod
     def _kv(cls, value: Any) -> Any:
         if isinstance(value, dict):
-            return _fixed(Conditioning, value)
-        if not isinstance(value, Conditioning) and value not in ("none", "auto"):
-            raise ValueError("is not a conditioning; write 'none', 'auto' or { mean = true, basis = \"hadamard\" }")
+            return _fixed(KVBudget if _is_budget(value) else Conditioning, value)
+        if not isinstance(value, (Conditioning, KVBudget)) and value not in ("none", "auto"):
+            raise ValueError(
+                "is not a conditioning; write 'none', 'auto' or { mean = true, basis = \"hadamard\" }, or a budget "
+                'such as { auto = true, latency = "+10 %" }'
+            )
         return value
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _weights(cls, value: Any) -> Any:
+        if value == "none":
+            return WeightMitigation()
+        if isinstance(value, dict):
+            return _fixed(WeightMitigation, value)
+        if not isinstance(value, WeightMitigation) and value != "auto":
+            raise ValueError("is not a mitigation of weights; write 'none', 'auto' or { residual = {}, radix = 2 }")
+        return value
+
+    @property
+    def fixed_weights(self) -> WeightMitigation:
+        """The mitigation of static weights before calibration chooses one."""
+        return WeightMitigation() if self.weights == "auto" else self.weights
 
     @model_validator(mode="after")
     def _one_chooser(self) -> Mitigation:
-        if self.kv == "auto" and self.clip != "none":
+        if self.chooses_kv and self.clip != "none":
             raise ValueError("kv = 'auto' chooses clips too; write clip = 'none'")
         if self.kv != "none" and self.clip == "calibrated":
             raise ValueError(
                 "clip = 'calibrated' needs K and V without conditioning; write kv = 'none', or kv = 'auto' alone"
             )
         return self
+
+    @property
+    def chooses_kv(self) -> bool:
+        """True if calibration chooses the conditioning of K and V."""
+        return self.kv == "auto" or isinstance(self.kv, KVBudget)
+
+
+def _is_budget(table: dict[str, Any]) -> bool:
+    """True if a table is a budget, not a conditioning.
+
+    Raises:
+        ValueError: it has limits, but does not say that it is a budget.
+    """
+    if "auto" in table:
+        return True
+    if limit := next((name for name in LIMITED if name in table), ""):
+        raise ValueError(f"has the limit {limit!r} of a budget; write auto = true beside it")
+    return False
 
 
 def _fixed(cls: type[S], table: dict[str, Any]) -> S:
@@ -203,7 +242,8 @@ class CostSettings(Common):
 class Settings(Common):
     """All settings of one point of the accuracy half.
 
-    `timing` has those of the cost half where ages of K and V come from its timeline.
+    `timing` has those of the cost half where ages of K and V come from its timeline, `pricing` those where a budget
+    for K and V needs prices.
     """
 
     task: TaskChoice
@@ -211,12 +251,21 @@ class Settings(Common):
     simulation: Simulation = Simulation()
     trials: Trials = Trials()
     timing: CostSettings | None = None
+    pricing: CostSettings | None = None
 
     @model_validator(mode="after")
     def _compensates_weights_alone(self) -> Settings:
         """Refuse a compensation of drift of K and V before the first point runs."""
         for role in KV_ROLES:
             assign_kv(self.hardware, Rule(), role)
+        return self
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> Settings:
+        try:
+            assign_weight(self.hardware, Rule(), self.mitigation.fixed_weights)
+        except BadInput as error:
+            raise BadInput(f"mitigation.{error}") from None
         return self
 
     @model_validator(mode="after")
@@ -249,10 +298,12 @@ class Whole(Common):
         """
         if self.task is None:
             raise BadInput("task: is missing, so there is no accuracy; add a [task], or run `ohmformer cost`")
-        others = ("provenance", "model", "timing")
+        others = ("provenance", "model", "timing", "pricing")
         values = {name: getattr(self, name) for name in Settings.model_fields if name not in others}
         timing = self.costs() if self.simulation.on_timeline else None
-        return validate(Settings, {**values, "model": _plain_model(self.model), "timing": timing}, where="")
+        pricing = self.costs() if isinstance(self.mitigation.kv, KVBudget) else None
+        halves = {"model": _plain_model(self.model), "timing": timing, "pricing": pricing}
+        return validate(Settings, {**values, **halves}, where="")
 
     def costs(self) -> CostSettings:
         """The settings of the cost half."""

@@ -32,7 +32,14 @@ def square(n: int, bits: int = 1, nm: float = 32.0) -> ArraySize:
 
 @given(size=sizes, law=st.sampled_from(LAWS), seconds=st.floats(1e-6, 1e-3))
 def test_a_published_price_is_exact_at_its_own_size(size: ArraySize, law: ArrayLaw, seconds: float) -> None:
-    ratios = (law.read_energy, law.write_energy, law.area, law.driver_energy, law.driver_area, law.adder_area)
+    ratios = (
+        law.read_energy_ratio,
+        law.write_energy_ratio,
+        law.area_ratio,
+        law.driver_energy_ratio,
+        law.driver_area_ratio,
+        law.adder_area_ratio,
+    )
     assert [ratio(size, size) for ratio in ratios] == [1.0] * len(ratios)
     assert law.time(seconds, size, size) == seconds
 
@@ -41,16 +48,16 @@ def test_a_published_price_is_exact_at_its_own_size(size: ArraySize, law: ArrayL
 def test_larger_arrays_cost_no_less(old: ArraySize, new: ArraySize, more: int, law: ArrayLaw) -> None:
     taller, wider = new._replace(rows=new.rows + more), new._replace(columns=new.columns + more)
     for larger in (taller, wider):
-        assert law.read_energy(old, larger) > law.read_energy(old, new) > 0
-        assert law.area(old, larger) > law.area(old, new) > 0
+        assert law.read_energy_ratio(old, larger) > law.read_energy_ratio(old, new) > 0
+        assert law.area_ratio(old, larger) > law.area_ratio(old, new) > 0
         assert law.time(1e-3, old, larger) >= law.time(1e-3, old, new)
-        assert law.write_energy(old, larger) >= law.write_energy(old, new) > 0
+        assert law.write_energy_ratio(old, larger) >= law.write_energy_ratio(old, new) > 0
 
 
 @given(a=sizes, b=sizes, c=sizes)
 def test_scaling_in_two_steps_is_scaling_once(a: ArraySize, b: ArraySize, c: ArraySize) -> None:
     law = LineLaw()
-    for ratio in (law.read_energy, law.area, law.driver_energy, law.driver_area):
+    for ratio in (law.read_energy_ratio, law.area_ratio, law.driver_energy_ratio, law.driver_area_ratio):
         assert ratio(a, b) * ratio(b, c) == pytest.approx(ratio(a, c), rel=1e-9)
     assert law.time(law.time(1e-3, a, b), b, c) == pytest.approx(law.time(1e-3, a, c), rel=1e-9)
 
@@ -61,9 +68,9 @@ def test_cells_that_conduct_more_cost_more(size: ArraySize, conductance: float, 
     law, new = LineLaw(conduction_share=share), size._replace(conductance=conductance)
     assert size.conductance is not None
     ratio = conductance / size.conductance
-    assert law.read_energy(size, new) == pytest.approx(1 - share + share * ratio, rel=1e-9)
-    assert law.write_energy(size, new) == pytest.approx(0.05 + 0.95 * ratio, rel=1e-9)
-    for unchanged in (law.area, law.driver_energy, law.driver_area, law.adder_area):
+    assert law.read_energy_ratio(size, new) == pytest.approx(1 - share + share * ratio, rel=1e-9)
+    assert law.write_energy_ratio(size, new) == pytest.approx(0.05 + 0.95 * ratio, rel=1e-9)
+    for unchanged in (law.area_ratio, law.driver_energy_ratio, law.driver_area_ratio, law.adder_area_ratio):
         assert unchanged(size, new) == 1.0
     assert law.time(1e-6, size, new) == 1e-6
 
@@ -77,27 +84,27 @@ def test_a_law_follows_conductances_if_it_knows_the_share_that_cells_conduct() -
 def test_lines_by_hand() -> None:
     """From 128 x 128 to 256 x 512: cells by 8, drivers by 4, and rows and columns that settle."""
     law, old, new = LineLaw(), square(128), ArraySize(256, 512, 1, 32.0)
-    assert law.read_energy(old, new) == 8
-    assert law.area(old, new) == 8
-    assert law.driver_energy(old, new) == law.driver_area(old, new) == law.adder_area(old, new) == 4
+    assert law.read_energy_ratio(old, new) == 8
+    assert law.area_ratio(old, new) == 8
+    assert law.driver_energy_ratio(old, new) == law.driver_area_ratio(old, new) == law.adder_area_ratio(old, new) == 4
     step = 2 * log(2) * 4.4 * 0.134e-15 / 2
     assert law.time(10e-9, old, new) == pytest.approx(10e-9 + step * (256**2 + 512**2 - 2 * 128**2), rel=1e-12)
-    assert law.write_energy(old, new) == pytest.approx(1.05)
-    assert LineLaw(column_share=1.0).write_energy(old, new) == 2
+    assert law.write_energy_ratio(old, new) == pytest.approx(1.05)
+    assert LineLaw(column_share=1.0).write_energy_ratio(old, new) == 2
 
 
 def test_energy_of_cells_follows_the_mean_square_of_inputs() -> None:
     """Bits are 0 or 1, mean square 1/2; two-bit codes 0, 1/3, 2/3, 1 have 7/18; many levels come to 1/3."""
     law = LineLaw()
-    assert law.read_energy(square(64, 1), square(64, 2)) == pytest.approx(7 / 18 / (1 / 2))
-    assert law.read_energy(square(64, 1), square(64, 12)) == pytest.approx(2 / 3, rel=1e-3)
+    assert law.read_energy_ratio(square(64, 1), square(64, 2)) == pytest.approx(7 / 18 / (1 / 2))
+    assert law.read_energy_ratio(square(64, 1), square(64, 12)) == pytest.approx(2 / 3, rel=1e-3)
 
 
 def test_a_smaller_technology_shrinks_cells_and_drivers_and_leaves_currents() -> None:
     law, old, new = LineLaw(), square(128), square(128, nm=16.0)
-    assert law.area(old, new) == law.driver_area(old, new) == law.adder_area(old, new) == 0.25
-    assert law.driver_energy(old, new) == 0.5
-    assert law.read_energy(old, new) == 1
+    assert law.area_ratio(old, new) == law.driver_area_ratio(old, new) == law.adder_area_ratio(old, new) == 0.25
+    assert law.driver_energy_ratio(old, new) == 0.5
+    assert law.read_energy_ratio(old, new) == 1
     assert law.time(10e-9, old, new) == 10e-9
 
 
@@ -110,9 +117,9 @@ def test_tables_of_the_simulator_of_puma() -> None:
     for n in power:
         old, new = square(128), square(n)
         energy = power[n] * latency[n] / (power[128] * latency[128])
-        assert law.read_energy(old, new) == pytest.approx(energy)
+        assert law.read_energy_ratio(old, new) == pytest.approx(energy)
         assert law.time(1.0, old, new) == pytest.approx(latency[n] / latency[128])
-        assert law.area(old, new) == pytest.approx(area[n] / area[128])
+        assert law.area_ratio(old, new) == pytest.approx(area[n] / area[128])
 
 
 def test_an_array_cannot_be_faster_than_its_lines() -> None:

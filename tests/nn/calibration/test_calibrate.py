@@ -13,8 +13,9 @@ from torch.utils.data import DataLoader, TensorDataset
 import ohmformer as of
 from ohmformer import BadInput, Conditioning, KVClip
 from ohmformer.nn.calibration import recipes
-from ohmformer.nn.calibration.calibrate import CHIP, SingleInput, calibrate, protectable_operands
+from ohmformer.nn.calibration.calibrate import SingleInput, calibrate, protectable_operands
 from ohmformer.nn.calibration.recipes import best_clips, candidates, radices
+from ohmformer.nn.calibration.runs import CHIP
 from ohmformer.nn.convert.handle import crossbars
 from tests.nn.models import Decoder, SelfAttention
 from tests.study.small import model as small_model

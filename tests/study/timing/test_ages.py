@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from ohmformer.errors import BadInput
+from ohmformer.study.pricing.evaluate import evaluate_with_cost_half as evaluate_point
 from ohmformer.study.read_study import make_study
 from ohmformer.study.results.spec import PointResult
 from ohmformer.study.run import run_study, study_keys
 from ohmformer.study.spec import Settings, Study
 from ohmformer.study.timing.ages import ages_of
-from ohmformer.study.timing.ages import evaluate_with_ages as evaluate_point
 from ohmformer.tasks.task import Task
 from tests.nn.models import Decoder
 from tests.study.small import document

@@ -102,11 +102,6 @@ def unsuited(array: Crossbar) -> str:
                 "wires: cells whose current is not linear (cell.sinh_voltage) are not solved in a network of wires; "
                 "use inputs.kind = 'bit_serial', or leave one of them out"
             )
-    if parts.read_voltage is not None and array.cell.sinh_voltage is None:
-        return (
-            f"peripherals.read_voltage = {parts.read_voltage:g} V changes nothing, since the current of the cell is "
-            "linear in the voltage; give cell.sinh_voltage, or leave read_voltage out"
-        )
     if parts.predistorted and not distorts(array):
         return (
             "peripherals.predistorted = true needs inputs.kind = 'amplitude' and cell.sinh_voltage; leave it out, or "

@@ -14,7 +14,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 from pydantic import Field
 
 from ohmformer.quantities import Farads, Ohms, Share
-from ohmformer.registry import Family, register
+from ohmformer.registry import Family, refuse_former_names, register
 
 
 class ArraySize(NamedTuple):
@@ -73,11 +73,21 @@ class ArrayLaw(Family):
     kind: str
 
     def follows_conductance(self) -> bool:
-        """True if `read_energy` and `write_energy` hold for cells of another mean conductance, too."""
+        """True if `read_energy_ratio` and `write_energy_ratio` hold for cells of another mean conductance, too."""
         return False
 
+    @classmethod
+    def check_class(cls) -> None:
+        """Refuse a class that still defines a ratio under its former name.
+
+        Raises:
+            BadInput: it does.
+        """
+        former = ("read_energy", "write_energy", "area", "driver_energy", "driver_area", "adder_area")
+        refuse_former_names(cls, {name: f"{name}_ratio" for name in former})
+
     @abstractmethod
-    def read_energy(self, old: ArraySize, new: ArraySize) -> float:
+    def read_energy_ratio(self, old: ArraySize, new: ArraySize) -> float:
         """Ratio of the energies of one access of the whole array, drivers and lines included."""
 
     @abstractmethod
@@ -88,18 +98,18 @@ class ArrayLaw(Family):
             ValueError: no array can be that fast.
         """
 
-    def write_energy(self, old: ArraySize, new: ArraySize) -> float:
+    def write_energy_ratio(self, old: ArraySize, new: ArraySize) -> float:
         """Ratio of the energies of writing one cell; by default it does not depend on the array.
 
         `conductance` of both arrays is here the mean of `g_min` and `g_max`.
         """
         return 1.0
 
-    def area(self, old: ArraySize, new: ArraySize) -> float:
+    def area_ratio(self, old: ArraySize, new: ArraySize) -> float:
         """Ratio of the areas of the cells: R C F^2."""
         return new.cells / old.cells * _shrink(old, new) ** 2
 
-    def driver_energy(self, old: ArraySize, new: ArraySize) -> float:
+    def driver_energy_ratio(self, old: ArraySize, new: ArraySize) -> float:
         """Ratio of the energies of driving one row.
 
         A driver is sized for the line and the cells that it drives (NeuroSim, SwitchMatrix.cpp), so energy is in
@@ -107,11 +117,11 @@ class ArrayLaw(Family):
         """
         return new.columns / old.columns * _shrink(old, new)
 
-    def driver_area(self, old: ArraySize, new: ArraySize) -> float:
+    def driver_area_ratio(self, old: ArraySize, new: ArraySize) -> float:
         """Ratio of the areas of one row driver: C F^2, as for its energy."""
         return new.columns / old.columns * _shrink(old, new) ** 2
 
-    def adder_area(self, old: ArraySize, new: ArraySize) -> float:
+    def adder_area_ratio(self, old: ArraySize, new: ArraySize) -> float:
         """Ratio of the areas of the shift-and-add, which keeps one sum for each column: C F^2."""
         return new.columns / old.columns * _shrink(old, new) ** 2
 
@@ -124,7 +134,7 @@ class NoArrayLaw(ArrayLaw):
 
     kind: Literal["none"] = "none"
 
-    def read_energy(self, old: ArraySize, new: ArraySize) -> float:
+    def read_energy_ratio(self, old: ArraySize, new: ArraySize) -> float:
         """1, since other sizes are refused."""
         return 1.0
 
@@ -171,7 +181,7 @@ class LineLaw(ArrayLaw):
         """True if k is known."""
         return self.conduction_share is not None
 
-    def read_energy(self, old: ArraySize, new: ArraySize) -> float:
+    def read_energy_ratio(self, old: ArraySize, new: ArraySize) -> float:
         """R C / (R0 C0), times the ratio of the mean squares of the inputs, times 1 + k (G / G0 - 1)."""
         share = self.conduction_share
         conducted = 1.0 + share * (_conducted(old, new) - 1.0) if share else 1.0
@@ -196,7 +206,7 @@ class LineLaw(ArrayLaw):
             )
         return seconds + (self.settling(new) - settled)
 
-    def write_energy(self, old: ArraySize, new: ArraySize) -> float:
+    def write_energy_ratio(self, old: ArraySize, new: ArraySize) -> float:
         """(1 - s) G / G0 + s R / R0."""
         conducted = (1.0 - self.column_share) * (_conducted(old, new) - 1.0)
         return 1.0 + self.column_share * (new.rows / old.rows - 1.0) + conducted
@@ -215,7 +225,7 @@ class PumaTables(ArrayLaw):
 
     kind: Literal["puma_tables"] = "puma_tables"
 
-    def read_energy(self, old: ArraySize, new: ArraySize) -> float:
+    def read_energy_ratio(self, old: ArraySize, new: ArraySize) -> float:
         """n^3."""
         return float((new.cells / old.cells) ** 1.5)
 

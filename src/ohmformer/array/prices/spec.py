@@ -148,7 +148,7 @@ class ArrayCost(Spec):
         wanted = {name: value for name, value in used_array(array).items() if getattr(at, name) is None}
         return self.model_copy(update={"priced_at": at.model_copy(update=wanted)})
 
-    def changed_from(self, old: Self) -> Self:
+    def after_change(self, old: Self) -> Self:
         """These prices, as they were made from others by changes.
 
         A field that a new table `priced_at` leaves out keeps its value.
@@ -160,7 +160,7 @@ class ArrayCost(Spec):
         kept = {name: value for name, value in kept.items() if getattr(self.priced_at, name) is None}
         if kept:
             whole = self.priced_at.model_copy(update=kept)
-            return self.model_copy(update={"priced_at": whole}).changed_from(old)
+            return self.model_copy(update={"priced_at": whole}).after_change(old)
         for group in (*self.groups, self.converter):
             here, before = (self, old) if group is self.converter else (self.priced_at, old.priced_at)
             for name in group.fields:

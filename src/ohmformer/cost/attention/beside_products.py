@@ -23,6 +23,7 @@ from ohmformer.cost.operands import (
     lane_macs_by_keys,
     partial_sums,
     rotations,
+    scalings,
     sums_by_keys,
 )
 from ohmformer.cost.stage import CONDITIONING, Stage
@@ -117,7 +118,8 @@ def beside_products(
                     KeySum(0.0, ((value_time, 1, inf),)) if follows else KeySum(work.interval * rows_per_token)
                 )
             case PlacedOp():
-                adds = (partial_sums(op) + rotations(op) + compensations(op) + 2 * lane_macs(op)) * chip.vector.add
+                inputs = rotations(op) + scalings(op)
+                adds = (partial_sums(op) + inputs + compensations(op) + 2 * lane_macs(op)) * chip.vector.add
                 around = kv_conditioning.operations_beside(op) * chip.vector.add
                 operations, conditioned = operations + adds, conditioned + around
                 if sees(op.op, seen):

@@ -14,8 +14,9 @@ from ohmformer.workload.spec import DynamicMatMul
 
 Array = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
-Term = tuple[float, float, float]
-"""A coefficient c, a size s and a limit m, which stand for c ceil(min(n, m) / s)."""
+Term = tuple[float, float, float] | tuple[float, float, float, int]
+"""A coefficient c, a size s, a limit m and a number o of keys that do not count, 0 if it is left out. They stand for
+c ceil(min(n - o, m) / s), or 0 for n < o."""
 
 AT_ONCE = 1_000_000
 """Number of queries whose times are computed together."""
@@ -26,7 +27,7 @@ class SeenKeys:
     """How many keys each query of a head sees: query i, from 0, sees first + step i.
 
     Attributes:
-        first: keys that the first query sees.
+        first: keys that the first query sees; a number below 0 counts as no key.
         queries: number of queries.
         step: 1 if attention is causal, 0 if all queries see the same keys.
     """
@@ -42,15 +43,21 @@ class SeenKeys:
             return cls(op.tokens - op.queries + 1, op.queries, 1)
         return cls(op.tokens, op.queries)
 
+    def beyond(self, keys: int) -> SeenKeys:
+        """The keys that queries see beside `keys` of them."""
+        return SeenKeys(self.first - keys, self.queries, self.step) if keys else self
+
     def blocks(self, size: int = 1, most: float = inf) -> int:
         """Sum over all queries of ceil(min(n, most) / size), where n is the number of keys that a query sees."""
         if not self.step:
-            return self.queries * ceil(min(self.first, most) / size)
+            return self.queries * ceil(min(max(0, self.first), most) / size)
         return _blocks_up_to(self.first + self.queries - 1, size, most) - _blocks_up_to(self.first - 1, size, most)
 
 
 def _blocks_up_to(last: int, size: int, most: float) -> int:
     """Sum of ceil(min(n, most) / size) for n from 1 to `last`."""
+    if last <= 0:
+        return 0
     rising = int(min(last, most))
     whole, rest = divmod(rising, size)
     total = size * whole * (whole + 1) // 2 + rest * (whole + 1)
@@ -66,26 +73,35 @@ class KeySum:
 
     def total(self, seen: SeenKeys) -> float:
         """Sum over all queries."""
-        parts = (c * seen.blocks(int(size), most) for c, size, most in self.terms)
+        parts = (c * seen.beyond(sum(skipped)).blocks(int(size), most) for c, size, most, *skipped in self.terms)
         return sum(parts, self.constant * seen.queries)
 
     def of(self, keys: int) -> float:
         """The quantity of a query that sees `keys` keys."""
-        return self.constant + sum(c * ceil(min(keys, most) / size) for c, size, most in self.terms)
+        return self.constant + sum(
+            c * ceil(min(max(0, keys - sum(skipped)), most) / size) for c, size, most, *skipped in self.terms
+        )
 
     def at(self, keys: Array) -> Array:
         """The quantity of each of Q queries, by the number of keys that it sees: [Q], or [N, Q] for N designs."""
         found: Array = np.zeros(keys.shape) + beside(self.constant, 1)
-        for c, size, most in self.terms:
-            found = found + beside(c, 1) * np.ceil(np.minimum(keys, most) / size)
+        for c, size, most, *skipped in self.terms:
+            counted = np.maximum(keys - skipped[0], 0.0) if skipped else keys
+            found = found + beside(c, 1) * np.ceil(np.minimum(counted, most) / size)
         return found
+
+    def beyond(self, keys: int) -> KeySum:
+        """The quantity if `keys` of the keys that a query sees do not count in its terms."""
+        if not keys:
+            return self
+        return KeySum(self.constant, tuple((c, size, most, keys + sum(o)) for c, size, most, *o in self.terms))
 
     def __add__(self, other: KeySum) -> KeySum:
         return KeySum(self.constant + other.constant, self.terms + other.terms)
 
     def times(self, factor: float) -> KeySum:
         """The quantity, multiplied by a factor."""
-        return KeySum(self.constant * factor, tuple((c * factor, size, most) for c, size, most in self.terms))
+        return KeySum(self.constant * factor, tuple((c * factor, *rest) for c, *rest in self.terms))  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
@@ -116,7 +132,7 @@ class KeyTimes:
     @cached_property
     def designs(self) -> int:
         """Number of designs whose times are computed together."""
-        numbers = (number for part in self.parts for number in (part.constant, *(c for c, _, _ in part.terms)))
+        numbers = (number for part in self.parts for number in (part.constant, *(term[0] for term in part.terms)))
         return max(map(count_of, numbers))
 
     def by_block(self, size: int) -> Array:

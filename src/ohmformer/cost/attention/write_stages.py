@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from ohmformer.array.event_counter import Counts
 from ohmformer.cost import components
+from ohmformer.cost.attention.token_places import slots_of, tokens_written
 from ohmformer.cost.attention.write_lines import feature_lines, reference_lines, token_is_line, token_lines
-from ohmformer.cost.cost import add_energy
+from ohmformer.cost.cost import sum_by_name
 from ohmformer.cost.designs.per_design import largest
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
 from ohmformer.cost.operands import (
@@ -21,8 +22,6 @@ from ohmformer.cost.operands import (
     attention_unit,
     cells_written,
     first_attention,
-    slots_of,
-    tokens_written,
     windows_of,
     written_plan,
 )
@@ -51,7 +50,7 @@ def write_stages(ops: Iterable[LayerOp], context: LayerContext) -> list[Stage]:
         replace(
             _slower(writes[0], writes[-1], context.tokens),
             shared=any(stage.shared for stage in writes),
-            energy=add_energy(*(stage.energy for stage in writes)),
+            energy=sum_by_name(*(stage.energy for stage in writes)),
             counts=sum((stage.counts for stage in writes[1:]), writes[0].counts),
         )
     ]
@@ -104,7 +103,7 @@ def _write_stage(placed: PlacedOp, context: LayerContext) -> Stage | None:
     op, engine = placed.op, placed.engine
     if not isinstance(op, DynamicMatMul) or not isinstance(engine, ArrayEngine):
         return None
-    count = tokens_written(op, engine, shared=placed.shared)
+    count = tokens_written(op, engine, placed.digital, shared=placed.shared)
     cells = written_plan(op, engine, placed.array, placed.max_code, count)
     if cells is None:
         return None
@@ -124,7 +123,9 @@ def _write_stage(placed: PlacedOp, context: LayerContext) -> Stage | None:
             "take 'right', so that V is written"
         )
     timed = _timed_by_token if token_is_line(op, engine) else _timed_by_feature
-    return timed(stage, op, engine, _Written(count, windows, cost.interval, number < cells.cells), context.tokens)
+    slots = slots_of(op, engine, placed.digital)
+    written = _Written(count, slots, windows, cost.interval, number < cells.cells)
+    return timed(stage, op, engine, written, context.tokens)
 
 
 def _events(plan: Plan, cells: int) -> Counts:
@@ -136,10 +137,11 @@ def _events(plan: Plan, cells: int) -> Counts:
 
 
 class _Written(NamedTuple):
-    """What a write stage writes: tokens per sample and window, windows per sample, seconds per line, and whether tokens
-    are appended to a cache."""
+    """What a write stage writes: tokens per sample and window, tokens that cells can hold, windows per sample, seconds
+    per line, and whether tokens are appended to a cache."""
 
     tokens: int
+    slots: int
     windows: float
     line: float
     appended: bool
@@ -147,8 +149,8 @@ class _Written(NamedTuple):
 
 def _timed_by_token(stage: Stage, op: DynamicMatMul, engine: ArrayEngine, written: _Written, tokens: int) -> Stage:
     """The write stage with its times, if a line is a token."""
-    count, windows, line, appended = written
-    lines, slots = token_lines(op, engine), slots_of(op, engine)
+    count, slots, windows, line, appended = written
+    lines = token_lines(op, engine)
     reference = reference_lines(op, engine, appended=appended)
     if count > slots and (windows > 1 or count != tokens):  # a cache that is written again, or windows
         whole, rest = divmod(count, slots)
@@ -164,8 +166,8 @@ def _timed_by_token(stage: Stage, op: DynamicMatMul, engine: ArrayEngine, writte
 
 def _timed_by_feature(stage: Stage, op: DynamicMatMul, engine: ArrayEngine, written: _Written, tokens: int) -> Stage:
     """The write stage with its times, if a line is a feature."""
-    count, windows, line, _ = written
-    slots, features = slots_of(op, engine), feature_lines(op, engine) * line
+    count, slots, windows, line, _ = written
+    features = feature_lines(op, engine) * line
     if count > slots and (windows > 1 or count != tokens):
         return replace(stage, floor=features, per_token=features * ceil(count / slots) * windows / tokens)
     per_token = features * windows / tokens if windows > 1 else 0.0

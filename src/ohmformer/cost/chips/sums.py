@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ohmformer.cost.chips.exchange import bytes_sent
-from ohmformer.cost.cost import add_energy
+from ohmformer.cost.cost import sum_by_name
 from ohmformer.cost.machine.refresh import Refresh, refresh_of
 from ohmformer.cost.memory.homes import Homes
 from ohmformer.cost.tiles import KVArrays
@@ -35,7 +35,7 @@ def homes_of_chips(groups: Sequence[Homes], sharing: Sequence[int]) -> Homes:
 def _sum(parts: Iterable[Mapping[str, float]], times: Sequence[int]) -> dict[str, float]:
     """Sum of numbers by name, each part taken several times."""
     pairs = zip(parts, times, strict=True)
-    return add_energy(*({name: count * value for name, value in part.items()} for part, count in pairs))
+    return sum_by_name(*({name: count * value for name, value in part.items()} for part, count in pairs))
 
 
 def refresh_of_chips(

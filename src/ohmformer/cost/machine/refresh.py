@@ -13,13 +13,14 @@ from math import ceil
 
 from ohmformer import units
 from ohmformer.cost import components
+from ohmformer.cost.attention.token_places import slots_of, tokens_for_cells
 from ohmformer.cost.attention.write_lines import matrix_lines
-from ohmformer.cost.cost import add_energy
+from ohmformer.cost.cost import sum_by_name
 from ohmformer.cost.designs.per_design import largest
 from ohmformer.cost.memory.homes import KV, Homes
 from ohmformer.cost.memory.residents import kv_in_memory
 from ohmformer.cost.network.transfer import transfer_cost
-from ohmformer.cost.operands import chip_of, slots_of, written_plan
+from ohmformer.cost.operands import chip_of, written_plan
 from ohmformer.cost.power.standing import tiles_at_work
 from ohmformer.cost.tiles import KVArrays, KVUse, caches
 from ohmformer.errors import BadInput
@@ -100,7 +101,7 @@ def refresh_of(workload: Workload, arrays: list[KVArrays], hardware: Accelerator
             seconds = largest(seconds, in_turn * lines * write.interval)
             size = plan.inputs * plan.outputs * plan.matrices * hardware.value_bytes
             moved = transfer_cost(chip_of(hardware), size, 0.0)
-            energy = add_energy(
+            energy = sum_by_name(
                 energy, *({name: count * value for name, value in cost.energy.items()} for cost in (write, moved))
             )
             cells += count * plan.cells
@@ -108,7 +109,7 @@ def refresh_of(workload: Workload, arrays: list[KVArrays], hardware: Accelerator
                 off_chip += count * size * homes.shares.get(KV, 0.0)
     if homes.memory is not None and off_chip:
         seconds = largest(seconds, off_chip / homes.memory.bandwidth)
-        energy = add_energy(energy, {"dram": off_chip * homes.memory.energy})
+        energy = sum_by_name(energy, {"dram": off_chip * homes.memory.energy})
     if seconds >= interval:
         raise BadInput(
             f"{_field(hardware)} {units.show(interval, 's')}: writing all keys and values of "
@@ -139,8 +140,8 @@ def _held(workload: Workload, entry: KVArrays) -> list[tuple[KVUse, Plan, int]]:
 def _filled(use: KVUse) -> Plan:
     """The matrices of a sample without the cells of tokens that the pass does not have."""
     op, engine = use.op, use.engine
-    tokens = op.queries if engine.written == "left" else op.tokens
-    if tokens >= slots_of(op, engine):
+    tokens = op.queries if engine.written == "left" else max(1, tokens_for_cells(op, use.digital))
+    if tokens >= slots_of(op, engine, use.digital):
         return use.plan
     plan = written_plan(op, engine, use.plan.array, None, tokens)
     assert plan is not None

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from math import ceil
 
 from ohmformer.cost import write_wear
+from ohmformer.cost.attention.token_places import slots_of, tokens_written
 from ohmformer.cost.machine.machine import Machine, group_of
-from ohmformer.cost.operands import slots_of, tokens_written, windows_of
+from ohmformer.cost.operands import windows_of
 from ohmformer.cost.tiles import KVArrays, caches
 from ohmformer.cost.write_wear import Wear
 from ohmformer.workload.spec import Workload
@@ -97,7 +98,7 @@ def _add(sums: _Written, workload: Workload, entry: KVArrays) -> None:
         return
     for use in entry.uses:
         in_turn = workload.batch / caches(workload, use.op, shared=False) * windows_of(use.op, workload.batch)
-        count = round(in_turn * tokens_written(use.op, entry.engine, shared=False))
+        count = round(in_turn * tokens_written(use.op, entry.engine, use.digital, shared=False))
         sums.tokens[use.op.name] = sums.tokens.get(use.op.name, 0) + count
         references = in_turn * write_wear.reference_writes(use.op, entry)
         sums.references[use.op.name] = sums.references.get(use.op.name, 0.0) + references
@@ -107,6 +108,6 @@ def _ring_writes(entry: KVArrays, sums: _Written) -> float:
     """Writes of the most written slot of arrays that belong to one layer."""
     if entry.shared:
         return 0.0
-    slots = {use.op.name: slots_of(use.op, entry.engine) for use in entry.uses}
+    slots = {use.op.name: slots_of(use.op, entry.engine, use.digital) for use in entry.uses}
     rings = (ceil(sums.tokens.get(name, 0) / count) for name, count in slots.items())
     return max(*sums.references.values(), *rings, 0)

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ohmformer import units
+from ohmformer.cost.attention.token_places import slots_of, tokens_for_cells
 from ohmformer.cost.engine_choice import PlacedOp
 from ohmformer.cost.memory.gpu_memory import Layers, memory_use, stays_cached
 from ohmformer.cost.memory.homes import KV, LOADED, TABLES, WEIGHTS, Homes
-from ohmformer.cost.operands import chip_of, operand_bytes, slots_of
+from ohmformer.cost.operands import chip_of, operand_bytes
 from ohmformer.cost.tiles import KVUse
 from ohmformer.errors import BadInput, shown
 from ohmformer.hardware.memory import Memory
@@ -26,8 +27,16 @@ def is_digital(engine: Engine) -> bool:
     return isinstance(engine, ExactEngine) and not isinstance(engine, GpuEngine)
 
 
-def kv_in_memory(placed: PlacedOp | KVUse, op: DynamicMatMul, phase: Phase) -> bool:
-    """True if a memory keeps K or V: no cells hold all its tokens for as long as they are needed."""
+def kv_in_memory(placed: PlacedOp | KVUse, op: DynamicMatMul, phase: Phase) -> int:
+    """Tokens of K or V per sample that a memory keeps: all, if cells do not hold them for as long as they are needed.
+
+    Otherwise only those that are digital.
+    """
+    return op.tokens if kept_whole(placed, op, phase) else min(op.tokens, placed.digital)
+
+
+def kept_whole(placed: PlacedOp | KVUse, op: DynamicMatMul, phase: Phase) -> bool:
+    """True if a memory keeps all tokens of K or V."""
     engine = placed.engine
     if not isinstance(engine, ArrayEngine):
         return is_digital(placed.engine)
@@ -36,7 +45,8 @@ def kv_in_memory(placed: PlacedOp | KVUse, op: DynamicMatMul, phase: Phase) -> b
     kept = stays_cached(phase, op)
     if kept and placed.shared:
         return True
-    return (kept or engine.overflow == "spill") and op.tokens > slots_of(op, engine)
+    slots = slots_of(op, engine, placed.digital)
+    return (kept or engine.overflow == "spill") and tokens_for_cells(op, placed.digital) > slots
 
 
 def bytes_needed(workload: Workload, hardware: Accelerator, layers: Layers) -> dict[str, float]:
@@ -60,8 +70,8 @@ def bytes_needed(workload: Workload, hardware: Accelerator, layers: Layers) -> d
             if isinstance(op, StaticMatMul):
                 if digital and placed.holds_cells and is_digital(placed.engine):
                     weights += count * op.inputs * op.outputs * operand_bytes(placed.engine, hardware)
-            elif kv_in_memory(placed, op, workload.phase):
-                size = op.batch * op.kv_heads * op.tokens * op.head_width * operand_bytes(placed.engine, hardware)
+            elif tokens := kv_in_memory(placed, op, workload.phase):
+                size = op.batch * op.kv_heads * tokens * op.head_width * operand_bytes(placed.engine, hardware)
                 if stays_cached(workload.phase, op):
                     kept += count * size
                 else:
@@ -89,7 +99,7 @@ def find_homes(workload: Workload, hardware: Accelerator, layers: Layers, tiles:
     Raises:
         BadInput: no memory has room for what needs one, or a bandwidth is missing.
     """
-    if not loaded and _all_in_cells(workload, hardware):
+    if not loaded and _all_in_cells(workload, hardware, layers):
         return NOTHING
     return homes_of(bytes_needed(workload, hardware, layers), workload, hardware, layers, tiles, loaded)
 
@@ -137,12 +147,14 @@ def homes_of(
     return Homes(on_chip, off_chip, workload.phase, memory if off_chip else None, tiles if own else 0)
 
 
-def _all_in_cells(workload: Workload, hardware: Accelerator) -> bool:
-    """True if it is known without a look at the operations that nothing needs a memory: an encoder in arrays alone."""
+def _all_in_cells(workload: Workload, hardware: Accelerator, layers: Layers) -> bool:
+    """True if nothing needs a memory, as it is known of an encoder in arrays alone without digital tokens."""
     if workload.phase != "encode" or hardware.chip is None or hardware.chip.dram is not None:
         return False
     engines = (hardware.projection, hardware.attention.key, hardware.attention.value)
-    return all(isinstance(engine, ArrayEngine) and engine.overflow != "spill" for engine in engines)
+    if not all(isinstance(engine, ArrayEngine) and engine.overflow != "spill" for engine in engines):
+        return False
+    return not any(placed.digital for ops, _ in layers for placed in ops if isinstance(placed, PlacedOp))
 
 
 def _not_empty(sizes: dict[str, float]) -> dict[str, float]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from ohmformer.cost.cost import add_energy
+from ohmformer.cost.cost import sum_by_name
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
 from ohmformer.cost.memory.homes import KV, TABLES, WEIGHTS
-from ohmformer.cost.memory.residents import is_digital, kv_in_memory
+from ohmformer.cost.memory.residents import is_digital, kept_whole, kv_in_memory
 from ohmformer.cost.operands import LayerContext, kv_tokens_read, operand_bytes
 from ohmformer.cost.stage import Stage
-from ohmformer.workload.spec import Lookup, StaticMatMul
+from ohmformer.workload.spec import DynamicMatMul, Lookup, StaticMatMul
 
 
 def stored_bytes(placed: PlacedOp, context: LayerContext) -> float:
@@ -40,8 +40,24 @@ def bytes_off_chip(ops: Iterable[LayerOp], context: LayerContext) -> float:
         elif KV in homes.shares and kv_in_memory(placed, op, homes.phase):
             new = op.batch * op.kv_heads * op.written * op.head_width
             moved = stored_bytes(placed, context) + new * operand_bytes(placed.engine, context.hardware)
+            if not kept_whole(placed, op, homes.phase):
+                moved = _digital_bytes(placed, op, context)
             total += homes.shares[KV] * moved
     return total
+
+
+def _digital_bytes(placed: PlacedOp, op: DynamicMatMul, context: LayerContext) -> float:
+    """Bytes of digital tokens that a product reads from and writes to a memory that holds these alone.
+
+    With a recent window, all tokens pass through the memory: they are read once more when cells are written.
+    """
+    assert placed.conditioning is not None
+    first = placed.conditioning.first_tokens
+    if placed.conditioning.last_tokens:
+        tokens = kv_tokens_read(op, placed) + op.written
+    else:
+        tokens = 2 * min(op.tokens, first) - min(op.tokens - op.written, first)
+    return op.batch * op.kv_heads * tokens * op.head_width * operand_bytes(placed.engine, context.hardware)
 
 
 def with_memory_off_chip(stage: Stage, ops: Iterable[LayerOp], context: LayerContext) -> Stage:
@@ -54,7 +70,7 @@ def with_memory_off_chip(stage: Stage, ops: Iterable[LayerOp], context: LayerCon
     return replace(
         stage.at_least(per_token),
         off_chip=per_token,
-        energy=add_energy(stage.energy, {"dram": size * memory.energy}),
+        energy=sum_by_name(stage.energy, {"dram": size * memory.energy}),
     )
 
 

@@ -130,7 +130,7 @@ def _order(priced: Priced, dataflow: Dataflow) -> _Order:
     if formula and not priced.equal:
         layers = (pipeline.layer for pipeline in priced.pipelines)
         formula = all(has_equal_blocks(layer, block) for layer, block in zip(layers, blocks, strict=True))
-    joins = dataflow.decides("joins")
+    joins = dataflow.decides("has_barrier")
     return _Order(joins, blocks, None if formula else (joins, dataflow.decides("overlaps"), dataflow.batching))
 
 

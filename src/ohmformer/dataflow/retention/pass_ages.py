@@ -2,7 +2,8 @@
 
 Tokens of a block pass through a stage one after another, evenly over the time of its job: so do queries that read, and
 rows of V that are written. A block of K (or of Q, where the engine stores Q) is in its cells when its job ends, since
-every row of an array holds a part of each token.
+every row of an array holds a part of each token. A token that is digital first is in its cells when the token comes
+that pushes it out of the recent window.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ohmformer.cost import write_wear
+from ohmformer.cost.attention.token_places import tokens_for_cells
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
 from ohmformer.cost.layers import PlacedLayer
 from ohmformer.cost.operands import attention_unit, windows_of
@@ -24,6 +26,7 @@ from ohmformer.dataflow.retention.pauses import Pauses
 from ohmformer.errors import BadInput, shown
 from ohmformer.hardware.ages import Ages, CellWrites, OperandAges
 from ohmformer.hardware.spec import ArrayEngine
+from ohmformer.mitigation.spec import Conditioning
 from ohmformer.workload.spec import DynamicMatMul, Exchange
 
 Array = npt.NDArray[np.float64]
@@ -43,6 +46,7 @@ class StoredOperand:
         shared: True if all layers use the same arrays.
         write: position of the stage that writes it in `PlacedLayer.stages`.
         read: position of the stage that reads it.
+        conditioning: how it is conditioned; None if it is not.
     """
 
     op: DynamicMatMul
@@ -50,6 +54,7 @@ class StoredOperand:
     shared: bool
     write: int | None
     read: int
+    conditioning: Conditioning | None = None
 
     @property
     def holds_queries(self) -> bool:
@@ -79,7 +84,8 @@ def _stored(op: object, entry: LayerOp, layer: PlacedLayer, batch: int) -> Store
         or not isinstance(entry.engine, ArrayEngine)
     ):
         return None
-    engine, held = entry.engine, op.queries if entry.engine.written == "left" else op.tokens
+    engine, digital = entry.engine, entry.digital
+    held = op.queries if engine.written == "left" else tokens_for_cells(op, digital)
     if windows_of(op, batch) > 1:
         raise BadInput(f"ages: {shown(op.name)}: windows take turns in the same cells, whose times are not known")
     if engine.resident is not None and engine.resident < held:
@@ -91,7 +97,7 @@ def _stored(op: object, entry: LayerOp, layer: PlacedLayer, batch: int) -> Store
     read = next(place for place, names in enumerate(parts) if op.stage in names)
     unit = attention_unit(op, "write")
     write = next((place for place, stage in enumerate(layer.stages) if stage.unit == unit), None)
-    return StoredOperand(op, engine, entry.shared, write, read)
+    return StoredOperand(op, engine, entry.shared, write, read, entry.conditioning)
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,7 @@ class TimedPass:
     latency: float
 
 
-def pass_ages(timed: TimedPass, sample: int, pauses: Pauses | None, seconds: float) -> Ages:
+def pass_ages(timed: TimedPass, sample: int, pauses: Pauses | None, seconds: float, *, windows: bool = True) -> Ages:
     """The ages of keys and values of one sample in a pass without cached tokens.
 
     Args:
@@ -119,6 +125,7 @@ def pass_ages(timed: TimedPass, sample: int, pauses: Pauses | None, seconds: flo
         sample: number of the sample.
         pauses: the refreshes during the pass; None for none.
         seconds: time of the pass, refreshes included [s].
+        windows: False if tokens are in their cells as soon as they come, as if none was digital first.
 
     Raises:
         BadInput: the pass begins with cached tokens, whose writes it does not know; queries read before keys are
@@ -134,10 +141,34 @@ def pass_ages(timed: TimedPass, sample: int, pauses: Pauses | None, seconds: flo
             "of.serve(...).ages(), which has all passes of a request"
         )
     jobs = _Jobs(timed, sample)
-    operands = tuple(_operand(jobs, number, stored) for number, stored in stored_operands(placement))
+    stored_ones = list(stored_operands(placement))
+    operands = tuple(_operand(jobs, number, stored) for number, stored in stored_ones)
+    if windows:
+        pairs = zip(operands, stored_ones, strict=True)
+        operands = tuple(leaving_windows(operand, stored.conditioning) for operand, (_, stored) in pairs)
     if pauses is not None:
         operands = tuple(with_pauses(operand, pauses) for operand in operands)
     return Ages(operands, cell_writes(placement, seconds, pauses), seconds, sample)
+
+
+def leaving_windows(operand: OperandAges, conditioning: Conditioning | None) -> OperandAges:
+    """The times of an operand whose tokens are written when they leave the recent window.
+
+    Tokens that are digital all the time count as written with the first token in cells, or with the last read if there
+    is none; nothing reads them.
+
+    Args:
+        operand: its times if every token was written when it came.
+        conditioning: how it is conditioned; None if it is not.
+    """
+    if conditioning is None or not conditioning.digital_tokens:
+        return operand
+    count, first = len(operand.written), min(conditioning.first_tokens, len(operand.written))
+    written = np.full(count, operand.read.max())
+    in_time = max(first, count - conditioning.last_tokens)  # later tokens are still in the window at the end
+    written[first:in_time] = operand.written[first + conditioning.last_tokens : in_time + conditioning.last_tokens]
+    written[:first] = written[first] if first < count else written[:first]
+    return replace(operand, written=written)
 
 
 def with_pauses(operand: OperandAges, pauses: Pauses) -> OperandAges:
@@ -177,7 +208,10 @@ class _Jobs:
 def _operand(jobs: _Jobs, layer: int, stored: StoredOperand) -> OperandAges:
     op = stored.op
     read = evenly(jobs.spans(layer, stored.read))
-    assert stored.write is not None
+    if stored.write is None:  # all tokens are digital
+        assert stored.conditioning is not None
+        never, again = np.full(op.tokens, read.min()), np.full(len(read), NEVER)
+        return OperandAges(op.name, op.role, op.layer, never, read, again, 0, op.causal, op.across)
     writes = jobs.spans(layer, stored.write)
     new = op.queries if stored.holds_queries else op.written
     if sum(count for _, _, count in writes) != new:  # K and V of another sequence, written in one job

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ohmformer.cost.chips.sums import refresh_of_chips
-from ohmformer.cost.cost import add_energy
+from ohmformer.cost.cost import sum_by_name
 from ohmformer.cost.machine.machine import Machine
 from ohmformer.cost.machine.refresh import Refresh
 from ohmformer.cost.machine.steps import StepPrices
@@ -192,7 +192,7 @@ class Decoding:
             gated += self.prices.kinds[first] * found.gated
             for kind, parts in found.energy_by.items():
                 times = {name: self.prices.kinds[first] * value for name, value in parts.items()}
-                sums[kind] = add_energy(sums.get(kind, {}), times)
+                sums[kind] = sum_by_name(sums.get(kind, {}), times)
         alike = all(found.alike and found.waits_for_memory_last for found in kinds.values())
         of_kinds = {first: found.times for first, found in kinds.items()} if alike else {}
         return _Priced(of_kinds, energies, gated, sums, alike, most_of(found.loads for found in kinds.values()))

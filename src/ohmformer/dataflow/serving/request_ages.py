@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ohmformer.dataflow.retention.pass_ages import NEVER, Array, StoredOperand, stored_operands, with_pauses
+from ohmformer.dataflow.retention.pass_ages import (
+    NEVER,
+    Array,
+    StoredOperand,
+    leaving_windows,
+    pass_ages,
+    stored_operands,
+    with_pauses,
+)
 from ohmformer.errors import BadInput, shown
 from ohmformer.hardware.ages import Ages, CellWrites, OperandAges
 
@@ -26,10 +34,13 @@ def request_ages(served: Served, request: int) -> Ages:
     batch = served.passes.batch
     if type(request) is not int or not 0 <= request < batch:
         raise BadInput(f"ages: request = {shown(request)}: must be a whole number from 0 to {batch - 1}; correct it")
-    first = served.timeline().ages(request)
+    prefill = served.timeline()
+    first = pass_ages(prefill.timed_pass, request, prefill.pauses, prefill.latency, windows=False)
     writes = tuple(CellWrites(entry.role, most, mean, served.latency) for entry, most, mean in served.writes)
+    conditioned = {stored.op.name: stored.conditioning for _, stored in stored_operands(prefill.placement)}
     if served.decoding is None:
-        return _by_clock(Ages(first.operands, writes, served.latency, request), served)
+        operands = [leaving_windows(operand, conditioned[operand.name]) for operand in first.operands]
+        return _by_clock(Ages(tuple(operands), writes, served.latency, request), served)
     starts = served.prefill_work + np.concatenate([[0.0], np.cumsum(served.decoding.latencies)[:-1]])
     ends = served.decoding.job_ends(request)
     later = {stored.op.name: (layer, stored) for layer, stored in stored_operands(served.decoding.prices.last)}
@@ -40,7 +51,7 @@ def request_ages(served: Served, request: int) -> Ages:
             read = starts + ends[layer, stored.read]
             write = starts + ends[layer, stored.write] if stored.write is not None else None
             operand = _continued(operand, stored, read, write)
-        operands.append(operand)
+        operands.append(leaving_windows(operand, conditioned[operand.name]))
     if later:
         raise BadInput(
             f"ages: {shown(next(iter(later)))} is an operand of the steps alone; give workloads of one model"

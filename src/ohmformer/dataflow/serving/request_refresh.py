@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from ohmformer.cost.cost import add_energy
+from ohmformer.cost.cost import sum_by_name
 from ohmformer.cost.machine.refresh import Refresh, refreshes
 from ohmformer.cost.stage import By
 from ohmformer.dataflow.retention.pauses import Pauses
@@ -75,7 +75,7 @@ class RequestRefresh:
     def energy_by(self, kind: By) -> dict[str, float]:
         """Energy of all refreshes [J], split by component, operation or engine."""
         pairs = zip(self.kinds, self.times, strict=True)
-        return add_energy(*(refresh_energy(refresh, int(n), kind) for refresh, n in pairs if n))
+        return sum_by_name(*(refresh_energy(refresh, int(n), kind) for refresh, n in pairs if n))
 
     def pauses(self, passes: int) -> Pauses:
         """The refreshes of the first `passes` passes."""

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ohmformer import units
-from ohmformer.cost.cost import add_energy
+from ohmformer.cost.cost import sum_by_name
 from ohmformer.cost.machine.machine import Machine
 from ohmformer.cost.machine.request_wear import Writes, request_wear, with_refreshes, writes_of_chips
 from ohmformer.cost.network.load import link_notes, most_of
@@ -195,13 +195,13 @@ class Served:
         """
         check_split(kind)
         prefill = total_energy(((stage, 1) for stage in self.prefill.stages()), kind)
-        dynamic = add_energy(prefill, self.decoding.energy_by(kind) if self.decoding else {})
+        dynamic = sum_by_name(prefill, self.decoding.energy_by(kind) if self.decoding else {})
         if self.refresh:
-            dynamic = add_energy(dynamic, self.refresh.energy_by(kind))
+            dynamic = sum_by_name(dynamic, self.refresh.energy_by(kind))
         static = self.machine.power * self.latency + self.prefill_gated
         static += float(self.decoding.gated.sum()) if self.decoding else 0.0
         static += float(self.refresh.gated.sum()) if self.refresh else 0.0
-        return add_energy(dynamic, {"static": static}) if static else dynamic
+        return sum_by_name(dynamic, {"static": static}) if static else dynamic
 
     @cached_property
     def writes(self) -> tuple[Writes, ...]:

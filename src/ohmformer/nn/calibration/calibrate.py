@@ -1,12 +1,12 @@
-"""Choose the clip or conditioning of K and V for one model and its hardware, on calibration inputs without labels."""
+"""Choose the mitigation of K and V, and of static weights, for one model and its hardware, on inputs without labels."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,38 +14,34 @@ from torch import Tensor, nn
 from ohmformer.array import writing
 from ohmformer.array.codes.code_moments import no_closed_form
 from ohmformer.array.peripherals.spec import draws_for_reads, mismatched
-from ohmformer.capture.inputs import Inputs, batches, call, size, take
+from ohmformer.capture.inputs import Inputs, call
 from ohmformer.device import noise
-from ohmformer.errors import BadInput, check_type, given, shown, suggest
+from ohmformer.errors import BadInput, check_type, given
+from ohmformer.mitigation.budget import KVBudget, PriceKV
 from ohmformer.mitigation.spec import Clip, Conditioning
 from ohmformer.nn.calibration import recipes
-from ohmformer.nn.calibration.calibration_inputs import first_inputs, input_batches
-from ohmformer.nn.calibration.comparison import Answer, answer_of, best_recipe, input_numbers, losses_of
-from ohmformer.nn.calibration.recipes import Recipe, recipe_of
+from ohmformer.nn.calibration.calibrate_weights import (
+    WeightCalibration,
+    WeightRemedy,
+    choose_weights,
+    unprotected,
+    weight_recipes,
+    weights_undone_on_failure,
+)
+from ohmformer.nn.calibration.calibration_inputs import input_batches
+from ohmformer.nn.calibration.comparison import best_on_chips, input_numbers, losses_of
+from ohmformer.nn.calibration.front import Compared, Front
+from ohmformer.nn.calibration.operand_setting import OperandSetting, clips_of, conditionings_of
+from ohmformer.nn.calibration.recipes import Recipe
+from ohmformer.nn.calibration.remedies import Remedy, recipes_of
+from ohmformer.nn.calibration.runs import OBSERVED, Runs, losses_on_chips, on_calibration_chip
+from ohmformer.nn.calibration.trial import Trial
 from ohmformer.nn.checks.comparing import named_rows
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
 from ohmformer.nn.convert.handle import Crossbars, check_seed, crossbars
 from ohmformer.nn.convert.unseen_ranges import warn_of_unseen
 from ohmformer.nn.operands.clipping import plain_clip
 from ohmformer.nn.operands.kv import KVOperand
-from ohmformer.nn.operands.kv_transform import Conditioner
-from ohmformer.streams import samples
-
-CHIP = -1
-"""The chip of calibration, which is not one of the chips 0, 1, ... of `monte_carlo`."""
-
-OBSERVED = 16
-"""Largest number of inputs whose tokens are observed to set up recipes; recipes are compared on all inputs."""
-
-REMEDIES: Mapping[str, tuple[str, ...]] = {
-    "clip": ("none", "clip", "firm clip"),
-    "auto": ("none", "clip", "firm clip", "hadamard", "balanced"),
-}
-"""Remedy -> its recipes, the cheapest first. Recipes of other packages are tried only by name, so that no result
-depends on what is installed."""
-
-Remedy = str | Recipe | Sequence[str | Recipe]
-"""A key of `REMEDIES`, a recipe or its name, or several of these."""
 
 
 class SingleInput(UserWarning):
@@ -61,24 +57,38 @@ class Calibration:
         losses: recipe -> mean loss of the model's answers against those of the original; "none" alone without noise.
         clips: operand -> its clip, or one for each of its heads.
         kv: operand -> its conditioning.
+        weights: the choice for static weights; None if they were left alone.
+        front: all candidates with their costs, if a budget was given.
     """
 
     recipe: str
     losses: dict[str, float]
     clips: dict[str, Clip | tuple[Clip, ...]]
     kv: dict[str, Conditioning]
+    weights: WeightCalibration | None = None
+    front: Front | None = None
 
     def canonical(self) -> dict[str, Any]:
-        """Return the result as plain JSON values."""
+        """Return the result as plain JSON values; `weights` and `front` only if there are such."""
         clips = {name: plain_clip(clip) for name, clip in self.clips.items()}
         kv = {name: spec.canonical() for name, spec in self.kv.items()}
-        return {"recipe": self.recipe, "losses": dict(self.losses), "clips": clips, "kv": kv}
+        more = {"weights": self.weights, "front": self.front}
+        further = {name: part.canonical() for name, part in more.items() if part is not None}
+        return {"recipe": self.recipe, "losses": dict(self.losses), "clips": clips, "kv": kv, **further}
 
 
 def calibrate(
-    model: nn.Module, inputs: Inputs, *, remedy: Remedy = "auto", batch: int = 100, seed: int | None = None
+    model: nn.Module,
+    inputs: Inputs,
+    *,
+    remedy: Remedy | None = "auto",
+    weights: WeightRemedy | None = None,
+    batch: int = 100,
+    seed: int | None = None,
+    budget: KVBudget | None = None,
+    price: PriceKV | None = None,
 ) -> Calibration:
-    """Protect K and V of a converted model by the best of several recipes, and return the choice.
+    """Protect K and V of a converted model, and its static weights, by the best of several recipes; return the choice.
 
     First each recipe is set up for every operand by the error that closed forms expect. Then the whole model runs with
     each recipe, all with the same noise, and the recipe with the smallest loss against the answers of the original is
@@ -87,70 +97,124 @@ def calibrate(
     `STANDARD_ERRORS` standard errors of the difference over inputs. Tokens of one input share their noise, so their
     mean counts as one difference. For a single input nothing is done, with a warning.
 
+    With a budget, residual writing and copies are tried too (`recipes_within`), and the choice is among the candidates
+    within the budget: the best one, or the cheapest one that is as good. The result holds all of them (`front`).
+
+    Static weights are chosen first, with K and V exact, and K and V then with these weights. At the end, all of it must
+    be better than doing nothing, or it is undone.
+
     Args:
         model: a converted model in evaluation mode; it is changed.
         inputs: inputs of N samples of a calibration set, never of the test set, without labels: a tensor, an array, a
             mapping or a tuple of arguments, or the `calibration` of a task. Or several of these, for example texts of
             different lengths: a list, a data loader, or a generator such as `(x for x, _ in loader)`.
         remedy: "clip" for ClipFormer's clip with thresholds for each head, "auto" for the best of all recipes of this
-            package; or recipes to choose from beside doing nothing, as names or objects.
+            package; recipes to choose from beside doing nothing, as names or objects; or None to leave K and V alone.
+        weights: "auto" for the best of all recipes for static weights, the names of some of them, or None to leave the
+            weights alone.
         batch: number of samples per call.
         seed: root of all noise; None takes the seed of the model.
+        budget: what the protection of K and V may cost; None for the recipes of `remedy`, whatever they cost.
+        price: the cost of a pass for given clips and conditionings, such as `of.kv_prices(...)`; a limit needs it.
 
     Raises:
         BadInput: the model was not converted; there are no inputs, or they leave an operand unused; its cells have no
-            closed form (offset encoding, drift); batch is not a whole number of 1 or more; or another thread calls the
-            model or changes its settings.
+            closed form (offset encoding, drift of K and V); batch is not a whole number of 1 or more; a budget has a
+            limit and there is no price; or another thread calls the model or changes its settings.
     """
     handle = crossbars(model)
-    tried = _recipes(remedy)
+    _check_budget(budget, price)
+    tried, tried_weights = {} if remedy is None else recipes_of(remedy, budget), weight_recipes(weights)
     parts = input_batches(inputs, handle.sample)
-    operands = protectable_operands(handle)
+    operands = protectable_operands(handle) if tried else []
     _check_arrays(operands)
     if all(is_noiseless(operand) for operand in operands):
-        tried = {"none": tried["none"]}
+        tried = {"none": tried["none"]} if tried else {}
     seed = handle.state.seed if seed is None else check_seed(seed)
-    with _on_calibration_chip(handle, seed), _undone_on_failure(operands):
-        reference = _answers(model, handle, parts, batch, "bypass")
-        _answers(model, handle, first_inputs(parts, OBSERVED), batch, "observe tokens")
-        _check_observations(operands)
-        losses: dict[str, Tensor] = {}
-        settings: dict[str, dict[str, _Setting]] = {}
-        for name, recipe in tried.items():
-            settings[name] = {}
-            for operand in operands:
-                recipes.apply(recipe, operand)
-                settings[name][operand.name] = _Setting.of(operand)
-            calibrate_ranges(model)
-            losses[name] = losses_of(reference, _answers(model, handle, parts, batch, "run"))
-        inputs_of = input_numbers(reference, handle.axis)
-        best = best_recipe(losses, losses_of(reference, reference), inputs_of)
-        for operand in operands:
-            settings[best][operand.name].apply_to(operand)
-            operand.watched.clear()
-        calibrate_ranges(model)
+    with on_calibration_chip(handle, seed), _undone_on_failure(operands), weights_undone_on_failure(handle):
+        trial = Trial(Runs(model, handle, parts, batch), operands, tried, budget, price)
+        result, inputs_of = _choose_all(trial, tried_weights) if len(tried_weights) > 1 else _choose_kv(trial)
     warn_of_unseen(model, handle.operands, stacklevel=2)
-    _warn_of_single_input(tried, inputs_of)
-    return _calibration(best, losses, settings[best])
+    _warn_of_single_input(tried, tried_weights, inputs_of)
+    return result
 
 
-def _warn_of_single_input(tried: Mapping[str, Recipe], inputs_of: Tensor) -> None:
+def _check_budget(budget: KVBudget | None, price: PriceKV | None) -> None:
+    """Refuse a budget that nobody can check.
+
+    Raises:
+        BadInput: a limit is given and no price, a price and no budget, or one of them is something else.
+    """
+    check_type("calibrate", "budget", budget, (KVBudget, type(None)), "KVBudget(latency='+10 %'), or None")
+    if price is not None and not callable(price):
+        raise BadInput(f"calibrate: price is {given(price)}; give a function such as of.kv_prices(workload, hardware)")
+    if price is not None and budget is None:
+        raise BadInput("calibrate: price decides nothing without a budget; give budget=KVBudget(...) too")
+    if price is None and budget is not None and budget.limits:
+        name, limit = next(iter(budget.limits.items()))
+        raise BadInput(
+            f"budget.{name} = {limit:g}: there is no accelerator whose cost it limits; give "
+            "price=of.kv_prices(workload, accelerator), or no limit"
+        )
+
+
+def _choose_all(trial: Trial, weights: Sequence[str]) -> tuple[Calibration, Tensor]:
+    """Choose static weights and then K and V; if all of it is not better than nothing, K and V alone.
+
+    Returns:
+        As `_choose_kv`.
+    """
+    runs = trial.runs
+    for operand in trial.operands:
+        operand.condition(None)
+        operand.clip = "none"
+    unprotected(runs)
+    before = losses_on_chips(runs, "run")
+    chosen = choose_weights(runs, weights)
+    result, inputs_of = _choose_kv(trial)
+    if chosen.recipe != "none" and any(isinstance(operand, KVOperand) for operand in runs.handle.operands):
+        both = {"none": before, "all": losses_on_chips(runs, "run")}
+        if best_on_chips(both, losses_of(runs.reference, runs.reference), inputs_of) == "none":
+            unprotected(runs)
+            chosen = replace(chosen, recipe="none", weights={})
+            result, inputs_of = _choose_kv(trial)
+    return replace(result, weights=chosen), inputs_of
+
+
+def _choose_kv(trial: Trial) -> tuple[Calibration, Tensor]:
+    """Choose clips and conditionings of K and V, and set them.
+
+    Returns:
+        The choice; and for each loss the number of its input.
+    """
+    runs = trial.runs
+    inputs_of = input_numbers(runs.reference, runs.handle.axis)
+    if not trial.tried:
+        return Calibration("none", {}, {}, {}), inputs_of
+    runs.run("observe tokens", OBSERVED)
+    _check_observations(trial.operands)
+    best = trial.choose(inputs_of)
+    return _calibration(best, trial.compared, trial.front(best)), inputs_of
+
+
+def _warn_of_single_input(tried: Mapping[str, Recipe], weights: Sequence[str], inputs_of: Tensor) -> None:
     """Warn the caller of `calibrate` if several recipes were compared on a single input."""
-    if len(tried) > 1 and int(inputs_of.max()) == 0:
+    if max(len(tried), len(weights)) > 1 and int(inputs_of.max()) == 0:
+        what = "K and V" if len(weights) == 1 else "weights" if len(tried) <= 1 else "weights, K and V"
         warnings.warn(
             "calibrate compared recipes on a single input, or on a single call whose answers are not one per input, "
-            "which does not show how much chance matters, so K and V stay unprotected; give more inputs or a smaller "
-            "batch, or set a clip or conditioning by set_clip or set_kv",
+            f"which does not show how much chance matters, so {what} stay unprotected; give more inputs or a smaller "
+            "batch, or set a clip, a conditioning or a mitigation by set_clip, set_kv or set_weights",
             SingleInput,
             stacklevel=3,
         )
 
 
-def _calibration(best: str, losses: Mapping[str, Tensor], settings: Mapping[str, _Setting]) -> Calibration:
-    """Return the result for the best recipe with its settings by operand."""
-    clips = {name: setting.clip for name, setting in settings.items() if setting.clip != "none"}
-    kv = {name: setting.conditioner.spec for name, setting in settings.items() if setting.conditioner is not None}
-    return Calibration(best, {recipe: float(loss.mean()) for recipe, loss in losses.items()}, clips, kv)
+def _calibration(best: str, compared: Compared, front: Front | None) -> Calibration:
+    """Return the result for the best recipe."""
+    settings = compared.settings[best]
+    losses = {recipe: float(loss.mean()) for recipe, loss in compared.losses.items()}
+    return Calibration(best, losses, clips_of(settings), conditionings_of(settings), front=front)
 
 
 def is_noiseless(operand: KVOperand) -> bool:
@@ -167,7 +231,7 @@ def _undone_on_failure(operands: list[KVOperand]) -> Iterator[None]:
     Raises:
         BadInput: the model cannot be called with the inputs.
     """
-    before = {operand.name: (_Setting.of(operand), operand.x_range) for operand in operands}
+    before = {operand.name: (OperandSetting.of(operand), operand.x_range) for operand in operands}
     try:
         yield
     except Exception as error:
@@ -206,89 +270,28 @@ def set_kv(model: nn.Module, spec: Conditioning | None) -> None:
 
 def _condition(model: nn.Module, handle: Crossbars, spec: Conditioning | None) -> None:
     """Set the conditioning, fitted to observations of the sample, and calibrate all ranges anew."""
-    operands = protectable_operands(handle)
+    operands, fitted = protectable_operands(handle), {}
     if spec is not None:
+        for other in handle.operands:
+            if isinstance(other, KVOperand) and other.memristive and other.plain_clip == "model":
+                spec.check_tokens(other.name, causal=other.causal, holds_queries=other.write == "left")
         for operand in operands:
             operand.watched.clear()
         with torch.no_grad(), named_rows(handle.sample, handle.axis), handle.state.set_mode("observe tokens"):
             call(model, handle.sample)
         with _undone_on_failure(operands):
             _check_observations(operands)
+            fitted = {op.name: recipes.fitted(op, spec) for op in operands}
     for operand in operands:
-        operand.condition(None if spec is None else recipes.fitted(operand, spec))
+        operand.condition(fitted.get(operand.name))
         operand.watched.clear()
     calibrate_ranges(model)
-
-
-def _recipes(remedy: Remedy) -> dict[str, Recipe]:
-    """Return the recipes of a remedy by name, with doing nothing first.
-
-    Raises:
-        BadInput: the remedy or a recipe is unknown, or two recipes have one name.
-    """
-    if isinstance(remedy, str) and remedy in REMEDIES:
-        return {name: recipe_of(name) for name in REMEDIES[remedy]}
-    choices = remedy if isinstance(remedy, Sequence) and not isinstance(remedy, str) else (remedy,)
-    recipes_by_name = {"none": recipe_of("none")}
-    for choice in choices:
-        recipe = choice if isinstance(choice, Recipe) else _named_recipe(choice)
-        if recipe.kind in recipes_by_name and recipe.kind != "none":
-            raise BadInput(f"remedy: names {recipe.kind!r} twice; leave one of them out")
-        recipes_by_name[recipe.kind] = recipe
-    return recipes_by_name
-
-
-def _named_recipe(name: str) -> Recipe:
-    """Return the recipe of a name.
-
-    Raises:
-        BadInput: there is none.
-    """
-    if not isinstance(name, str):
-        raise BadInput(f"calibrate: remedy is {given(name)}; give the name of a recipe, such as 'auto' or 'clip'")
-    if name not in Recipe.kinds():
-        raise BadInput(
-            f"remedy = {shown(name)}: {suggest(shown(name), list(dict.fromkeys([*REMEDIES, *Recipe.kinds()])))}"
-        )
-    return recipe_of(name)
 
 
 def protectable_operands(handle: Crossbars) -> list[KVOperand]:
     """Return the operands K and V that are written into memristive cells and whose clip no rule sets."""
     operands = [op for op in handle.operands if isinstance(op, KVOperand)]
     return [operand for operand in operands if operand.conditionable and operand.plain_clip == "model"]
-
-
-@dataclass(frozen=True)
-class _Setting:
-    """Conditioning, clip and range of an operand, as a recipe set them."""
-
-    conditioner: Conditioner | None
-    clip: Any
-    w_range: Tensor | None
-
-    @staticmethod
-    def of(operand: KVOperand) -> _Setting:
-        """Return the setting of an operand."""
-        return _Setting(operand.conditioner, operand.clip, operand.w_range)
-
-    def apply_to(self, operand: KVOperand) -> None:
-        """Set an operand in this way."""
-        operand.condition(self.conditioner)
-        operand.clip, operand.w_range = self.clip, self.w_range
-
-
-@contextmanager
-def _on_calibration_chip(handle: Crossbars, seed: int) -> Iterator[None]:
-    """Context in which the model is on the chip of calibration; afterward it has its former chip and seed."""
-    state = handle.state
-    with state.changing("calibrate", unfinished=True):
-        before = state.seed, state.chip
-        state.seed, state.chip = seed, CHIP
-        try:
-            yield
-        finally:
-            state.seed, state.chip = before
 
 
 def _check_arrays(operands: list[KVOperand]) -> None:
@@ -319,22 +322,3 @@ def _check_observations(operands: list[KVOperand]) -> None:
             f"{varying[0]} holds {counts} matrices for a sample in different uses, such as along axes of different "
             f"length, so one conditioning does not fit; leave it out with rules={{{rules}}}"
         )
-
-
-def _answers(
-    model: nn.Module,
-    handle: Crossbars,
-    parts: list[Inputs],
-    batch: int,
-    mode: Literal["bypass", "run", "observe tokens"],
-) -> list[Answer]:
-    """Run the model on all parts of the inputs in this mode, and return its answer to each batch."""
-    answers: list[Answer] = []
-    first = 0
-    with torch.no_grad(), handle.state.set_mode(mode):
-        for inputs in parts:
-            for rows in batches(inputs, batch):
-                with samples(f"calibration {first + n}" for n in range(rows.start, rows.stop)):
-                    answers.append(answer_of(call(model, take(inputs, rows)), rows.stop - rows.start))
-            first += size(inputs)
-    return answers

@@ -5,6 +5,7 @@ Shapes: N inputs, T tokens, K classes: logits[N, K] or [N, T, K].
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -104,11 +105,35 @@ def best_recipe(losses: Mapping[str, Tensor], floor: Tensor | None = None, input
         floor: losses of the original itself, the smallest possible; None for no minimum gain.
         inputs_of: for each loss the number of its input; None if each belongs to another input.
     """
-    candidates = ["none"]
+    return min(helpful(losses, floor, inputs_of), key=lambda recipe: float(losses[recipe].mean()))
+
+
+def helpful(losses: Mapping[str, Tensor], floor: Tensor | None, inputs_of: Tensor | None) -> list[str]:
+    """Return "none" and the recipes that gain more than chance may explain; see `best_recipe`."""
+    found = ["none"]
     least = 0.0 if floor is None else LEAST_GAIN * float((losses["none"] - floor).mean())
     for recipe, loss in losses.items():
         gain = losses["none"] - loss
         if float(gain.mean()) > max(chance_gain(gain, inputs_of), least, 0.0):
+            found.append(recipe)
+    return found
+
+
+def best_on_chips(losses: Mapping[str, Tensor], floor: Tensor, inputs_of: Tensor) -> str:
+    """Return the recipe for static weights, whose noise all inputs of a chip have in common; as `best_recipe`.
+
+    Args:
+        losses: recipe -> losses [chips, all], in the same order.
+        floor: losses [all] of the original itself.
+        inputs_of: [all] the number of the input of each loss.
+    """
+    candidates = ["none"]
+    least = LEAST_GAIN * float((losses["none"] - floor).mean())
+    for recipe, loss in losses.items():
+        gain = losses["none"] - loss
+        chips = gain.mean(dim=1)
+        chance = math.hypot(chance_gain(gain.mean(dim=0), inputs_of), chance_gain(chips, None))
+        if float(gain.mean()) > max(chance, least, 0.0):
             candidates.append(recipe)
     return min(candidates, key=lambda recipe: float(losses[recipe].mean()))
 

@@ -81,7 +81,9 @@ def expected_error(operand: WrittenOperand, watched: Sequence[Observation], *, n
 
 def _error(operand: WrittenOperand, observation: Observation, weight: float) -> Tensor:
     """Return the expected mean square error [R] for one observation."""
-    conditioner, x = operand.conditioner, observation.x
+    conditioner = operand.conditioner
+    observation = observation.after(0 if conditioner is None else conditioner.spec.first_tokens)
+    x = observation.x
     target = observation.tokens
     if conditioner is not None:
         conditioner = conditioner.to(target)

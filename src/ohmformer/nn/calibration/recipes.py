@@ -47,6 +47,11 @@ class Recipe(Family):
 
     kind: str
 
+    @property
+    def label(self) -> str:
+        """The name of the recipe in results: its kind, and what else sets it apart from others of that kind."""
+        return self.kind
+
     @abstractmethod
     def set_up(self, operand: KVOperand) -> None:
         """Set the conditioning and the clip of an operand that has observed the calibration inputs.
@@ -99,7 +104,9 @@ class Conditioned(Recipe):
 
     def set_up(self, operand: KVOperand) -> None:
         """Set a conditioning."""
-        operand.condition(best_conditioner(operand, self.basis))
+        unbiased = operand.plain.residual is None
+        start = Conditioning(mean=True, basis=self.basis, scale="token", unbiased=unbiased)
+        operand.condition(best_conditioner(operand, start))
         widen(operand)
 
 
@@ -152,7 +159,8 @@ def widen(operand: KVOperand) -> None:
     """Set the range of a causal operand to that of its observed tokens."""
     if operand.causal:
         operand.w_range = None
-        for observation in operand.watched:
+        first = 0 if operand.conditioner is None else operand.conditioner.spec.first_tokens
+        for observation in (each.after(first) for each in operand.watched):
             operand.observe_range(observation.tokens, observation.unpadding)
 
 
@@ -178,18 +186,23 @@ def best_clips(operand: KVOperand, noise: float) -> Clip | tuple[Clip, ...]:
     return tuple(clips[index] for index in chosen)
 
 
-def best_conditioner(operand: KVOperand, basis: Literal["hadamard", "balanced"]) -> Conditioner:
-    """Return the conditioning in a basis with the smallest expected error over ranges and radices; the first of equals.
+def best_conditioner(operand: KVOperand, start: Conditioning, ranges: Sequence[float] = RANGES) -> Conditioner:
+    """Return the conditioning with the smallest expected error over ranges and radices; the first of equals.
 
     Args:
         operand: K or V; its conditioning and range are changed by the search.
-        basis: the basis.
+        start: the conditioning but for its range and its radix.
+        ranges: the ranges to try.
+
+    Raises:
+        BadInput: the array supports the conditioning with no radix.
     """
     best: tuple[float, Conditioner] | None = None
-    unbiased = operand.plain.residual is None
-    start = fitted(operand, Conditioning(mean=True, basis=basis, scale="token", unbiased=unbiased))
-    for radix, share in product(radices(operand.plain), RANGES):
-        candidate = start.changed(range=share, radix=radix)
+    fit_once, supported = fitted(operand, start), supported_radices(operand.plain, start)
+    if not supported:
+        start.on(operand.plain)  # says why
+    for radix, share in product(supported, ranges):
+        candidate = fit_once.changed(range=share, radix=radix)
         operand.condition(candidate)
         widen(operand)
         error = float(expected_error(operand, operand.watched, noise=NOISE).sum())
@@ -200,8 +213,21 @@ def best_conditioner(operand: KVOperand, basis: Literal["hadamard", "balanced"])
 
 
 def fitted(operand: KVOperand, spec: Conditioning) -> Conditioner:
-    """Return a conditioning that is fitted to the observed inputs and tokens of an operand."""
-    observed = moments(operand.watched, operand.axis, center=spec.mean, fixed_mean=operand.causal)
+    """Return a conditioning that is fitted to the observed inputs and tokens of an operand.
+
+    Raises:
+        BadInput: the operand cannot have its digital tokens, or has observed no others.
+    """
+    spec.check_tokens(operand.name, causal=operand.causal)
+    longest = max(max(each.unpadding.lengths) if each.unpadding else each.tokens.shape[2] for each in operand.watched)
+    if spec.digital_tokens >= longest:
+        raise BadInput(
+            f"kv: {spec.digital_tokens} digital tokens (first_tokens + last_tokens), but {operand.name} has at most "
+            f"{longest} tokens on the calibration inputs, so no range of its cells is known; give longer inputs, or "
+            "fewer digital tokens"
+        )
+    watched = [observation.after(spec.first_tokens) for observation in operand.watched]
+    observed = moments(watched, operand.axis, center=spec.mean, fixed_mean=operand.causal)
     return fit(spec, operand.axis, observed, fixed_mean=operand.causal)
 
 
@@ -210,3 +236,16 @@ def radices(array: Crossbar) -> list[int | None]:
     if array.encoding != "differential" or array.slices() == array.redundancy:
         return [None]
     return [None, *range(array.base - 1, 0, -1)]
+
+
+def supported_radices(array: Crossbar, spec: Conditioning) -> list[int | None]:
+    """Return those of `radices` with which an array supports a conditioning."""
+    return [radix for radix in radices(array) if _supports(array, spec.model_copy(update={"radix": radix}))]
+
+
+def _supports(array: Crossbar, spec: Conditioning) -> bool:
+    try:
+        spec.on(array)
+    except BadInput:
+        return False
+    return True

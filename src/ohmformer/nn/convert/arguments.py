@@ -22,6 +22,9 @@ from ohmformer.nn.convert.handle import check_seed
 from ohmformer.nn.convert.spec import ConvertConfig
 from ohmformer.nn.modules.class_swap import converted_part
 
+WEIGHTS = "WeightMitigation(residual={}) or None, and choose one by calibrate(model, inputs, weights='auto')"
+"""What to give for the mitigation of static weights."""
+
 QUANTIZERS = (
     "torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized", "torchao", "optimum.quanto",
     "quanto", "bitsandbytes", "gptqmodel", "auto_gptq", "awq", "hqq", "aqlm", "compressed_tensors",
@@ -39,7 +42,7 @@ def check_options(model: object, hardware: object, clip: object, rules: object, 
         ("model", model, nn.Module, "an nn.Module"),
         ("hardware", hardware, Accelerator, 'an accelerator, such as load("clipformer_tcad_2024")'),
         ("clip", clip, (KVClip, type(None)), "KVClip(alpha=..., beta=...) or None"),
-        ("weights", weights, (WeightMitigation, type(None)), "WeightMitigation(rotate=True) or None"),
+        ("weights", weights, (WeightMitigation, type(None)), WEIGHTS),
         ("rules", rules, (Mapping, type(None)), "a mapping of name patterns"),
     ]
     for name, value, types, remedy in typed:

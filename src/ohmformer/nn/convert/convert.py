@@ -28,6 +28,7 @@ from ohmformer.nn.convert.sharing import REMOVALS, Model, share_parameters
 from ohmformer.nn.convert.spec import ConvertConfig
 from ohmformer.nn.convert.state_dict_ranges import attach_ranges
 from ohmformer.nn.convert.unseen_ranges import warn_of_unseen
+from ohmformer.nn.convert.weight_mitigation import fit_scaling
 from ohmformer.nn.modules.describing import note_digital
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.kv import KVOperand
@@ -59,14 +60,14 @@ def convert(
             of a task. It is run to capture products, to calibrate ranges, and to check that exact hardware gives the
             output of the original.
         clip: ClipFormer's clip of K and V; None for no clip.
-        weights: mitigation of static weights, such as rotation; None for none.
+        weights: mitigation of static weights, such as rotation or residual writing; None for none.
         level: how closely arrays are simulated (see `ohmformer.array.multiply`); None is "array".
         rules: name pattern (as in fnmatch) of modules, or of operands such as `layer.attention.K` -> settings for them.
             None keeps them digital; `ohmformer.hardware.rules` describes the others. The first match wins.
         seed: root of all noise; None is 0.
         chip: number of the specimen of the hardware; None is 0.
         ages: times of K and V from `Timeline.ages()` or `Served.ages()`; one age [s]; or None for the `age` of arrays.
-        verbose: print the capture table, instead of warning of products that stay digital without a rule.
+        verbose: print the capture table, not warnings of products that stay digital without a rule.
 
     Returns:
         A copy of the model's structure on crossbars. It shares parameters and buffers with `model`.
@@ -90,8 +91,7 @@ def convert(
             state, table, tuple(replacer.operands), sample, (config.seed, config.chip), config.hardware, config.rules,
             run.axis, config.weights, ages=ages)  # fmt: skip
         converted.ohmformer_crossbars = handle  # type: ignore[assignment]
-        attach(converted, handle, run, set(replacer.frames))
-        attach_ranges(converted, handle.operands)
+        _attach(converted, handle, run, replacer)
         self_check.check(model, converted, state, _always_used(handle.operands), sample, run.axis)
         _calibrate(model, converted, handle)
     _report(converted, handle, verbose)
@@ -104,6 +104,13 @@ def _dry_run(converted: nn.Module, sample: Any) -> DryRun:
     unmark_partial_attention(run, converted, sample)
     mark_cross_attention(run, converted, sample)
     return run
+
+
+def _attach(converted: nn.Module, handle: Crossbars, run: DryRun, replacer: Replacer) -> None:
+    """Attach hooks of calls and of the state dictionary, and fit the factors of weights to the sample."""
+    attach(converted, handle, run, set(replacer.frames))
+    attach_ranges(converted, handle.operands)
+    fit_scaling(converted, handle)
 
 
 def _is_causal(operand: Operand) -> bool:

@@ -161,3 +161,18 @@ def without_quantizers(model: nn.Module) -> Iterator[None]:
 def capture_table(model: nn.Module) -> CaptureTable:
     """Return the capture table of a converted model: for each product its engine, or why it stays digital."""
     return crossbars(model).table
+
+
+def digital_token_share(model: nn.Module) -> float | None:
+    """Return the share of tokens that no cell held, in the calls of this thread since it was last asked for.
+
+    It is a mean over calls, samples, and all K and V with digital tokens (`first_tokens`, `last_tokens`); each call
+    counts its tokens at its end. None if there are no such K and V, or there were no calls.
+
+    Args:
+        model: a converted model.
+    """
+    counts = crossbars(model).state.threads.call.token_counts
+    digital, tokens = (sum(parts) for parts in zip(*counts.values(), strict=True)) if counts else (0, 0)
+    counts.clear()
+    return digital / tokens if tokens else None

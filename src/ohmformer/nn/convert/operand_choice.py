@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ohmformer.array.codes.code_moments import no_closed_form
+from ohmformer.array.spec import Crossbar
 from ohmformer.capture.batch_axis import FIRST, BatchAxis
 from ohmformer.capture.product import Product
 from ohmformer.capture.table import BY_HARDWARE, BY_RULE, Captured
@@ -42,7 +44,8 @@ class OperandChoice:
         ages: of K and V, see `convert`.
         operands: the operands made so far.
         of_weights: patterns of the rules that hold for static weights on arrays.
-        cells: (matrix, array, basis) -> cells; equal weights are stored once.
+        of_memristive_weights: those of them whose weights lie in memristive cells.
+        cells: (matrix, array, basis, mitigation) -> cells; equal weights are stored once.
     """
 
     hardware: Accelerator
@@ -52,6 +55,7 @@ class OperandChoice:
     ages: Ages | float | None = None
     operands: list[Operand] = field(default_factory=list)
     of_weights: set[str] = field(default_factory=set)
+    of_memristive_weights: set[str] = field(default_factory=set)
     cells: dict[tuple[object, ...], WeightCells] = field(default_factory=dict)
 
     def weight(
@@ -76,14 +80,20 @@ class OperandChoice:
 
         Returns:
             The operand, None if it stays digital; and its row of the capture table.
+
+        Raises:
+            BadInput: the array does not support the mitigation of weights.
         """
         pattern, rule = self.rules.match(weight_rule_names(name))
         assigned = assign_weight(self.hardware, rule, self.weights)
-        array, rotated = assigned.array, assigned.rotated
+        array, rotated, mitigation = assigned.array, assigned.rotated, assigned.mitigation
         if array is None:
             return None, digital_row(name, "x W", _reason(rule))
         self.of_weights.add(pattern)
-        cells = self.cells.setdefault((*key, array, rotated), WeightCells(name))
+        if assigned.memristive:
+            self.of_memristive_weights.add(pattern)
+        check_closed_form(name, array, mitigation)
+        cells = self.cells.setdefault((key, array, rotated, mitigation), WeightCells(name))
         operand = WeightOperand(
             name,
             array,
@@ -94,6 +104,8 @@ class OperandChoice:
             cells=cells,
             bank=bank,
             rotated=rotated,
+            matrix=key,
+            mitigation=mitigation,
         )
         self.operands.append(operand)
         return operand, Captured(name, "x W", assigned.role)
@@ -164,12 +176,28 @@ class OperandChoice:
         """Refuse rules without effect.
 
         Raises:
-            BadInput: a rule rotates other operands than static weights on arrays, or `RecordedRules.check` refuses it.
+            BadInput: a rule rotates or mitigates other operands than static weights on arrays, or
+                `RecordedRules.check` refuses it.
         """
         for pattern, rule in self.rules.book.rules:
             if rule.rotate and pattern in self.rules.used and pattern not in self.of_weights:
                 raise BadInput(f"rules: {pattern!r}: rotate = true, but it matches no static weights on crossbars")
+            if rule.weights is not None and pattern in self.rules.used and pattern not in self.of_memristive_weights:
+                raise BadInput(
+                    f"rules: {pattern!r}: sets weights, but it matches no static weights in memristive cells; leave "
+                    "weights out"
+                )
         self.rules.check()
+
+
+def check_closed_form(name: str, array: Crossbar, mitigation: WeightMitigation) -> None:
+    """Refuse bias-corrected codes where no closed form says what cells hold.
+
+    Raises:
+        BadInput: there is none.
+    """
+    if mitigation.unbiased and (reason := no_closed_form(array)):
+        raise BadInput(f"weights.unbiased: {name}: {reason}; or leave unbiased out")
 
 
 def _reason(rule: Rule) -> str:

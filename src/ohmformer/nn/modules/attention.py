@@ -69,13 +69,15 @@ class AttentionSite:
             rows = query.shape[:-1]
             return query.new_zeros(*rows, value.shape[-1]), query.new_zeros(*rows, key.shape[-2])
         B, dtype = self._samples(query), query.dtype
-        key, value = (_expanded_to_samples(t, query) for t in (key, value))
+        if query.dim() > 3:  # samples that share their keys and values
+            leading = query.shape[:-3]
+            key, value = (t.expand(*leading, *t.shape[-3:]) if t.dim() == query.dim() else t for t in (key, value))
         q, k, v = (self.batch_axis.to_heads(widened(t, self.name), B) for t in (query, key, value))
         H = q.shape[1]
         if k.shape[1] not in (1, H) and not enable_gqa:
             raise BadInput(f"{self.name}: {H} heads of queries meet {k.shape[1]} of keys; pass enable_gqa=True")
         visible = self._aligned(attn_mask, query, B)
-        mask, valid = additive_mask(visible, q, k, is_causal), None if visible is None else seen_keys(visible)
+        mask, valid = additive_mask(visible, q, k.shape[-2], is_causal), None if visible is None else seen_keys(visible)
         # Minus infinity makes rows that see nothing zero; a softmax of other numbers spreads them over all keys.
         spread = visible is not None and visible.is_floating_point() and _spreads(visible)
         scores = (
@@ -119,17 +121,12 @@ def _spreads(mask: Tensor) -> bool:
     return shows_nothing(allowed(mask) | torch.isneginf(mask).all(dim=-1, keepdim=True))
 
 
-def _expanded_to_samples(t: Tensor, query: Tensor) -> Tensor:
-    """Keys or values [..., G, N, d], expanded to the leading axes of a query [..., H, M, d]."""
-    return t.expand(*query.shape[:-3], *t.shape[-3:]) if t.dim() == query.dim() > 3 else t
-
-
-def additive_mask(mask: Tensor | None, q: Tensor, k: Tensor, is_causal: bool) -> Tensor | None:
-    """A boolean, float or causal mask as a tensor to add to scores [B, H, M, N]; None if nothing is hidden."""
+def additive_mask(mask: Tensor | None, q: Tensor, keys: int, is_causal: bool) -> Tensor | None:
+    """A boolean, float or causal mask as a tensor to add to scores [B, H, M, keys]; None if nothing is hidden."""
     if is_causal:
-        allowed = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
+        allowed = torch.ones(q.shape[-2], keys, dtype=torch.bool, device=q.device).tril()
         causal = torch.zeros_like(allowed, dtype=q.dtype).masked_fill(~allowed, -torch.inf)
-        extra = additive_mask(mask, q, k, False)
+        extra = additive_mask(mask, q, keys, False)
         return causal if extra is None else causal + extra
     if mask is None:
         return None

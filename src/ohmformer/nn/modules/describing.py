@@ -8,13 +8,34 @@ from torch import nn
 
 from ohmformer.capture.table import CaptureTable
 from ohmformer.nn.operands.base import Operand
+from ohmformer.nn.operands.weight import WeightOperand
 
 
 def on_arrays(title: str, operand: Operand) -> str:
-    """Return the title of an operand with the size of its arrays, what a cell holds, and the bits of its values."""
+    """Return the title of an operand with the size of its arrays, what a cell holds, and the bits of its values.
+
+    A mitigation of static weights follows in parentheses.
+    """
     array = operand.array
     holds = f"{array.bits_per_cell} bits" if array.levels is None else f"{array.levels} levels"
-    return f"{title} on {array.rows} x {array.columns} cells of {holds}, values of {array.bits} bits"
+    text = f"{title} on {array.rows} x {array.columns} cells of {holds}, values of {array.bits} bits"
+    mitigation = _mitigation(operand) if isinstance(operand, WeightOperand) else ""
+    return f"{text} ({mitigation})" if mitigation else text
+
+
+def _mitigation(operand: WeightOperand) -> str:
+    """Return what a mitigation does to static weights, such as 'rotated, residual, radix = 1'; "" for nothing."""
+    spec, words = operand.mitigation, []
+    if operand.rotated:
+        words.append("rotated")
+    if spec.unbiased:
+        words.append("unbiased")
+    if spec.residual is not None:
+        words.append("residual")
+    for name in ("scaling", "scale", "percentile", "range", "radix", "redundancy"):
+        if (value := getattr(spec, name)) != type(spec).model_fields[name].default:
+            words.append(f"{name} = {value}" if isinstance(value, str) else f"{name} = {value:g}")
+    return ", ".join(words)
 
 
 def joined(layer: str, crossbars: str) -> str:

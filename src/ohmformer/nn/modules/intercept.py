@@ -184,13 +184,15 @@ class Intercept(TorchFunctionMode):
                 return y
         position, self.position = self.position, self.position + 1
         self._check_operation(position, func)
-        return self._product_of_activations(position, func, args, kwargs)
-
-    def _product_of_activations(self, position: int, func: Any, args: Any, kwargs: Any) -> Any:
-        """Compute a product of two activations, or fused attention, on crossbars if it has a site."""
         site = self.frame.sites.get(position)
         if isinstance(site, AttentionSite):
             return site.attend(*args, **kwargs)[0]
+        return self._product_of_activations(position, site, func, args, kwargs)
+
+    def _product_of_activations(
+        self, position: int, site: ActivationMatmulSite | None, func: Any, args: Any, kwargs: Any
+    ) -> Any:
+        """Compute a product of two activations, on crossbars if it has a site."""
         # In the mode "bypass" products are exact, so masks do not matter.
         followed = self.frame.state.mode != "bypass"
         factors = as_contraction(func, args, kwargs) if site is not None or position in self.frame.scores else None

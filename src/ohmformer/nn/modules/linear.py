@@ -23,7 +23,8 @@ class CrossbarLinear(nn.Linear):
         refuse_transforms(input)
         operand = self.ohmformer_weight
         with unintercepted():  # the products of the simulation itself
-            input = with_values(operand.state.threads.here.frames, input)
+            if frames := operand.state.threads.here.frames:
+                input = with_values(frames, input)
             y = operand.product(input, self.weight) if input.dim() > 1 else operand.product(input[None], self.weight)[0]
             return y if self.bias is None else y + self.bias
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -30,7 +32,7 @@ from ohmformer.errors import BadInput
 from ohmformer.nn.shared.state import State, Use
 from ohmformer.streams import Stream, Streams
 
-EXACT = ("bypass", "observe inputs", "observe tokens")
+EXACT = ("bypass", "observe inputs", "observe tokens", "observe vectors")
 """Modes in which products are exact, as in the digital model."""
 
 
@@ -220,15 +222,19 @@ class Operand:
         options["w_range"] = column_range
         if array.max_code != self.array.max_code:  # with a radix codes have another maximum than without one
             codes = codes * (array.max_code / self.array.max_code)
-        return self.written(codes, array, use, **options)
+        write_codes = self.write_function(array, use)
+        return write_codes(codes, array, **options)
 
-    def written(self, codes: Tensor, array: Crossbar, use: Use, **options: Any) -> Any:
-        """Write codes [..., O, I] with `WriteOptions`, and return what the level needs of what cells hold."""
+    def write_function(self, array: Crossbar, use: Use) -> Callable[..., Any]:
+        """The function of `ohmformer.array` that writes codes and keeps as much of the cells as the level needs.
+
+        It takes codes [..., O, I], the crossbars and `WriteOptions`.
+        """
         if self.needs_cells:
-            return write(codes, array, **options)
+            return write
         if use.step is not None and self.state.rounded and not self.noisy_reads and writable(array):
-            return write_normal(codes, array, **options)
-        return write_folded(codes, array, read_noise=has_read_noise(self.state.level), **options)
+            return write_normal
+        return partial(write_folded, read_noise=has_read_noise(self.state.level))
 
     def written_array(self, use: Use) -> Crossbar:
         """The crossbars as they are written in a use: a training step may have other write noise than the hardware."""

@@ -5,8 +5,10 @@ Shapes: B samples, R heads, N slots in which tokens come, n places at which they
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from functools import partial
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -18,9 +20,10 @@ from ohmformer.array.folded import Folded
 from ohmformer.array.multiply import reads_may_follow_tokens
 from ohmformer.array.peripherals.spec import draws_for_reads, mismatched
 from ohmformer.array.spec import Crossbar
-from ohmformer.mitigation.spec import Clip
+from ohmformer.mitigation.spec import Clip, Conditioning
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.clipping import soft_clips
+from ohmformer.nn.operands.digital_tokens import DigitalTokens, TokenCount, divide
 from ohmformer.nn.operands.kv_ages import TokenAges, has_factor
 from ohmformer.nn.operands.kv_aging import AgedRead, Written
 from ohmformer.nn.operands.kv_cache import WrittenTokens, split
@@ -31,6 +34,7 @@ from ohmformer.nn.operands.read_streams import numbers_of_queries, read_streams
 from ohmformer.nn.operands.token_numbers import Numbers
 from ohmformer.nn.operands.unpad import Unpadding, place_tokens, unpad
 from ohmformer.nn.shared.state import Use
+from ohmformer.schema import replace as replace_field
 from ohmformer.streams import SampleStreams, TokenStreams, sample_streams
 
 
@@ -74,6 +78,11 @@ class KVOperand(Operand):
         self.plain, self.plain_clip = self.array, self.clip
 
     @property
+    def simulated(self) -> bool:
+        """True if products are now those of cells, not exact."""
+        return super().simulated and self.state.mode != "run weights"
+
+    @property
     def conditionable(self) -> bool:
         """True if tokens of K or V are written, and into cells that need mitigation."""
         return self.write == "right" and self.memristive
@@ -102,12 +111,16 @@ class KVOperand(Operand):
         """
         use, new, is_k = self.state.use(self.name, self.calls_per_forward), new or x.shape[-2], self.axis == "K"
         if not self.simulated or self.state.mode == "ideal":
-            return self._exact_product(x, tokens, unpad(valid, len(tokens)))
-        if self.causal:
-            by_number, queries = self._places_matter(), self.write == "left"
-            unpadding, numbers = place_tokens(tokens, valid, use.info, by_number=by_number, queries_written=queries)
-        else:
-            unpadding, numbers = unpad(valid, len(tokens)), ()
+            return self._exact_product(x, tokens, valid, new, use)
+        unpadding, numbers = self._places(tokens, valid, use)
+        spec, exact = None if self.conditioner is None else self.conditioner.spec, None
+        digital = self._divided(spec, x, tokens, unpadding, numbers, new, use)
+        if digital is not None:
+            self._count(digital)
+            unpadding, numbers, exact = digital.in_cells, digital.numbers, digital.product(x, tokens, self.axis)
+            if digital.all_digital:
+                return exact
+            x = x if is_k else digital.inputs(x)
         if unpadding is not None:
             tokens = unpadding.gather(tokens, -2)
             x = x if is_k else unpadding.gather(x, -1)
@@ -141,16 +154,45 @@ class KVOperand(Operand):
             assert not isinstance(cells, Unaged)
             y = self.multiply(sent, w, cells, reads)
         y = y if conditioner is None else conditioner.outputs(y, x, mean)
-        return y if unpadding is None or not is_k else unpadding.scatter(y, -1)
+        y = y if unpadding is None or not is_k else unpadding.scatter(y, -1)
+        return y if digital is None or exact is None else digital.joined(y, exact, self.axis)
 
-    def _exact_product(self, x: Tensor, tokens: Tensor, unpadding: Unpadding | None) -> Tensor:
+    def _places(self, tokens: Tensor, valid: Tensor | None, use: Use) -> tuple[Unpadding | None, Numbers]:
+        """The places of tokens, and their numbers if they may come one by one; see `place_tokens`."""
+        if not self.causal:
+            return unpad(valid, len(tokens)), ()
+        by_number, queries = self._places_matter(), self.write == "left"
+        return place_tokens(tokens, valid, use.info, by_number=by_number, queries_written=queries)
+
+    def _divided(
+        self,
+        spec: Conditioning | None,
+        x: Tensor,
+        tokens: Tensor,
+        unpadding: Unpadding | None,
+        numbers: Numbers,
+        new: int,
+        use: Use,
+    ) -> DigitalTokens | None:
+        """The tokens of a call, divided into those of cells and those that are digital; None if cells hold all."""
+        if spec is None or not spec.digital_tokens:
+            return None
+        by_number, heads = self.causal and self._places_matter(), x.shape[-2] // new
+        return divide(spec, unpadding, numbers, tokens[:, 0, :, 0], use.info, new=new, heads=heads, by_number=by_number)
+
+    def _count(self, digital: DigitalTokens) -> None:
+        """Count the tokens of a call, and forget what cells hold if they hold no token of it."""
+        call = self.state.threads.call
+        if self.state.mode == "run":
+            call.token_counts[self.name] = digital.count.plus(call.token_counts.get(self.name, TokenCount()))
+        if digital.all_digital:
+            call.written.pop(self.name, None)
+
+    def _exact_product(self, x: Tensor, tokens: Tensor, valid: Tensor | None, new: int, use: Use) -> Tensor:
         """`product` of ideal cells, or of the model itself while calibration observes inputs and tokens."""
-        mode = self.state.mode
+        mode, unpadding = self.state.mode, unpad(valid, len(tokens))
         if mode == "observe inputs":
-            self.observe_input(x if self.conditioner is None else self.conditioner.to(x).inputs(x))
-            if self.causal:
-                seen = tokens.detach()
-                self.observe_range(seen if unpadding is None else unpadding.gather(seen, -2), unpadding)
+            self._observe(x, tokens, valid, new, use)
         if mode == "observe tokens" and self.conditionable:
             self.watched.append(Observation.of(x.detach(), tokens.detach(), unpadding, self.axis))
         if mode != "ideal" or unpadding is None:
@@ -159,6 +201,24 @@ class KVOperand(Operand):
         if self.axis == "V":
             return unpadding.gather(x, -1) @ tokens
         return unpadding.scatter(x @ tokens.transpose(-2, -1), -1)
+
+    def _observe(self, x: Tensor, tokens: Tensor, valid: Tensor | None, new: int, use: Use) -> None:
+        """Widen the ranges to inputs and tokens that cells get.
+
+        Tokens of the recent window count, too: they are written when they leave it.
+        """
+        unpadding = unpad(valid, len(tokens))
+        if self.conditioner is not None:
+            spec, places = self.conditioner.spec, self._places(tokens, valid, use)
+            digital = self._divided(spec, x, tokens, *places, new, use)
+            x = x if digital is None or self.axis == "K" else digital.inputs(x)
+            x = self.conditioner.to(x).inputs(x)
+            start = self._divided(replace_field(spec, "last_tokens", 0), x, tokens, *places, new, use)
+            unpadding = unpadding if start is None else start.in_cells
+        self.observe_input(x)
+        if self.causal:
+            seen = tokens.detach()
+            self.observe_range(seen if unpadding is None else unpadding.gather(seen, -2), unpadding)
 
     def _product_by_age(
         self,
@@ -206,12 +266,11 @@ class KVOperand(Operand):
         )
         return cells
 
-    def written(self, codes: Tensor, array: Crossbar, use: Use, **options: Any) -> Written:
+    def write_function(self, array: Crossbar, use: Use) -> Callable[..., Written]:
         """See `Operand`; cells that age are kept as they were written."""
         if self.ages is None or self._ages_by_factor(array):
-            held: Written = super().written(codes, array, use, **options)
-            return held
-        return write_unaged(codes, array, drifts=self.ages.drifts, **options)
+            return super().write_function(array, use)
+        return partial(write_unaged, drifts=self.ages.drifts)
 
     def _ages_by_factor(self, array: Crossbar) -> bool:
         """True if drift multiplies all values of a token by one factor, and nothing else depends on their age."""
@@ -228,19 +287,19 @@ class KVOperand(Operand):
         The last `new` tokens of each sample come with the call: they are written in any case.
         """
         call, state = self.state.threads.call, self.state
-        settings = (use.step, state.level, state.rounded, state.clip, self.clip, self.w_range, self.conditioner)
         # Tokens may come back from a cache, where cells can be taken apart token by token.
-        remembers = self._separable() and (use.info.cached or (self.causal and not torch.is_grad_enabled()))
-        parts = split(call.written.get(self.name) if remembers else None, batch, new, settings)
+        if not self._separable() or not (use.info.cached or (self.causal and not torch.is_grad_enabled())):
+            cells = self._write(batch, array, use)
+            call.written.pop(self.name, None)
+            return cells
+        settings = (use.step, state.level, state.rounded, state.clip, self.clip, self.w_range, self.conditioner)
+        parts = split(call.written.get(self.name), batch, new, settings)
         if parts.moved is not None and not self._draws_nothing(array):
             call.moved[self.name] = parts.moved
-        cells = None if parts.to_write is None else self._write(parts.to_write, array, use)
-        merged = parts.merged(cells, self.axis, token_ranges=token_has_range(self.array, self.axis))
-        if remembers:
-            assert isinstance(merged, (Folded, Unaged))
-            call.written[self.name] = WrittenTokens(settings, batch.tokens.clone(), batch.streams, merged)
-        else:
-            call.written.pop(self.name, None)
+        written = None if parts.to_write is None else self._write(parts.to_write, array, use)
+        merged = parts.merged(written, self.axis, token_ranges=token_has_range(self.array, self.axis))
+        assert isinstance(merged, (Folded, Unaged))
+        call.written[self.name] = WrittenTokens(settings, batch.tokens.clone(), batch.streams, merged)
         return merged
 
     def _write_streams(

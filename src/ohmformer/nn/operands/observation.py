@@ -1,16 +1,23 @@
-"""Inputs and tokens of one use of K or V, kept for calibration."""
+"""What calibration keeps: inputs and tokens of one use of K or V, and input vectors of static weights."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
+from ohmformer.array import encoding
 from ohmformer.nn.operands.kv_transform import token_mean
-from ohmformer.nn.operands.unpad import Unpadding
+from ohmformer.nn.operands.unpad import Unpadding, unpad_where
+from ohmformer.nn.shared.memory import Mask
 
 QUERIES = 64
 """Largest number of inputs of a sample that are kept, evenly spread."""
+VECTORS = 256
+"""Largest number of input vectors of static weights that are kept of one call, evenly spread."""
+CALLS = 4
+"""Largest number of calls of which input vectors are kept; maxima are those of all calls."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,11 +28,13 @@ class Observation:
         x: inputs [B, R, M, d] of K or [B, R, M, n] of V.
         tokens: [B, R, n, d].
         unpadding: the places of tokens; None if every place holds one.
+        axis: "K" or "V".
     """
 
     x: Tensor
     tokens: Tensor
     unpadding: Unpadding | None
+    axis: str
 
     @staticmethod
     def of(x: Tensor, tokens: Tensor, unpadding: Unpadding | None, axis: str) -> Observation:
@@ -34,10 +43,59 @@ class Observation:
         if unpadding is not None:
             tokens = unpadding.gather(tokens, -2)
             x = x if axis == "K" else unpadding.gather(x, -1)
-        return Observation(x, tokens, unpadding)
+        return Observation(x, tokens, unpadding, axis)
+
+    def after(self, first: int) -> Observation:
+        """The observation without the first tokens of each sample, which no cell holds.
+
+        At least one place remains, without a token if there is none.
+
+        Args:
+            first: number of these tokens.
+        """
+        if not first:
+            return self
+        B, _, n, _ = self.tokens.shape
+        unpadding = self.unpadding or unpad_where(torch.ones(B, n, dtype=torch.bool, device=self.tokens.device))
+        start = min(first, n - 1)
+        lengths = tuple(max(0, length - first) for length in unpadding.lengths)
+        kept = unpadding.kept[:, start:] & (n > first)
+        rest = Unpadding(unpadding.index[:, start:], kept, lengths, unpadding.slots)
+        there = kept[:, None, :, None].to(self.tokens.dtype)
+        x = self.x if self.axis == "K" else self.x[..., start:] * there.transpose(-2, -1)
+        return replace(self, x=x, tokens=self.tokens[:, :, start:] * there, unpadding=rest)
 
     def centered(self, mean: Tensor | None) -> Tensor:
         """Tokens minus a mean [R, 1, d], by default their own; places without a token stay zero."""
         mean = token_mean(self.tokens, self.unpadding) if mean is None else mean
         tokens = self.tokens - mean
         return tokens if self.unpadding is None else tokens * self.unpadding.kept[:, None, :, None].to(tokens.dtype)
+
+
+@dataclass(eq=False)
+class Vectors:
+    """Input vectors of one matrix of static weights.
+
+    Attributes:
+        largest: [I] the largest magnitude of each input; None before the first call.
+        kept: input vectors [M, I] of some calls.
+        weights: the matrix [O, I]; of a stack of matrices [G, O, I], all rows.
+    """
+
+    largest: Tensor | None = None
+    kept: list[Tensor] = field(default_factory=list)
+    weights: Tensor | None = None
+
+    def add(self, x: Tensor, w: Tensor, mask: Mask) -> None:
+        """Add the inputs x[..., I] of one call with the weights w[..., O, I].
+
+        `mask` [B, N] is False at padding, which is left out if inputs are [B, N, I]; empty if nothing is known of it.
+        """
+        known = bool(mask) and x.shape[:-1] == mask[0].shape and bool(mask[0].any())
+        x = x[mask[0]] if known else x
+        vectors = encoding.widened(x, "inputs").reshape(-1, x.shape[-1])
+        seen = vectors.abs().amax(dim=0)
+        self.largest = seen if self.largest is None else torch.maximum(self.largest, seen)
+        self.weights = encoding.widened(w, "weights").reshape(-1, w.shape[-1])
+        if len(self.kept) < CALLS:
+            self.kept.append(vectors[:: -(-len(vectors) // VECTORS)])

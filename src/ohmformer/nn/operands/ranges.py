@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.kv import KVOperand
+from ohmformer.nn.operands.weight import WeightOperand
 
 FITTED = ("mean", "basis", "inverse")
 """The tensors of a conditioning."""
@@ -18,8 +19,10 @@ MAGNITUDES = ("x_range", "w_range")
 
 
 def ranges(operand: Operand) -> dict[str, Tensor]:
-    """Name -> calibrated tensor: `x_range`, `w_range`, `adc_low`, `adc_high`, and those of a conditioning."""
+    """Name -> calibrated tensor: `x_range`, `w_range`, `adc_low`, `adc_high`, `scaling`, those of a conditioning."""
     tensors = {} if operand.x_range is None else {"x_range": operand.x_range}
+    if isinstance(operand, WeightOperand) and operand.scaling is not None:
+        tensors["scaling"] = operand.scaling
     if isinstance(operand, KVOperand) and operand.w_range is not None:
         tensors["w_range"] = operand.w_range
     if isinstance(operand, KVOperand) and operand.conditioner is not None:
@@ -33,7 +36,7 @@ def ranges(operand: Operand) -> dict[str, Tensor]:
 def unfit(operand: Operand, stored: Mapping[str, Tensor]) -> str:
     """Name of the first stored value that does not fit; "" if all fit.
 
-    It is missing, unknown, no tensor, of another shape, not finite, or a range below zero.
+    It is missing, unknown, no tensor, of another shape, not finite, a range below zero, or a factor of zero or less.
     """
     current = ranges(operand)
     for name in [*current, *stored]:
@@ -41,6 +44,8 @@ def unfit(operand: Operand, stored: Mapping[str, Tensor]) -> str:
         if name not in current or not isinstance(tensor, Tensor) or tensor.shape != current[name].shape:
             return name
         if not bool(tensor.isfinite().all()) or (name in MAGNITUDES and bool((tensor < 0).any())):
+            return name
+        if name == "scaling" and not bool((tensor > 0).all()):
             return name
     if "adc_low" in stored and bool((stored["adc_low"] > stored["adc_high"]).any()):
         return "adc_low"
@@ -58,5 +63,8 @@ def set_ranges(operand: Operand, stored: Mapping[str, Tensor]) -> None:
         if operand.conditioner is not None:
             mean, basis, inverse = (tensors.get(name) for name in FITTED)
             operand.conditioner = replace(operand.conditioner, mean=mean, basis=basis, inverse=inverse)
+    if isinstance(operand, WeightOperand) and operand.scaling is not None:
+        operand.scaling = tensors["scaling"]
+        operand.cells.cells, operand.cells.key = None, ()
     if "adc_low" in tensors:
         operand.adc_range = (tensors["adc_low"], tensors["adc_high"])

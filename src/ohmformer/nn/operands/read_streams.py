@@ -48,7 +48,7 @@ def read_streams(
         numbers = info.numbers if queries is None else numbers_of_inputs(B, queries, info, exactly=exactly)
         if len(numbers) == B and len(numbers[0]) >= per_head:
             of_heads = tuple(
-                tuple(n * heads + head if n >= 0 else -1 for head in range(heads) for n in _last(row, per_head))
+                tuple(n * heads + head if n >= 0 else -1 for head in range(heads) for n in last_numbers(row, per_head))
                 for row in numbers
             )
             return TokenStreams(samples.streams, numbers=of_heads, growing=True)
@@ -58,7 +58,7 @@ def read_streams(
     return PaddedStreams(samples.streams, places=M, rows=shown, columns=columns, inputs=inputs)
 
 
-def _last(numbers: tuple[int, ...], count: int) -> tuple[int, ...]:
+def last_numbers(numbers: tuple[int, ...], count: int) -> tuple[int, ...]:
     """The numbers of the inputs that a product gets: those of all tokens of the call, or of its last tokens only.
 
     Fewer inputs than tokens, such as the token of a text that stands for all of it, are taken for the last tokens that
@@ -108,7 +108,7 @@ def numbers_of_queries(B: int, queries: int, info: CallInfo, name: str, *, neede
             f"ages: {name}: cannot tell which tokens its {queries} queries are; call the whole model with tokens, or "
             "leave ages out"
         )
-    return tuple(_last(row, queries) for row in numbers)
+    return tuple(last_numbers(row, queries) for row in numbers)
 
 
 def inputs_shown(

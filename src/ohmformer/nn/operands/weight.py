@@ -18,10 +18,14 @@ from ohmformer.array.calibrate_adc import widest
 from ohmformer.array.codes.codec import Codec
 from ohmformer.array.folded import Folded
 from ohmformer.array.programmed import Programmed
+from ohmformer.array.spec import Crossbar
 from ohmformer.capture.batch_axis import FIRST, BatchAxis
 from ohmformer.errors import BadInput
 from ohmformer.mitigation.hadamard import rotate
+from ohmformer.mitigation.spec import WeightMitigation
 from ohmformer.nn.operands.base import Operand
+from ohmformer.nn.operands.kv_transform import TRADE
+from ohmformer.nn.operands.observation import Vectors
 from ohmformer.nn.operands.plain_calls import refuse_hidden
 from ohmformer.nn.operands.read_streams import read_streams
 from ohmformer.nn.shared.memory import Mask
@@ -58,6 +62,10 @@ class WeightOperand(Operand):
         batch_axis_of_use: `batch_axis` of each use in a forward pass, if they differ: DeBERTa projects tokens and
             positions alike.
         rotated: the cells hold w R and take x R, which changes no product.
+        matrix: identity of the matrix, which all operands that share it have in common.
+        mitigation: what else is done to the weights.
+        scaling: factors s [I] of the weights, by which inputs are divided; None for none.
+        observed: what calibration has observed; None if it is not observing.
     """
 
     batch_axis: BatchAxis | None = FIRST
@@ -66,6 +74,10 @@ class WeightOperand(Operand):
     bank: str = ""
     batch_axis_of_use: tuple[BatchAxis | None, ...] = ()
     rotated: bool = False
+    matrix: tuple[object, ...] = ()
+    mitigation: WeightMitigation = field(default_factory=WeightMitigation)
+    scaling: Tensor | None = None
+    observed: Vectors | None = field(default=None, repr=False)
 
     def product(self, x: Tensor, w: Tensor, origin: Tensor | None = None, memory_mask: Mask | None = None) -> Tensor:
         """Multiply inputs by weights on crossbars: x @ w.T.
@@ -83,13 +95,15 @@ class WeightOperand(Operand):
         refuse_hidden(self.name, x, w)
         if x.numel() == 0:
             return x @ w.transpose(-2, -1)
-        memory_mask = memory_mask if memory_mask is not None else self.state.memory.mask_of(x)
+        if memory_mask is None and self.state.memory.noted:
+            memory_mask = self.state.memory.mask_of(x)
         use, dtype, weights = self.state.use(self.name, self.calls_per_forward), x.dtype, w.detach()
         axes = self.batch_axis_of_use
         axis = axes[use.call_index[0] if use.call_index else 0] if axes else self.batch_axis
-        if self.rotated:
-            x = rotate(encoding.widened(x, self.name))
-            w = self._rotated_if_used(w, x.dtype)
+        if self.observed is not None and self.state.mode == "observe vectors":
+            self.observed.add(x.detach(), weights, memory_mask if memory_mask is not None else use.info.token_mask)
+        if self.rotated or self.scaling is not None:
+            x, w = self._transformed(x, w)
         if self.state.mode == "observe inputs" and self.noisy_reads and axis is not None:
             self._samples(x, axis)  # refuses inputs for which no read noise could be drawn
         if not self.simulated:
@@ -126,10 +140,41 @@ class WeightOperand(Operand):
         y = y.squeeze(-2) if single else y
         return axis.move_samples_back(y, shape[axis.axis]).to(dtype)
 
-    def _rotated_if_used(self, w: Tensor, dtype: torch.dtype) -> Tensor:
-        """w R if the product is exact or gradients flow to w; otherwise w itself, of which only the shape matters."""
-        used = self.state.mode != "run" or (torch.is_grad_enabled() and w.requires_grad)
-        return rotate(w.to(dtype)) if used else w
+    def transformed_inputs(self, x: Tensor) -> Tensor:
+        """The inputs that the rows get for x[..., I]: divided by the factors, and rotated."""
+        x = x if self.scaling is None else x / self.scaling.to(x)
+        return rotate(x) if self.rotated else x
+
+    def transformed_weights(self, w: Tensor) -> Tensor:
+        """The matrix that is written for w[..., O, I]: multiplied by the factors, and rotated."""
+        w = w if self.scaling is None else w * self.scaling.to(w)
+        return rotate(w) if self.rotated else w
+
+    def _transformed(self, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+        """Transformed inputs and weights; weights stay as they are where only their shape matters.
+
+        They matter if the product is exact, or if gradients flow to them.
+        """
+        x = self.transformed_inputs(encoding.widened(x, self.name))
+        used = self.state.mode not in ("run", "run weights") or (torch.is_grad_enabled() and w.requires_grad)
+        return x, self.transformed_weights(w.to(x.dtype)) if used else w
+
+    def mitigate(self, array: Crossbar, rotated: bool, mitigation: WeightMitigation, scaling: Tensor | None) -> None:
+        """Write the weights in another way from now on, and forget all calibrated ranges."""
+        self.array, self.rotated, self.mitigation, self.scaling = array, rotated, mitigation, scaling
+        self.x_range = self.adc_range = None
+
+    @property
+    def codec(self) -> Codec:
+        """The codec that turns transformed weights into codes."""
+        if not self.mitigation.unbiased:
+            return Codec(self.array, rounded=self.state.rounded)
+        return Codec(self.array, rounded=self.state.rounded, round_last=True, trade=TRADE)
+
+    def range(self, w: Tensor) -> Tensor:
+        """The value of the largest code of transformed weights w[..., O, I]; broadcasts against them."""
+        full = encoding.full_range(w, self.array)
+        return full if self.mitigation.range == 1.0 else self.mitigation.range * full
 
     def _samples(self, x: Tensor, axis: BatchAxis) -> int:
         """The number of samples that inputs hold.
@@ -173,10 +218,9 @@ class WeightOperand(Operand):
         sums = None if use.step is not None else last.sums if use.info.goes_on and key == last.key else totals(w)
         if last.cells is not None and (key, sums) == (last.key, last.sums):
             return last.cells
-        w = rotate(w.to(dtype)) if self.rotated else w.to(dtype)
+        w = self.transformed_weights(w.to(dtype))
         stream, fault_stream = use.stream.child(last.name), use.stream.child("faults", last.name)
-        codec, code_range = Codec(self.array, rounded=state.rounded), encoding.full_range(w, self.array)
-        array = self.written_array(use)
+        codec, code_range, array = self.codec, self.range(w), self.written_array(use)
         cells: Folded | Programmed = self.write_values(
             w, codec, array, use, code_range, stream=stream, fault_stream=fault_stream
         )

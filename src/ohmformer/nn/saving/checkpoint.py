@@ -25,6 +25,7 @@ from ohmformer.nn.convert.convert import convert
 from ohmformer.nn.convert.handle import Crossbars, crossbars
 from ohmformer.nn.convert.sharing import Model
 from ohmformer.nn.convert.state_dict_ranges import PREFIX
+from ohmformer.nn.convert.weight_mitigation import assignments, mitigate, weight_operands
 from ohmformer.nn.modules.class_swap import converted_part
 from ohmformer.nn.operands.clipping import plain_clip
 from ohmformer.nn.operands.kv import KVOperand
@@ -83,7 +84,7 @@ def save(model: nn.Module, file: str | Path) -> None:
         "calibration": list(handle.calibration),
         "operands": [operand.name for operand in handle.operands],
         "tied": tied,
-        "remedies": {op.name: _remedy(op) for op in handle.operands if isinstance(op, KVOperand) and _remedy(op)},
+        "remedies": {**_remedies_of_kv(handle), **_remedies_of_weights(handle)},
         "sample": _sample_as_json(handle.sample, tensors),
     }
     stored = {name: t.detach().contiguous().cpu() for name, t in tensors.items()}
@@ -108,7 +109,8 @@ def restore(
         model: a digital model of the same architecture; its weights are overwritten by those of the file.
         file: a file that `save` wrote.
         hardware: other hardware than that in the file; None takes that. For other hardware ranges are calibrated anew,
-            and clips and conditionings that `calibrate` or `set_kv` set are dropped, and so are ages.
+            and clips, conditionings and mitigations that `calibrate`, `set_kv` or `set_weights` set are dropped, and so
+            are ages.
         sample: a batch that replaces that in the file; None takes that.
         ages: ages that replace those in the file, as in `convert`; None takes those.
 
@@ -177,6 +179,22 @@ def _weights(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
     return weights, tied
 
 
+def _remedies_of_kv(handle: Crossbars) -> dict[str, dict[str, Any]]:
+    """Return K or V -> the conditioning and clip that were set for it alone, if any."""
+    remedies = {op.name: _remedy(op) for op in handle.operands if isinstance(op, KVOperand)}
+    return {name: remedy for name, remedy in remedies.items() if remedy}
+
+
+def _remedies_of_weights(handle: Crossbars) -> dict[str, dict[str, Any]]:
+    """Return static weights -> the mitigation that was set for them alone, if it is not that of the conversion."""
+    usual = assignments(handle, {})
+    return {
+        operand.name: {"weights": operand.mitigation.canonical()}
+        for operand in weight_operands(handle)
+        if operand.mitigation != usual[operand.name].mitigation
+    }
+
+
 def _remedy(operand: KVOperand) -> dict[str, Any]:
     """Return the conditioning and clip that were set for one operand alone, as plain JSON values."""
     remedy: dict[str, Any] = {}
@@ -197,7 +215,10 @@ def _restore_remedies(
         BadInput: the file is damaged.
     """
     operands = {op.name: op for op in crossbars(converted).operands if isinstance(op, KVOperand)}
+    _restore_weights(crossbars(converted), remedies, tensors, file)
     for name, remedy in remedies.items():
+        if "weights" in remedy:
+            continue
         try:
             operand = operands[name]
             if "kv" in remedy:
@@ -213,6 +234,32 @@ def _restore_remedies(
             raise BadInput(f"{file}: is damaged (clip or conditioning of {name}); save the model again") from error
     if remedies:
         calibrate_ranges(converted)
+
+
+def _restore_weights(
+    handle: Crossbars, remedies: Mapping[str, Any], tensors: Mapping[str, Tensor], file: str | Path
+) -> None:
+    """Set the mitigations of single static weights as the file holds them.
+
+    Raises:
+        BadInput: the file is damaged.
+    """
+    where = f"{file}: ohmformer"
+    stored = {name: remedy["weights"] for name, remedy in remedies.items() if "weights" in remedy}
+    specs = {name: validate(WeightMitigation, table, where=where, in_file=False) for name, table in stored.items()}
+    scaling = {op.name: op.scaling for op in weight_operands(handle) if op.scaling is not None}
+    for operand in weight_operands(handle):
+        if operand.name in specs:
+            scaling.pop(operand.name, None)
+            if specs[operand.name].scaling is not None:
+                factors = tensors.get(f"{_OWN}{operand.name}/scaling")
+                if factors is None:
+                    raise BadInput(f"{file}: is damaged (scaling of {operand.name}); save the model again")
+                scaling[operand.name] = factors
+    if unknown := specs.keys() - {operand.name for operand in weight_operands(handle)}:
+        raise BadInput(f"{file}: is damaged (mitigation of {min(unknown)}); save the model again")
+    if specs:
+        mitigate(handle, assignments(handle, specs), scaling)
 
 
 def _restore_ranges(handle: Crossbars, tensors: Mapping[str, Tensor], file: str | Path) -> None:

@@ -21,7 +21,8 @@ from ohmformer.streams import Part, Stream, current_samples
 Moved = Literal["number", "sample", "overwritten"]
 """Ways in which cells contradict a cache. The cells hold a cached token under another number of its sample ("number"),
 or for another sample ("sample"); or the cache has another token in front of unchanged ones ("overwritten")."""
-Mode = Literal["run", "bypass", "ideal", "written", "observe tokens", "observe inputs", "observe converters"]
+Computing = Literal["run", "run weights", "bypass", "ideal", "written"]
+Mode = Literal[Computing, "observe tokens", "observe vectors", "observe inputs", "observe converters"]
 """Modes of a model; see `State.mode`."""
 
 
@@ -101,6 +102,7 @@ class Call:
         uses: operand -> number of its uses in the call.
         moved: operand with cached tokens -> the ways in which its cells contradict the cache.
         written: operand -> its last written tokens, which a cache may return.
+        token_counts: operand with digital tokens -> the tokens of its uses since these were last counted.
     """
 
     info: CallInfo = _UNKNOWN
@@ -111,6 +113,7 @@ class Call:
     uses: dict[str, int] = field(default_factory=dict)
     moved: dict[str, frozenset[Moved]] = field(default_factory=dict)
     written: dict[str, Any] = field(default_factory=dict)
+    token_counts: dict[str, Any] = field(default_factory=dict)
 
 
 class Use(NamedTuple):
@@ -138,9 +141,10 @@ class State:
         seed: root of all streams.
         chip: number of the specimen of the hardware; another chip draws other noise and other faults.
         clip: clip of K and V before they are written.
-        mode: `run` simulates the hardware. `bypass` computes every captured product exactly; `ideal` computes it from
-            written values without rounding and noise; `written` does so for weights, and with noise for K and V. The
-            observing modes compute exactly (`observe converters`: on crossbars) and calibrate ranges and recipes.
+        mode: `run` simulates the hardware, and `run weights` that of weights alone: K and V are exact. `bypass`
+            computes every captured product exactly; `ideal` computes it from written values without rounding and
+            noise; `written` does so for weights, and with noise for K and V. The observing modes compute exactly
+            (`observe converters`: on crossbars) and calibrate ranges and recipes.
         rounded: True if inputs and stored values are rounded to codes; False leaves only noise and saturation.
         causal: True if some attention of the model is causal, or all of it is cross attention. Tokens then may come one
             by one, and noise of reads belongs to tokens.

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from ohmformer.errors import BadInput
+from ohmformer.study.pricing.evaluate import evaluate_with_cost_half
 from ohmformer.study.requirements.conditions import as_run
 from ohmformer.study.requirements.loss import LossBound, loss_of
 from ohmformer.study.results.requirements import MeasuredLoss
 from ohmformer.study.results.spec import Accuracy
 from ohmformer.study.run import Evaluate, run_study
 from ohmformer.study.spec import Point, Settings, Study, Whole
-from ohmformer.study.timing.ages import evaluate_with_ages
 from ohmformer.terminal.progress import bar
 from ohmformer.terminal.signals import Stopped
 
@@ -74,7 +74,7 @@ class Evaluations:
     workers: int = 1
     fresh: bool = False
     progress: bool = True
-    evaluate: Evaluate = evaluate_with_ages
+    evaluate: Evaluate = evaluate_with_cost_half
     known: dict[Whole, MeasuredLoss] = field(default_factory=dict)
 
     def losses(self, asked: Sequence[Asked]) -> list[MeasuredLoss]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ohmformer.errors import BadInput, check_type, given, one_line
 from ohmformer.quantities import whole_number
+from ohmformer.study.pricing.evaluate import evaluate_with_cost_half
 from ohmformer.study.read_study import accuracy_half, make_whole, read_both
 from ohmformer.study.requirements.arrays import Arrays
 from ohmformer.study.requirements.catalog import chosen_kinds, chosen_quantities, quantity
@@ -24,7 +25,6 @@ from ohmformer.study.results.key import digest, versions
 from ohmformer.study.results.requirements import Requirements
 from ohmformer.study.run import MOST_WORKERS, Evaluate, study_keys
 from ohmformer.study.spec import Point, Settings, Study, Whole
-from ohmformer.study.timing.ages import evaluate_with_ages
 from ohmformer.tasks.metric_kinds import METRICS
 
 STEP = 0.05
@@ -210,7 +210,7 @@ def answered(
     workers: int = 1,
     fresh: bool = False,
     progress: bool = True,
-    evaluate: Evaluate = evaluate_with_ages,
+    evaluate: Evaluate = evaluate_with_cost_half,
 ) -> Requirements:
     """The answer to a request.
 

@@ -63,7 +63,11 @@ class CostResult(Part):
         load: link ("network", "tile memory") -> bytes that pass in the stage that loads it most, over those that its
             limit allows, before it slows the stage; empty where no limit is known.
         chips: the chips; None if there is one.
+        digital_tokens: share of the tokens of K and V that no cell holds in the last pass; None if no K and V have
+            digital tokens.
     """
+
+    omitted_at_default = frozenset({"digital_tokens"})
 
     latency_s: Number
     energy_J: Number
@@ -81,6 +85,7 @@ class CostResult(Part):
     load: dict[Text, Number]
     counts: dict[Text, Number]
     chips: ChipsResult | None = None
+    digital_tokens: Number | None = None
 
 
 class PartCost(Part):
@@ -151,7 +156,10 @@ class ServedResult(Part):
         load: as that of `CostResult`, of all passes.
         counts: arrays and tiles.
         chips: the chips; None if there is one.
+        digital_tokens: as that of `CostResult`, in the last decoding step.
     """
+
+    omitted_at_default = frozenset({"digital_tokens"})
 
     prompt: Count
     generate: Count
@@ -175,3 +183,4 @@ class ServedResult(Part):
     load: dict[Text, Number]
     counts: dict[Text, Number]
     chips: ChipsResult | None = None
+    digital_tokens: Number | None = None

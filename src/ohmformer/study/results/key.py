@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ohmformer import registry
-from ohmformer.study.spec import Settings, Study
+from ohmformer.study.spec import CostSettings, Settings, Study
 from ohmformer.tasks.metric_kinds import METRICS
 
 PACKAGES = ("ohmformer", "torch", "numpy", "scipy")
@@ -26,25 +26,37 @@ ANSWERING_FOLDERS = (
     *("stats", "device", "array", "mitigation", "mapping", "hardware", "capture", "routing", "models", "tasks", "nn"),
 )
 ANSWERING = (
-    "streams.py",
+    *("streams.py", "registry.py", "schema.py", "patch.py", "changed_copy.py"),
     *(f"{folder}/**/*.py" for folder in ANSWERING_FOLDERS),
-    "study/evaluate_point.py",
-    "study/loaded.py",
+    *("study/evaluate_point.py", "study/loaded.py", "study/noise_labels.py"),
 )
-"""The files whose code decides results. The code that reads, runs and reports studies does not."""
+"""The files whose code decides results, those included that call methods of kinds or make changed copies of specs. The
+code that reads, runs and reports studies does not."""
+
+PRICING = (
+    *(f"{folder}/**/*.py" for folder in ("workload", "tracing", "cost", "dataflow", "study/pricing")),
+    *(f"study/{name}.py" for name in ("cost", "default_inputs", "join_cost", "serving", "spec")),
+)
+"""The further files whose code decides results where a budget for K and V compares prices."""
+
+
+OPTIONAL = ("ages", "prices")
+"""Fields of `Identity` that are no part of a key where they are empty."""
 
 
 @dataclass(frozen=True)
 class Identity:
     """Digests of the model and the data that a study names, and the device on which they ran.
 
-    `ages` is the digest of the times of K and V; empty where no timeline gives them.
+    `ages` is the digest of the times of K and V; empty where no timeline gives them. `prices` is the digest of what
+    decides the prices of candidates for K and V; empty where no budget compares them.
     """
 
     model: str
     task: str
     device: str = "cpu"
     ages: str = ""
+    prices: str = ""
 
 
 def versions(study: Study[Settings] | None = None) -> dict[str, str]:
@@ -73,10 +85,10 @@ def _read_version(reader: Callable[[str], str], name: str) -> str:
 
 
 @cache
-def code_digest(package: Path = PACKAGE) -> str:
+def code_digest(package: Path = PACKAGE, patterns: tuple[str, ...] = ANSWERING) -> str:
     """SHA-256 over the code that computes answers: while it is being developed, one version has many."""
     sha256 = hashlib.sha256()
-    for pattern in ANSWERING:
+    for pattern in patterns:
         for file in sorted(package.glob(pattern)):
             sha256.update(f"{file.relative_to(package).as_posix()}\n".encode())
             sha256.update(file.read_bytes())
@@ -102,11 +114,19 @@ def decisive(settings: Settings, identity: Identity) -> dict[str, Any]:
         },
         "trials": plain["trials"],
         "seed": plain["seed"],
-        "identity": {name: value for name, value in asdict(identity).items() if name != "ages" or value},
+        "identity": {name: value for name, value in asdict(identity).items() if name not in OPTIONAL or value},
         "versions": {name: _version(name) for name in (*PACKAGES[:2], *_packages(settings))},
         "code": code_digest(),
         **code_from_outside(settings),
     }
+
+
+def price_digest(costs: CostSettings) -> str:
+    """Digest of what decides the prices of a point: settings of the cost half, and its code."""
+    plain = costs.canonical()
+    hardware = {name: value for name, value in plain["hardware"].items() if name != "title"}
+    decisive = {name: plain[name] for name in ("model", "dataflow", "cost", "rules", "mitigation")}
+    return digest([{**decisive, "hardware": hardware}, code_digest(PACKAGE, PRICING)])
 
 
 def code_from_outside(settings: Settings) -> dict[str, dict[str, str]]:

@@ -12,8 +12,9 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_vali
 
 from ohmformer.array.spec import Level
 from ohmformer.errors import BadInput
-from ohmformer.mitigation.spec import Clip, Conditioning, KVClip
+from ohmformer.mitigation.spec import Clip, Conditioning, KVClip, WeightMitigation
 from ohmformer.study.results.costs import CostResult, ServedResult
+from ohmformer.study.results.front import FrontResult
 from ohmformer.study.results.part import Count, Finite, Number, Part, Text, first_fault, is_number
 from ohmformer.study.results.requirements import Requirements
 from ohmformer.tasks.metric_kinds import METRICS, Metric, MetricName
@@ -22,20 +23,48 @@ OperandClip = Literal["none", "model"] | KVClip | tuple[Clip, ...]
 """The clip of an operand, or those of its heads; `model` is the clip of the whole model."""
 
 
-class Chosen(Part):
-    """The choice of calibration for K and V at one point.
+class ChosenWeights(Part):
+    """The choice of calibration for static weights at one point.
 
     Attributes:
         recipe: name of the recipe.
+        losses: recipe -> difference of the model's outputs from those of the original, with K and V exact.
+        weights: operand -> its mitigation.
+    """
+
+    recipe: Text
+    losses: dict[Text, Number] = Field(default_factory=dict)
+    weights: dict[Text, WeightMitigation] = Field(default_factory=dict)
+
+
+class Chosen(Part):
+    """The choice of calibration at one point.
+
+    Attributes:
+        recipe: name of the recipe for K and V.
         losses: recipe -> difference of the model's outputs from those of the original.
         clips: operand -> its clip, or those of its heads: 'none', 'model' or alpha and beta.
         kv: operand -> its conditioning.
+        front: all candidates with their costs; None without a budget.
+        weights: choice for static weights; None if they were left alone.
     """
+
+    omitted_at_default = frozenset({"front", "weights"})
 
     recipe: Text
     losses: dict[Text, Number] = Field(default_factory=dict)
     clips: dict[Text, OperandClip] = Field(default_factory=dict)
     kv: dict[Text, Conditioning] = Field(default_factory=dict)
+    front: FrontResult | None = None
+    weights: ChosenWeights | None = None
+
+    @property
+    def words(self) -> str:
+        """The recipes for readers, such as 'hadamard' or 'hadamard, weights: residual'."""
+        if self.weights is None:
+            return self.recipe
+        of_kv = [self.recipe] if self.losses else []
+        return ", ".join([*of_kv, f"weights: {self.weights.recipe}"])
 
 
 class Accuracy(Part):
@@ -55,9 +84,11 @@ class Accuracy(Part):
         left_out: for such a metric, the mean over chips of its value without each part of the samples in turn.
             Paired intervals need it.
         chosen: choice of calibration; None if nothing was calibrated.
+        digital_tokens: share of the tokens of K and V that no cell held, as the mean over scored calls; None if no K
+            and V have digital tokens.
     """
 
-    omitted_at_default = frozenset({"score_sums", "left_out", "chosen"})
+    omitted_at_default = frozenset({"score_sums", "left_out", "chosen", "digital_tokens"})
 
     metric: MetricName
     level: Level
@@ -69,6 +100,7 @@ class Accuracy(Part):
     score_sums: tuple[Number, ...] | None = Field(default=None, alias="hits")
     left_out: tuple[Finite, ...] | None = None
     chosen: Chosen | None = None
+    digital_tokens: Annotated[Number, Field(ge=0, le=1)] | None = None
 
     @property
     def shown(self) -> Metric:

@@ -11,9 +11,7 @@ from torch import Tensor
 
 from ohmformer.errors import BadInput
 from ohmformer.hardware.ages import Ages
-from ohmformer.study.evaluate_point import evaluate_point
 from ohmformer.study.loaded import loaded
-from ohmformer.study.results.spec import PointResult
 from ohmformer.study.spec import CostModel, CostOptions, CostSettings, Settings
 from ohmformer.tasks.task import Task
 
@@ -47,15 +45,6 @@ def ages_of(settings: Settings) -> Ages | None:
     except BadInput as error:
         raise BadInput(f"simulation.age = {age!r}: {error}") from error
     return replace(ages, encoder="longest" if age == "timeline_longest" else "mean")
-
-
-def evaluate_with_ages(settings: Settings) -> PointResult:
-    """`evaluate_point` with the ages of the point.
-
-    Raises:
-        BadInput: as `ages_of` and `evaluate_point`.
-    """
-    return evaluate_point(settings, ages_of(settings))
 
 
 @lru_cache(maxsize=KEPT)

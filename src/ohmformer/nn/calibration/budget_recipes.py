@@ -1,0 +1,110 @@
+"""Which ways to protect K and V are compared within a budget?
+
+`recipes_within` is the one list of them: today's recipes, and conditionings with residual writing, copies, and first
+tokens that stay digital. A further way is a further entry there; how an entry sets an operand is up to its recipe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Literal
+
+from ohmformer.array.residual.spec import Residual
+from ohmformer.array.spec import Copies, Crossbar
+from ohmformer.mitigation.budget import KVBudget
+from ohmformer.mitigation.spec import Conditioning
+from ohmformer.nn.calibration.recipes import RANGES, Recipe, best_conditioner, recipe_of, supported_radices, widen
+from ohmformer.nn.operands.kv import KVOperand
+from ohmformer.quantities import WholeNumber
+from ohmformer.registry import register
+
+PLAIN = ("none", "clip", "firm clip", "hadamard", "balanced")
+"""The recipes of the remedy `auto`, the cheapest first."""
+
+Basis = Literal["own", "hadamard", "balanced"]
+
+BASES: tuple[Basis, ...] = ("own", "hadamard", "balanced")
+"""Bases of the further candidates, the cheapest first."""
+
+COPIES = 2
+"""Number of cells for every digit in the candidates with copies."""
+
+LOW_RANGES = (*RANGES, 0.5)
+"""Ranges for residual writing, whose cells correct one another, so that saturation is what a larger range avoids."""
+
+
+@register
+class Written(Recipe):
+    """A conditioning with range and radix by operand, written at once or residually, with or without copies.
+
+    With the basis `own`, neither mean nor scale changes, so range and radix cost nothing. Where an array supports no
+    residual writing or no copies, its operand is written without them.
+
+    Attributes:
+        basis: basis of the features.
+        residual: the read-back of residual writing; None to write all cells of a value at once.
+        copies: factor of the redundancy of the array.
+        first_tokens: number of tokens at the start of a sequence that stay digital.
+    """
+
+    kind: Literal["written"] = "written"
+    basis: Basis = "own"
+    residual: Residual | None = None
+    copies: Copies = 1
+    first_tokens: WholeNumber = 0
+
+    @property
+    def label(self) -> str:
+        """Basis, way of writing, and copies in words."""
+        words = [
+            "range and radix" if self.basis == "own" else self.basis,
+            "residual" if self.residual is not None else "",
+            f"{self.copies} copies" if self.copies > 1 else "",
+            f"first {self.first_tokens} digital" if self.first_tokens else "",
+        ]
+        return ", ".join(filter(None, words))
+
+    def set_up(self, operand: KVOperand) -> None:
+        """Set the conditioning with the smallest expected error."""
+        ranges = RANGES if self.residual is None else LOW_RANGES
+        operand.condition(best_conditioner(operand, self._start(operand.plain), ranges))
+        widen(operand)
+
+    def _start(self, array: Crossbar) -> Conditioning:
+        """The conditioning of an array but for its range and its radix: as wished, or without what it does not support.
+
+        Raises:
+            BadInput: the array supports not even the basis.
+        """
+        wished = list(self._conditionings(array))
+        supported = (spec for spec in wished if supported_radices(array, spec))
+        return next(supported, wished[-1])
+
+    def _conditionings(self, array: Crossbar) -> Iterator[Conditioning]:
+        """Conditionings in falling order of preference."""
+        residual = self.residual if array.residual is None else None  # the array has a read-back of its own
+        own = self.basis == "own"
+        for how, copies in product(dict.fromkeys((residual, None)), dict.fromkeys((self.copies, 1))):
+            yield Conditioning(
+                mean=not own,
+                basis=self.basis,
+                scale=None if own else "token",
+                unbiased=not own and how is None and array.residual is None,
+                redundancy=array.redundancy * copies if copies > 1 else None,
+                residual=how,
+                first_tokens=self.first_tokens,
+            )
+
+
+def recipes_within(budget: KVBudget) -> list[Recipe]:
+    """Return the recipes to compare for a budget, the cheapest first."""
+    further = [
+        Written(basis=basis, residual=residual, copies=copies, first_tokens=first)
+        for first in dict.fromkeys((0, budget.first_tokens))
+        for copies in ((1, COPIES) if budget.cells is None or budget.cells >= COPIES else (1,))
+        for residual in (None, budget.residual)
+        for basis in BASES
+        if basis == "own" or residual is not None or copies > 1 or first  # else it is one of the plain ones
+    ]
+    return [*(recipe_of(name) for name in PLAIN), *further]

@@ -1,0 +1,184 @@
+"""Choose the mitigation of static weights by layer, on calibration inputs without labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ohmformer.array import writing
+from ohmformer.array.codes.code_moments import no_closed_form
+from ohmformer.array.peripherals.spec import draws_for_reads, mismatched
+from ohmformer.device import noise
+from ohmformer.errors import BadInput, given, shown, suggest
+from ohmformer.mitigation.spec import WeightMitigation
+from ohmformer.nn.calibration.comparison import best_on_chips, input_numbers, losses_of
+from ohmformer.nn.calibration.runs import OBSERVED, Runs, losses_on_chips
+from ohmformer.nn.calibration.weight_error import just_written
+from ohmformer.nn.calibration.weight_recipes import RECIPES, FittedMitigation, best_mitigation
+from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
+from ohmformer.nn.convert.handle import Crossbars
+from ohmformer.nn.convert.weight_mitigation import (
+    assignment,
+    assignments,
+    groups,
+    mitigate,
+    observing,
+    rule_of,
+    weight_operands,
+)
+from ohmformer.nn.operands.weight import WeightOperand
+
+WeightRemedy = str | Sequence[str]
+"""Recipes to try: "auto" for all of `weight_recipes.RECIPES`, or names of some. Doing nothing is always tried."""
+
+
+@dataclass(frozen=True)
+class WeightCalibration:
+    """The choice of a mitigation of static weights.
+
+    Attributes:
+        recipe: name of the best recipe; "none" if no recipe helps.
+        losses: recipe -> mean loss of the model's answers against those of the original.
+        weights: operand -> its mitigation, without those for which nothing is done.
+    """
+
+    recipe: str
+    losses: dict[str, float]
+    weights: dict[str, WeightMitigation]
+
+    def canonical(self) -> dict[str, Any]:
+        """Return the result as plain JSON values."""
+        weights = {name: spec.canonical() for name, spec in self.weights.items()}
+        return {"recipe": self.recipe, "losses": dict(self.losses), "weights": weights}
+
+
+def weight_recipes(remedy: WeightRemedy | None) -> list[str]:
+    """Return the names of the recipes of a remedy, doing nothing first.
+
+    Raises:
+        BadInput: a recipe is unknown, or named twice.
+    """
+    if remedy is None:
+        return ["none"]
+    if not isinstance(remedy, (str, list, tuple)):
+        raise BadInput(f"calibrate: weights is {given(remedy)}; give 'auto', None or the names of recipes")
+    names: list[Any] = list(RECIPES) if remedy == "auto" else [remedy] if isinstance(remedy, str) else list(remedy)
+    for name in names:
+        if not isinstance(name, str):
+            raise BadInput(f"calibrate: weights is {given(name)}; give 'auto', None or the names of recipes")
+        if name not in RECIPES:
+            raise BadInput(f"calibrate: weights = {shown(name)}: {suggest(shown(name), ['auto', *RECIPES])}")
+        if names.count(name) > 1:
+            raise BadInput(f"calibrate: weights names {name!r} twice; leave one of them out")
+    return ["none", *(name for name in names if name != "none")]
+
+
+def protectable_weights(handle: Crossbars) -> list[WeightOperand]:
+    """Return the operands of static weights in memristive cells whose mitigation no rule sets."""
+    found = []
+    for operand in weight_operands(handle):
+        free = rule_of(handle, operand.name).weights is None
+        if free and assignment(handle, operand.name, WeightMitigation()).memristive:
+            found.append(operand)
+    return found
+
+
+def choose_weights(runs: Runs, names: Sequence[str]) -> WeightCalibration:
+    """Protect static weights by the best of several recipes, with K and V exact, and return the choice.
+
+    First each recipe is set up for every layer by the error that closed forms expect. Then the whole model runs with
+    each recipe on several chips, and the recipe with the smallest loss is kept if it is better than doing nothing by
+    more than chance over chips and inputs.
+
+    Args:
+        runs: the model with unprotected weights, on the chip of calibration.
+        names: names of recipes, "none" first.
+
+    Raises:
+        BadInput: the cells have no closed form.
+    """
+    handle, operands = runs.handle, protectable_weights(runs.handle)
+    if all(map(_is_noiseless, operands)):
+        return WeightCalibration("none", {}, {})
+    _check_arrays(operands)
+    chosen: dict[str, dict[str, FittedMitigation]] = {}
+    with observing(operands):
+        runs.run("observe vectors", OBSERVED)
+        for name in names:
+            chosen[name] = _chosen_by(handle, operands, name)
+    losses: dict[str, Tensor] = {}
+    for name in names:
+        if chosen[name] or name == "none":
+            _apply(runs, chosen[name])
+            losses[name] = losses_on_chips(runs, "run weights")
+    floor = losses_of(runs.reference, runs.reference)
+    best = best_on_chips(losses, floor, input_numbers(runs.reference, handle.axis))
+    _apply(runs, chosen[best])
+    return WeightCalibration(
+        best,
+        {name: float(loss.mean()) for name, loss in losses.items()},
+        {name: each.mitigation for name, each in chosen[best].items() if each.mitigation != WeightMitigation()},
+    )
+
+
+def unprotected(runs: Runs) -> None:
+    """Leave all static weights unprotected whose mitigation no rule sets."""
+    runs.handle.weights = WeightMitigation()
+    _apply(runs, {})
+
+
+@contextmanager
+def weights_undone_on_failure(handle: Crossbars) -> Iterator[None]:
+    """Context after which static weights have their former mitigation and ranges again if it fails."""
+    names = ("array", "rotated", "mitigation", "scaling", "cells", "x_range", "adc_range")
+    before = [(operand, {name: getattr(operand, name) for name in names}) for operand in weight_operands(handle)]
+    mitigation = handle.weights
+    try:
+        yield
+    except Exception:
+        handle.weights = mitigation
+        for operand, values in before:
+            for name, value in values.items():
+                setattr(operand, name, value)
+        raise
+
+
+def _chosen_by(handle: Crossbars, operands: Sequence[WeightOperand], recipe: str) -> dict[str, FittedMitigation]:
+    """Return operand -> what a recipe chooses for it; operands for which it has nothing are left out."""
+    chosen: dict[str, FittedMitigation] = {}
+    for group in groups(operands) if recipe != "none" else ():
+        found = best_mitigation(handle, group, RECIPES[recipe])
+        if found is not None:
+            chosen |= {operand.name: found for operand in group}
+    return chosen
+
+
+def _apply(runs: Runs, chosen: Mapping[str, FittedMitigation]) -> None:
+    """Let weights be written as chosen, and all others plainly, but as rules say; calibrate all ranges anew."""
+    handle = runs.handle
+    specs = {name: choice.mitigation for name, choice in chosen.items()}
+    scaling = {name: choice.scaling for name, choice in chosen.items() if choice.scaling is not None}
+    mitigate(handle, assignments(handle, specs), scaling)
+    calibrate_ranges(runs.model)
+
+
+def _is_noiseless(operand: WeightOperand) -> bool:
+    """True if cells hold and return exactly the values that are written, so that there is nothing to protect."""
+    array, cell = operand.array, operand.array.cell
+    exact = writing.exact(array) and noise.exact_reads(cell) and not writing.has_faults(array)
+    return exact and not draws_for_reads(array) and not mismatched(array)
+
+
+def _check_arrays(operands: Sequence[WeightOperand]) -> None:
+    """Refuse arrays whose cells have no closed form even just after they are written.
+
+    Raises:
+        BadInput: an array is refused.
+    """
+    for operand in operands:
+        if reason := no_closed_form(just_written(operand.array)):
+            raise BadInput(f"{operand.name} cannot be calibrated: {reason}; or set mitigation.weights by hand")

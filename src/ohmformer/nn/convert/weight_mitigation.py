@@ -1,0 +1,169 @@
+"""Mitigation of static weights in a converted model: its factors follow the inputs of a calibration.
+
+Shapes: I inputs of a matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from ohmformer.capture.inputs import call
+from ohmformer.errors import check_type
+from ohmformer.hardware.assignment import WeightAssignment, assign_weight
+from ohmformer.hardware.operand_names import weight_rule_names
+from ohmformer.hardware.rules import Rule, RuleBook
+from ohmformer.mitigation.spec import WeightMitigation
+from ohmformer.nn.checks.comparing import named_rows
+from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
+from ohmformer.nn.convert.handle import Crossbars, crossbars
+from ohmformer.nn.convert.operand_choice import check_closed_form
+from ohmformer.nn.convert.unseen_ranges import warn_of_unseen
+from ohmformer.nn.operands.observation import Vectors
+from ohmformer.nn.operands.weight import WeightCells, WeightOperand
+
+RIDGE = 1e-3
+"""Smallest maximum of an input channel, as a share of their mean, so that unused inputs get no extreme factor."""
+
+
+def set_weights(model: nn.Module, mitigation: WeightMitigation | None) -> None:
+    """Set one mitigation for all static weights in memristive cells, fitted to the sample of the conversion.
+
+    Rules that set the mitigation of weights have precedence. Weights are written again when they are next used.
+
+    Args:
+        model: a converted model; it is changed.
+        mitigation: the mitigation; None for none.
+
+    Raises:
+        BadInput: the model was not converted, its arrays cannot have this mitigation, or another thread calls the model
+            or changes its settings.
+    """
+    handle = crossbars(model)
+    remedy = "WeightMitigation(scaling=0.5, scale='column') for all static weights, or None"
+    check_type("set_weights", "mitigation", mitigation, (WeightMitigation, type(None)), remedy)
+    chosen = mitigation or WeightMitigation()
+    with handle.state.changing("set_weights", unfinished=True):
+        assigned = assignments(handle, dict.fromkeys((o.name for o in weight_operands(handle)), chosen))
+        handle.weights = chosen
+        mitigate(handle, assigned, {})
+        fit_scaling(model, handle)
+        calibrate_ranges(model)
+    warn_of_unseen(model, handle.operands, stacklevel=2)
+
+
+def weight_operands(handle: Crossbars) -> list[WeightOperand]:
+    """Return the operands of static weights."""
+    return [operand for operand in handle.operands if isinstance(operand, WeightOperand)]
+
+
+def assignments(handle: Crossbars, chosen: Mapping[str, WeightMitigation]) -> dict[str, WeightAssignment]:
+    """Return operand -> its place with a mitigation.
+
+    Args:
+        handle: the converted model.
+        chosen: operand -> mitigation; others have that of the conversion.
+
+    Raises:
+        BadInput: an array does not support its mitigation.
+    """
+    names = [operand.name for operand in weight_operands(handle)]
+    return {name: assignment(handle, name, chosen.get(name, handle.weights)) for name in names}
+
+
+def assignment(handle: Crossbars, name: str, mitigation: WeightMitigation) -> WeightAssignment:
+    """Return the place of an operand with a mitigation; rules have precedence.
+
+    Raises:
+        BadInput: the array does not support the mitigation.
+    """
+    found = assign_weight(handle.hardware, rule_of(handle, name), mitigation)
+    assert found.array is not None
+    check_closed_form(name, found.array, found.mitigation)
+    return found
+
+
+def rule_of(handle: Crossbars, name: str) -> Rule:
+    """Return the rule that holds for an operand of static weights."""
+    return RuleBook(handle.rules).rule(weight_rule_names(name))
+
+
+def mitigate(handle: Crossbars, assigned: Mapping[str, WeightAssignment], scaling: Mapping[str, Tensor]) -> None:
+    """Let weights be written with other mitigations from now on, equal weights once, and forget their ranges.
+
+    Args:
+        handle: the converted model.
+        assigned: operand -> its place, for all operands of static weights.
+        scaling: operand -> factors [I] of its weights; others have none.
+    """
+    cells: dict[tuple[object, ...], WeightCells] = {}
+    for operand in weight_operands(handle):
+        place = assigned[operand.name]
+        assert place.array is not None
+        operand.mitigate(place.array, place.rotated, place.mitigation, scaling.get(operand.name))
+        key = (operand.matrix, place.array, place.rotated, place.mitigation)
+        operand.cells = cells.setdefault(key, WeightCells(operand.name))
+
+
+@contextmanager
+def observing(operands: Iterable[WeightOperand]) -> Iterator[None]:
+    """Context in which operands keep the input vectors that they get in the mode `observe vectors`."""
+    operands = list(operands)
+    for operand in operands:
+        operand.observed = Vectors()
+    try:
+        yield
+    finally:
+        for operand in operands:
+            operand.observed = None
+
+
+def fit_scaling(model: nn.Module, handle: Crossbars) -> None:
+    """Set the factors of all weights whose mitigation scales inputs, for the inputs of the sample."""
+    operands = [operand for operand in weight_operands(handle) if operand.mitigation.scaling is not None]
+    if not operands:
+        return
+    with observing(operands):
+        with torch.no_grad(), named_rows(handle.sample, handle.axis), handle.state.set_mode("observe vectors"):
+            call(model, handle.sample)
+        for group in groups(operands):
+            for operand in group:
+                if operand.mitigation.scaling is not None:
+                    operand.scaling = scaling_factors(group, operand.mitigation.scaling)
+
+
+def groups(operands: Iterable[WeightOperand]) -> list[list[WeightOperand]]:
+    """Return the operands that have a mitigation in common: those that share a matrix, and those of one bank."""
+    members: dict[object, list[WeightOperand]] = {}
+    for operand in operands:
+        members.setdefault(operand.bank or operand.matrix or operand.name, []).append(operand)
+    return list(members.values())
+
+
+def scaling_factors(group: Sequence[WeightOperand], exponent: float) -> Tensor | None:
+    """Return the factors s_k = max|x_k|^a / max|w_k|^(1 - a) [I] of observed operands, with a geometric mean of one.
+
+    Args:
+        group: operands that have the factors in common.
+        exponent: a.
+
+    Returns:
+        The factors; None if none of the operands was used.
+    """
+    seen = [operand.observed for operand in group if operand.observed is not None and operand.observed.kept]
+    if not seen:
+        return None
+    inputs = torch.stack([each.largest for each in seen if each.largest is not None]).amax(dim=0).double()
+    weights = torch.stack([each.weights.abs().amax(dim=0) for each in seen if each.weights is not None]).amax(dim=0)
+    factors = _with_floor(inputs).pow(exponent) / _with_floor(weights.double()).pow(1 - exponent)
+    factors = factors / factors.log().mean().exp()
+    return factors.float()
+
+
+def _with_floor(largest: Tensor) -> Tensor:
+    """Return maxima, none below `RIDGE` times their mean; ones if all are zero."""
+    mean = largest.mean()
+    return torch.where(mean > 0, torch.maximum(largest, RIDGE * mean), torch.ones_like(largest))
