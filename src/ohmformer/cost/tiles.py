@@ -122,7 +122,7 @@ class KVArrays:
 
     @cached_property
     def cells(self) -> int:
-        """Number of cells that are written at all."""
+        """Number of cells that can hold K or V; the rest of the arrays does not count."""
         return sum(plan.cells * count for plan, count in self.plans)
 
 

@@ -21,8 +21,8 @@ class Wear:
     Attributes:
         role: attention.key or attention.value.
         max_writes: writes of the most used cell.
-        mean_writes: mean writes of all cells, unused ones included.
-        cells: number of cells that are written at all.
+        mean_writes: mean writes of all these cells, with those that the pass leaves unwritten.
+        cells: number of cells that can hold K or V; the rest of the arrays does not count.
         pulses: mean number of pulses per write that wear a cell, repetitions of verified writes included.
         endurance: number of pulses that a cell survives.
         shared: True if layers share the cells.
