@@ -104,6 +104,7 @@ def arrays_by_instrument(converted: torch.nn.Module, hardware: Accelerator) -> i
     return found // hardware.projection.array.cycles()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_both_halves_count_the_same_on_every_platform(platform: str) -> None:
     """X-Former's SRAM stores Q of each sample; lanes and GPUs have no cells at all."""

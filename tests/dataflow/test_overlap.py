@@ -69,7 +69,10 @@ def test_a_slower_stage_never_makes_it_faster(made: Placement, block: int, which
     assert after >= before * (1 - 1e-9)
 
 
-@pytest.mark.parametrize(("layers", "blocks", "steps"), [(12, 8, 6), (1, 5, 4), (7, 1, 3), (100_000, 8, 6)])
+@pytest.mark.parametrize(
+    ("layers", "blocks", "steps"),
+    [(12, 8, 6), (1, 5, 4), (7, 1, 3), pytest.param(100_000, 8, 6, marks=pytest.mark.slow)],
+)
 def test_equal_stages_take_the_known_block_times(layers: int, blocks: int, steps: int) -> None:
     pipeline = [stage(name, per_token=1.0) for name in "abcdef"[:steps]]
     causal = placement(pipeline, tokens=blocks, layers=layers)

@@ -198,6 +198,7 @@ print(tuple(model(torch.zeros(1, 3, 160, 160)).shape), sorted(n for n in sys.mod
     "broken",
     ["raise RuntimeError('operator torchvision::nms does not exist')", "raise ModuleNotFoundError('torchvision')"],
 )
+@pytest.mark.slow
 def test_a_broken_or_missing_torchvision_does_not_matter(tmp_path: Path, broken: str) -> None:
     (tmp_path / "torchvision").mkdir()
     (tmp_path / "torchvision" / "__init__.py").write_text(broken)

@@ -178,6 +178,7 @@ def test_a_table_of_dimensions_may_lie_beside_the_study(tmp_path: Path) -> None:
     assert price(study.points[0].settings).counts["arrays"] > 0
 
 
+@pytest.mark.slow
 def test_platforms_are_compared_on_cost_alone_or_with_accuracy(tmp_path: Path) -> None:
     platforms = ["clipformer_tcad_2024", "gtx_1060"]
     alone = compared(write(tmp_path / "a.toml"), platforms)

@@ -48,6 +48,7 @@ def test_a_point_that_kills_its_worker_is_named_and_blocks_no_other(
         assert not store.unfinished_attempts()
 
 
+@pytest.mark.slow
 def test_a_point_that_kills_the_only_process_is_the_last_one_of_the_next_run(tmp_path: Path, log: Path) -> None:
     out = tmp_path / "out"
     code = (

@@ -173,6 +173,7 @@ def unseeded() -> VisionTransformer:
     return VisionTransformer(size=8, patch=4, width=16, depth=1, heads=2, classes=3)
 
 
+@pytest.mark.slow
 def test_a_model_that_is_another_one_in_each_worker_is_refused(tmp_path: Path) -> None:
     with torch.random.fork_rng():
         random = study(0, 1, model={"source": f"python:{__name__}:unseeded"})
@@ -199,7 +200,7 @@ def exit_hard_at_one(settings: Settings) -> PointResult:
     return note(settings)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_point_that_ends_the_process_fails_alone(tmp_path: Path, log: Path, workers: int) -> None:
     with pytest.raises(BadInput, match=r"1 of 3 points failed \(2 of 3 points stored\).*it calls os._exit\(0\)"):
         run_study(study(0.0, 1.0, 2.0), tmp_path / "o", workers=workers, evaluate=exit_hard_at_one, progress=False)

@@ -130,7 +130,8 @@ def test_another_noise_is_named_if_it_fails_alone(tmp_path: Path) -> None:
     assert "without write noise as well it is 0" in note
 
 
-@pytest.mark.parametrize("which", [pytest.param(w, marks=() if w == "plain" else pytest.mark.slow) for w in PAIRS])
+@pytest.mark.slow
+@pytest.mark.parametrize("which", PAIRS)
 def test_a_search_that_was_killed_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str) -> None:
     log, out = tmp_path / "log", tmp_path / "out"
     log.touch()
