@@ -30,7 +30,6 @@ BASE: dict[str, Any] = {
     "dataflow": {"kind": "sequence_blocking", "block": 16},
 }
 
-
 WIDE = {"chip.network_max_load": 1000, "chip.buffer_bandwidth": "1000 TB/s"}
 """Links that are never overloaded, so that no note speaks of them."""
 
