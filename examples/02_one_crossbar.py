@@ -5,6 +5,7 @@ import torch
 import ohmformer as of
 
 array = of.replace(of.load_crossbar("clipformer_2024"), "cell.read_noise", {"kind": "proportional", "sigma": 0.05})
+torch.manual_seed(0)
 w, x = torch.randn(40, 100), torch.randn(6, 100)
 exact = x @ w.T
 
