@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -151,15 +151,7 @@ class Conditioning(Spec):
             BadInput: the crossbar does not support one of them, or codes are to be corrected for their bias although
                 cells correct one another.
         """
-        try:
-            for name in ("scale", "radix", "redundancy", "residual"):
-                value = getattr(self, name)
-                array = array if value is None else replace(array, name, value)
-        except BadInput as error:
-            raise BadInput(f"kv.{error}") from None
-        if self.unbiased and array.residual is not None:
-            raise BadInput(f"kv.{UNBIASED}")
-        return array
+        return _with_cells(array, self, ("scale", "radix", "redundancy", "residual"), "kv")
 
     @model_validator(mode="after")
     def _consistent(self) -> Conditioning:
@@ -220,14 +212,7 @@ class WeightMitigation(Spec):
         Raises:
             BadInput: the crossbar does not support one of them, or codes cannot be corrected for their bias.
         """
-        try:
-            for name in ("radix", "redundancy", "residual"):
-                value = getattr(self, name)
-                array = array if value is None else replace(array, name, value)
-        except BadInput as error:
-            raise BadInput(f"weights.{error}") from None
-        if self.unbiased and array.residual is not None:
-            raise BadInput(f"weights.{UNBIASED}")
+        array = _with_cells(array, self, ("radix", "redundancy", "residual"), "weights")
         if self.unbiased and array.encoding != "differential":
             raise BadInput(
                 f"weights.unbiased: {with_article(repr(array.encoding))} array has no magnitudes of its own; use "
@@ -244,3 +229,27 @@ class WeightMitigation(Spec):
 
 Clip = KVClip | Literal["none"]
 """A clip of K or V, or explicitly no clip."""
+
+
+def _with_cells(array: Crossbar, spec: Conditioning | WeightMitigation, names: Sequence[str], place: str) -> Crossbar:
+    """The crossbar with those of the named fields of a mitigation that it sets.
+
+    Args:
+        array: the crossbar.
+        spec: the mitigation.
+        names: the fields.
+        place: where a message says that the mitigation stands.
+
+    Raises:
+        BadInput: the crossbar does not support one of them, or codes are to be corrected for their bias although cells
+            correct one another.
+    """
+    try:
+        for name in names:
+            value = getattr(spec, name)
+            array = array if value is None else replace(array, name, value)
+    except BadInput as error:
+        raise BadInput(f"{place}.{error}") from None
+    if spec.unbiased and array.residual is not None:
+        raise BadInput(f"{place}.{UNBIASED}")
+    return array
