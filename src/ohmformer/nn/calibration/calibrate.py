@@ -11,11 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ohmformer.array import writing
 from ohmformer.array.codes.code_moments import no_closed_form
-from ohmformer.array.peripherals.spec import draws_for_reads, mismatched
 from ohmformer.capture.inputs import Inputs, call
-from ohmformer.device import noise
 from ohmformer.errors import BadInput, check_type, given
 from ohmformer.mitigation.budget import KVBudget, PriceKV
 from ohmformer.mitigation.spec import Clip, Conditioning
@@ -34,7 +31,7 @@ from ohmformer.nn.calibration.front import Compared, Front
 from ohmformer.nn.calibration.operand_setting import OperandSetting, clips_of, conditionings_of
 from ohmformer.nn.calibration.recipes import Recipe
 from ohmformer.nn.calibration.remedies import Remedy, recipes_of
-from ohmformer.nn.calibration.runs import OBSERVED, Runs, losses_on_chips, on_calibration_chip
+from ohmformer.nn.calibration.runs import OBSERVED, Runs, is_noiseless, losses_on_chips, on_calibration_chip
 from ohmformer.nn.calibration.trial import Trial
 from ohmformer.nn.checks.comparing import named_rows
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
@@ -128,7 +125,7 @@ def calibrate(
     parts = input_batches(inputs, handle.sample)
     operands = protectable_operands(handle) if tried else []
     _check_arrays(operands)
-    if all(is_noiseless(operand) for operand in operands):
+    if all(is_noiseless(operand.plain) for operand in operands):
         tried = {"none": tried["none"]} if tried else {}
     seed = handle.state.seed if seed is None else check_seed(seed)
     with on_calibration_chip(handle, seed), _undone_on_failure(operands), weights_undone_on_failure(handle):
@@ -215,13 +212,6 @@ def _calibration(best: str, compared: Compared, front: Front | None) -> Calibrat
     settings = compared.settings[best]
     losses = {recipe: float(loss.mean()) for recipe, loss in compared.losses.items()}
     return Calibration(best, losses, clips_of(settings), conditionings_of(settings), front=front)
-
-
-def is_noiseless(operand: KVOperand) -> bool:
-    """True if cells hold and return exactly the values that are written, so that there is nothing to protect."""
-    array, cell = operand.array, operand.array.cell
-    exact = writing.exact(operand.plain) and noise.exact_reads(cell) and not writing.has_faults(array)
-    return exact and not draws_for_reads(array) and not mismatched(array)
 
 
 @contextmanager

@@ -9,14 +9,11 @@ from typing import Any
 
 from torch import Tensor
 
-from ohmformer.array import writing
 from ohmformer.array.codes.code_moments import no_closed_form
-from ohmformer.array.peripherals.spec import draws_for_reads, mismatched
-from ohmformer.device import noise
 from ohmformer.errors import BadInput, given, shown, suggest
 from ohmformer.mitigation.spec import WeightMitigation
 from ohmformer.nn.calibration.comparison import best_on_chips, input_numbers, losses_of
-from ohmformer.nn.calibration.runs import OBSERVED, Runs, losses_on_chips
+from ohmformer.nn.calibration.runs import OBSERVED, Runs, is_noiseless, losses_on_chips
 from ohmformer.nn.calibration.weight_error import just_written
 from ohmformer.nn.calibration.weight_recipes import RECIPES, FittedMitigation, best_mitigation
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
@@ -102,7 +99,7 @@ def choose_weights(runs: Runs, names: Sequence[str]) -> WeightCalibration:
         BadInput: the cells have no closed form.
     """
     handle, operands = runs.handle, protectable_weights(runs.handle)
-    if all(map(_is_noiseless, operands)):
+    if all(is_noiseless(operand.array) for operand in operands):
         return WeightCalibration("none", {}, {})
     _check_arrays(operands)
     chosen: dict[str, dict[str, FittedMitigation]] = {}
@@ -164,13 +161,6 @@ def _apply(runs: Runs, chosen: Mapping[str, FittedMitigation]) -> None:
     scaling = {name: choice.scaling for name, choice in chosen.items() if choice.scaling is not None}
     mitigate(handle, assignments(handle, specs), scaling)
     calibrate_ranges(runs.model)
-
-
-def _is_noiseless(operand: WeightOperand) -> bool:
-    """True if cells hold and return exactly the values that are written, so that there is nothing to protect."""
-    array, cell = operand.array, operand.array.cell
-    exact = writing.exact(array) and noise.exact_reads(cell) and not writing.has_faults(array)
-    return exact and not draws_for_reads(array) and not mismatched(array)
 
 
 def _check_arrays(operands: Sequence[WeightOperand]) -> None:

@@ -6,8 +6,9 @@ Shapes: N inputs, T tokens, K classes: logits[N, K] or [N, T, K].
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -105,18 +106,7 @@ def best_recipe(losses: Mapping[str, Tensor], floor: Tensor | None = None, input
         floor: losses of the original itself, the smallest possible; None for no minimum gain.
         inputs_of: for each loss the number of its input; None if each belongs to another input.
     """
-    return min(helpful(losses, floor, inputs_of), key=lambda recipe: float(losses[recipe].mean()))
-
-
-def helpful(losses: Mapping[str, Tensor], floor: Tensor | None, inputs_of: Tensor | None) -> list[str]:
-    """Return "none" and the recipes that gain more than chance may explain; see `best_recipe`."""
-    found = ["none"]
-    least = 0.0 if floor is None else LEAST_GAIN * float((losses["none"] - floor).mean())
-    for recipe, loss in losses.items():
-        gain = losses["none"] - loss
-        if float(gain.mean()) > max(chance_gain(gain, inputs_of), least, 0.0):
-            found.append(recipe)
-    return found
+    return _best(losses, helpful(losses, floor, partial(chance_gain, inputs_of=inputs_of)))
 
 
 def best_on_chips(losses: Mapping[str, Tensor], floor: Tensor, inputs_of: Tensor) -> str:
@@ -127,15 +117,33 @@ def best_on_chips(losses: Mapping[str, Tensor], floor: Tensor, inputs_of: Tensor
         floor: losses [all] of the original itself.
         inputs_of: [all] the number of the input of each loss.
     """
-    candidates = ["none"]
-    least = LEAST_GAIN * float((losses["none"] - floor).mean())
+
+    def chance(gain: Tensor) -> float:
+        return math.hypot(chance_gain(gain.mean(dim=0), inputs_of), chance_gain(gain.mean(dim=1), None))
+
+    return _best(losses, helpful(losses, floor, chance))
+
+
+def helpful(losses: Mapping[str, Tensor], floor: Tensor | None, chance: Callable[[Tensor], float]) -> list[str]:
+    """Return "none" and the recipes that gain more than chance may explain; see `best_recipe`.
+
+    Args:
+        losses: recipe -> all losses, in the same order.
+        floor: losses of the original itself, the smallest possible; None for no minimum gain.
+        chance: the gain that chance may explain, for the gains in all losses.
+    """
+    found = ["none"]
+    least = 0.0 if floor is None else LEAST_GAIN * float((losses["none"] - floor).mean())
     for recipe, loss in losses.items():
         gain = losses["none"] - loss
-        chips = gain.mean(dim=1)
-        chance = math.hypot(chance_gain(gain.mean(dim=0), inputs_of), chance_gain(chips, None))
-        if float(gain.mean()) > max(chance, least, 0.0):
-            candidates.append(recipe)
-    return min(candidates, key=lambda recipe: float(losses[recipe].mean()))
+        if float(gain.mean()) > max(chance(gain), least, 0.0):
+            found.append(recipe)
+    return found
+
+
+def _best(losses: Mapping[str, Tensor], recipes: Sequence[str]) -> str:
+    """Return the one of these recipes with the smallest mean loss."""
+    return min(recipes, key=lambda recipe: float(losses[recipe].mean()))
 
 
 def chance_gain(gain: Tensor, inputs_of: Tensor | None) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from math import inf, prod
 from typing import Any
 
@@ -95,7 +96,8 @@ class Compared:
             inputs_of: for each loss the number of its input.
         """
         within = {name: loss for name, loss in self.losses.items() if self.holds(budget, name)}
-        means = {name: float(within[name].mean()) for name in helpful(within, floor, inputs_of)}
+        chance = partial(chance_gain, inputs_of=inputs_of)
+        means = {name: float(within[name].mean()) for name in helpful(within, floor, chance)}
         best = min(means, key=lambda name: means[name])
         margin = EQUAL * (means["none"] - means[best])
         equal = [

@@ -10,7 +10,11 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from ohmformer.array import writing
+from ohmformer.array.peripherals.spec import draws_for_reads, mismatched
+from ohmformer.array.spec import Crossbar
 from ohmformer.capture.inputs import Inputs, batches, call, size, take
+from ohmformer.device import noise
 from ohmformer.nn.calibration.calibration_inputs import first_inputs
 from ohmformer.nn.calibration.comparison import Answer, answer_of, losses_of
 from ohmformer.nn.convert.handle import Crossbars
@@ -85,3 +89,9 @@ def losses_on_chips(runs: Runs, mode: Mode) -> Tensor:
         losses.append(losses_of(runs.reference, runs.run(mode)))
     state.chip = CHIP
     return torch.stack(losses)
+
+
+def is_noiseless(array: Crossbar) -> bool:
+    """True if cells hold and return exactly the values that are written, so that there is nothing to protect."""
+    exact = writing.exact(array) and noise.exact_reads(array.cell) and not writing.has_faults(array)
+    return exact and not draws_for_reads(array) and not mismatched(array)
