@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import inf
 
 from ohmformer.cost import components
-from ohmformer.cost.attention.seen_keys import KeySum, SeenKeys
+from ohmformer.cost.attention.seen_keys import KeysPerQuery, KeyTerm, PerQueryCost
 from ohmformer.cost.attention.token_places import tokens_for_cells, tokens_leaving
 from ohmformer.cost.cost import sum_by_name
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
@@ -90,15 +90,17 @@ def product_operations(op: DynamicMatMul, spec: Conditioning) -> int:
     of V is added to results unweighted, since rows of P sum to one after softmax. The mean of K needs no operation,
     since softmax ignores a constant per row.
     """
-    return int(op.batch * op.heads * operations_by_keys(op, spec).total(SeenKeys.of(op)))
+    return int(op.batch * op.heads * operations_by_keys(op, spec).total(KeysPerQuery.of(op)))
 
 
-def operations_by_keys(op: DynamicMatMul, spec: Conditioning) -> KeySum:
+def operations_by_keys(op: DynamicMatMul, spec: Conditioning) -> PerQueryCost:
     """The operations of `product_operations` for one query of a head, by the keys that it sees."""
     per_query = basis_operations(spec, op.head_width)
     if op.role == "attention.value":
         per_query += op.head_width * (spec.mean + (spec.scale == "column"))
-    return KeySum(per_query, ((1, 1, inf),) if _has_token_scale(op, spec) else ()).beyond(spec.digital_tokens)
+    return PerQueryCost(per_query, (KeyTerm(1, 1, inf),) if _has_token_scale(op, spec) else ()).beyond(
+        spec.digital_tokens
+    )
 
 
 def _has_token_scale(op: DynamicMatMul, spec: Conditioning) -> bool:
@@ -141,9 +143,9 @@ def operations_beside(placed: PlacedOp) -> int:
     return sum(product_operations(op, spec) for _, op, spec in _conditioned([placed]))
 
 
-def operations_beside_by_keys(placed: PlacedOp) -> KeySum:
+def operations_beside_by_keys(placed: PlacedOp) -> PerQueryCost:
     """The operations of `operations_beside` for one query of a head, by the keys that it sees."""
-    return sum((operations_by_keys(op, spec) for _, op, spec in _conditioned([placed])), KeySum())
+    return sum((operations_by_keys(op, spec) for _, op, spec in _conditioned([placed])), PerQueryCost())
 
 
 def scales_read(placed: PlacedOp) -> int:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ohmformer as of
-from ohmformer.cost.attention.seen_keys import KeySum, SeenKeys
+from ohmformer.cost.attention.seen_keys import KeysPerQuery, KeyTerm, PerQueryCost
 from ohmformer.cost.attention.token_places import slots_of, tokens_read_digitally, tokens_written
 from ohmformer.dataflow.explore import DesignPoint, explore
 from ohmformer.dataflow.serving.serve import serve
@@ -139,8 +139,8 @@ def test_served_requests(prompt: int) -> None:
 def test_sums_over_keys_are_those_of_each_query(
     first: int, queries: int, step: int, size: int, most: float, skipped: int
 ) -> None:
-    quantity = KeySum(0.5, ((2.0, size, most),)).beyond(skipped)
-    seen = SeenKeys(first, queries, step)
+    quantity = PerQueryCost(0.5, (KeyTerm(2.0, size, most),)).beyond(skipped)
+    seen = KeysPerQuery(first, queries, step)
     keys = [first + step * i for i in range(queries)]
     assert quantity.total(seen) == pytest.approx(sum(quantity.of(n) for n in keys))
     assert quantity.at(np.array([keys], dtype=float)).sum() == pytest.approx(quantity.total(seen))

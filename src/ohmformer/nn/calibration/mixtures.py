@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import product
 
 from ohmformer.mitigation.budget import KVBudget, PriceKV
-from ohmformer.nn.calibration.front import Compared, checked_cost
+from ohmformer.nn.calibration.candidates import Compared, checked_cost
 from ohmformer.nn.calibration.operand_setting import OperandSetting
 
 MOST = 3

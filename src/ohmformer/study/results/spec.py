@@ -13,8 +13,8 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_vali
 from ohmformer.array.spec import Level
 from ohmformer.errors import BadInput
 from ohmformer.mitigation.spec import Clip, Conditioning, KVClip, WeightMitigation
+from ohmformer.study.results.candidates import ComparisonResult
 from ohmformer.study.results.costs import CostResult, ServedResult
-from ohmformer.study.results.front import FrontResult
 from ohmformer.study.results.part import Count, Finite, Number, Part, Text, first_fault, is_number
 from ohmformer.study.results.requirements import Requirements
 from ohmformer.tasks.metric_kinds import METRICS, Metric, MetricName
@@ -45,17 +45,17 @@ class Chosen(Part):
         losses: recipe -> difference of the model's outputs from those of the original.
         clips: operand -> its clip, or those of its heads: 'none', 'model' or alpha and beta.
         kv: operand -> its conditioning.
-        front: all candidates with their costs; None without a budget.
+        comparison: all candidates that were compared for the budget, with their costs; None without a budget.
         weights: choice for static weights; None if they were left alone.
     """
 
-    omitted_at_default = frozenset({"front", "weights"})
+    omitted_at_default = frozenset({"comparison", "weights"})
 
     recipe: Text
     losses: dict[Text, Number] = Field(default_factory=dict)
     clips: dict[Text, OperandClip] = Field(default_factory=dict)
     kv: dict[Text, Conditioning] = Field(default_factory=dict)
-    front: FrontResult | None = None
+    comparison: ComparisonResult | None = None
     weights: ChosenWeights | None = None
 
     @property
