@@ -38,7 +38,7 @@ _QUANTITY = re.compile(r"\s*[-+]?(\.?\d|inf)", re.IGNORECASE)
 """How a quantity in quotes begins, such as "1 uS" or "3 %"."""
 
 Provenance = tuple[tuple[str, Source], ...]
-"""(field, source) of every value with a known source, sorted by field."""
+"""The sources of the values of a specification: (field, source) of each value with a known source, sorted by field."""
 
 
 def as_provenance(sources: Mapping[str, Source]) -> Provenance:

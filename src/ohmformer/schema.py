@@ -146,7 +146,10 @@ class Spec(BaseModel):
         return {**plain, "provenance": as_provenance(sources)}
 
     def after_change(self, old: Self) -> Self:
-        """This specification, as it was made from `old` by changes; a specification refuses changes by overriding it.
+        """Return this specification, which changes made from `old`, as it shall be: the end of every `replace`.
+
+        By default it is returned unchanged. A subclass overrides the method to refuse changes that do not fit together,
+        or to state for which array or cell its prices now hold.
 
         Raises:
             Misplaced: the changes do not fit together, with the path from this specification on.

@@ -44,11 +44,12 @@ class LayerContext:
             vector units.
         homes: what lives in which memory.
         weight_uses: how often weights that no cell holds are read: once for all samples, or once for each.
-        filled: share of the arrays in the tiles of the layer's weights that hold its weights.
-        moving: True if what is off the chip changes from pass to pass; prices without it are then kept.
+        filled: number of arrays that hold weights of the layer, over the number of arrays in the same tiles.
+        moving: True if other values are off the chip in each pass, as the cache grows. A stage is then priced without
+            the memory off the chip first, and this price is kept for all passes; the memory is added in each pass.
         sharing: number of chips that share the layer, each of which does what its operations say.
-        turns: what takes turns in arrays of limited number: the `stages` of the layer if its weights need more arrays
-            than there are, `layers` if those of two layers do, and nothing ("") otherwise.
+        turns: what shares arrays whose number is limited, one after the other: `stages` if the weights of this layer
+            alone need more arrays than there are, `layers` if those of two layers do, "" if nothing takes turns.
     """
 
     hardware: Accelerator

@@ -10,7 +10,7 @@ from dataclasses import replace
 from math import inf
 from typing import Literal, NamedTuple
 
-from ohmformer.cost import components, kv_conditioning
+from ohmformer.cost import kv_conditioning
 from ohmformer.cost.attention.seen_keys import KeysPerQuery, KeyTerm, KeyTimes, PerQueryCost
 from ohmformer.cost.cost import Cost
 from ohmformer.cost.designs.per_design import largest
@@ -27,6 +27,7 @@ from ohmformer.cost.operands import (
     sums_by_keys,
 )
 from ohmformer.cost.stage import CONDITIONING, Stage
+from ohmformer.cost.vector import lane_costs
 from ohmformer.workload.spec import DynamicMatMul, Elementwise, Lookup, Norm, Op, Softmax
 
 
@@ -111,7 +112,7 @@ def beside_products(
                     if follows:
                         by_keys += PerQueryCost(0.0, (KeyTerm(op.heads * chip.vector.softmax, 1, inf),))
                     continue
-                work = components.softmax_cost(chip, chip.softmax, op.rows, values / op.rows)
+                work = lane_costs.softmax_cost(chip, chip.softmax, op.rows, values / op.rows)
                 rows_per_token = op.rows / (op.heads * context.vectors)
                 total = total.beside(Cost(work.energy, 0.0, work.interval * rows_per_token))
                 value_time = 1 / (chip.softmax.lanes_per_head * chip.clock)
@@ -147,7 +148,7 @@ def _in_lanes(operations: float, conditioned: float, context: LayerContext) -> C
     total = Cost()
     for name, count in (("vector", operations), (CONDITIONING, conditioned)):
         if count:
-            work = components.lanes_cost(context.chip, count, context.working_lanes, context.vectors, name=name)
+            work = lane_costs.lanes_cost(context.chip, count, context.working_lanes, context.vectors, name=name)
             total = total.in_turn(work)
     return total
 

@@ -11,9 +11,9 @@ from math import ceil, inf
 
 from ohmformer.array.event_counter import Counts
 from ohmformer.array.spec import Crossbar
-from ohmformer.cost.array_prices import array_cost, priced
 from ohmformer.cost.attention.seen_keys import KeysPerQuery, KeyTerm, PerQueryCost
 from ohmformer.cost.designs.per_design import largest, rounded_down, smallest
+from ohmformer.cost.scaled_array_prices import array_cost, priced
 from ohmformer.mapping.planning import Plan
 from ohmformer.workload.spec import DynamicMatMul
 

@@ -12,7 +12,6 @@ from math import ceil, inf
 from typing import NamedTuple
 
 from ohmformer.cost import kv_conditioning
-from ohmformer.cost.array_prices import number
 from ohmformer.cost.attention.beside_products import sees
 from ohmformer.cost.attention.seen_keys import KeysPerQuery, KeyTerm, PerQueryCost
 from ohmformer.cost.engine_choice import PlacedOp, role_of
@@ -20,6 +19,7 @@ from ohmformer.cost.memory.limited_arrays import arrays_at_once
 from ohmformer.cost.memory.traffic import stored_bytes
 from ohmformer.cost.network.partial_sums import NO_SUMS, PartialSums, partial_sums_of
 from ohmformer.cost.operands import LayerContext, block_sums_by_keys, kv_tokens_read, lane_macs
+from ohmformer.cost.scaled_array_prices import number
 from ohmformer.cost.vector.lanes import lanes_of_engine
 from ohmformer.hardware.chip import Chip
 from ohmformer.hardware.spec import ArrayEngine, SimdEngine

@@ -224,11 +224,11 @@ def fitted(operand: KVOperand, spec: Conditioning) -> Conditioner:
     """
     spec.check_tokens(operand.name, causal=operand.causal)
     longest = max(max(each.unpadding.lengths) if each.unpadding else each.tokens.shape[2] for each in operand.watched)
-    if spec.digital_tokens >= longest:
+    if spec.most_digital_tokens >= longest:
         raise BadInput(
-            f"kv: {spec.digital_tokens} digital tokens (first_tokens + last_tokens), but {operand.name} has at most "
-            f"{longest} tokens on the calibration inputs, so no range of its cells is known; give longer inputs, or "
-            "fewer digital tokens"
+            f"kv: {spec.most_digital_tokens} digital tokens (first_tokens + last_tokens), but {operand.name} has at "
+            f"most {longest} tokens on the calibration inputs, so no range of its cells is known; give longer inputs, "
+            "or fewer digital tokens"
         )
     watched = [observation.after(spec.first_tokens) for observation in operand.watched]
     observed = moments(watched, operand.axis, center=spec.mean, fixed_mean=operand.causal)

@@ -52,8 +52,8 @@ RECIPES: Mapping[str, WeightRecipe] = {
     "codes": WeightRecipe(_ALL, cells=True),
     "residual": WeightRecipe(_ALL, cells=True, residual=True),
 }
-"""Recipe -> how it chooses. `scaled` changes no code and no cell; `codes` chooses unbiased codes, range and radix, and
-`residual` writes residually; both choose rotation and scaling too."""
+"""Recipe -> how it chooses. `scaled` changes no code and no cell; `codes` chooses bias-corrected codes, range and
+radix, and `residual` writes residually; both choose rotation and scaling too."""
 
 
 @dataclass(frozen=True)

@@ -43,12 +43,12 @@ class KVOperand(Operand):
     """K or V, written at run time.
 
     Attributes:
-        fault_name: of the arrays that hold it; layers that share arrays share their faults.
+        fault_name: name of the arrays that hold it; layers with the same name share arrays, and thus faults.
         axis: "K" (tokens are outputs) or "V" (tokens are inputs).
-        write: which factor of the product is written; "left" for Q in place of K, whose tokens are outputs.
+        write: which factor of the product is written: "right" for K or V; "left" for Q in the product Q K^T.
         causal: tokens may come one by one, since no query sees later ones, or since queries are written. Each token
             draws the noise of its number, and ranges over several tokens are fixed by calibration.
-        memristive: False if its cells need no mitigation.
+        memristive: True if its cells are memristive, so that mitigation of K and V applies to them.
         clip: "model" takes that of the model; a tuple has one for each head.
         w_range: the calibrated range of a causal operand, [1, R or 1, 1, d or 1].
         conditioner: what is done to tokens before they are written, and undone behind the product.
@@ -175,7 +175,7 @@ class KVOperand(Operand):
         use: Use,
     ) -> DigitalTokens | None:
         """The tokens of a call, divided into those of cells and those that are digital; None if cells hold all."""
-        if spec is None or not spec.digital_tokens:
+        if spec is None or not spec.most_digital_tokens:
             return None
         by_number, heads = self.causal and self._places_matter(), x.shape[-2] // new
         return divide(spec, unpadding, numbers, tokens[:, 0, :, 0], use.info, new=new, heads=heads, by_number=by_number)

@@ -84,11 +84,11 @@ class Accuracy(Part):
         left_out: for such a metric, the mean over chips of its value without each part of the samples in turn.
             Paired intervals need it.
         chosen: choice of calibration; None if nothing was calibrated.
-        digital_tokens: share of the tokens of K and V that no cell held, as the mean over scored calls; None if no K
-            and V have digital tokens.
+        digital_token_share: share of the tokens of K and V that no cell held, as the mean over scored calls; None if
+            no K and V have digital tokens. The key in JSON is `digital_tokens`.
     """
 
-    omitted_at_default = frozenset({"score_sums", "left_out", "chosen", "digital_tokens"})
+    omitted_at_default = frozenset({"score_sums", "left_out", "chosen", "digital_token_share"})
 
     metric: MetricName
     level: Level
@@ -100,7 +100,7 @@ class Accuracy(Part):
     score_sums: tuple[Number, ...] | None = Field(default=None, alias="hits")
     left_out: tuple[Finite, ...] | None = None
     chosen: Chosen | None = None
-    digital_tokens: Annotated[Number, Field(ge=0, le=1)] | None = None
+    digital_token_share: Annotated[Number, Field(ge=0, le=1)] | None = Field(default=None, alias="digital_tokens")
 
     @property
     def shown(self) -> Metric:
