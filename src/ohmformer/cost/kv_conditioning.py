@@ -98,9 +98,8 @@ def operations_by_keys(op: DynamicMatMul, spec: Conditioning) -> PerQueryCost:
     per_query = basis_operations(spec, op.head_width)
     if op.role == "attention.value":
         per_query += op.head_width * (spec.mean + (spec.scale == "column"))
-    return PerQueryCost(per_query, (KeyTerm(1, 1, inf),) if _has_token_scale(op, spec) else ()).beyond(
-        spec.most_digital_tokens
-    )
+    terms = (KeyTerm(1, 1, inf),) if _has_token_scale(op, spec) else ()
+    return PerQueryCost(per_query, terms).beyond(spec.most_digital_tokens)
 
 
 def _has_token_scale(op: DynamicMatMul, spec: Conditioning) -> bool:

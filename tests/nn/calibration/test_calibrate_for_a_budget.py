@@ -13,6 +13,7 @@ import ohmformer as of
 from ohmformer import BadInput, KVBudget, KVCost
 from ohmformer.device.spec import WriteVerify
 from ohmformer.models.bundled_vit import VisionTransformer
+from ohmformer.nn.calibration import recipes
 from ohmformer.nn.calibration.budget_recipes import Combined, recipes_within
 from ohmformer.nn.calibration.calibrate import calibrate, protectable_operands
 from ohmformer.nn.calibration.recipes import Recipe, fit_range_to_observed
@@ -251,3 +252,12 @@ def test_a_candidate_of_ones_own_stands_beside_the_others() -> None:
         ("halved", False),
     ]
     assert found.recipe == "none"
+
+
+def test_former_names_say_the_present_ones() -> None:
+    with pytest.raises(of.BadInput, match="Combined: copies: is now called redundancy; rename it"):
+        Combined(copies=2)  # type: ignore[call-arg]
+    with pytest.raises(AttributeError, match=r"recipes\.widen is now .*recipes\.fit_range_to_observed; rename it"):
+        _ = recipes.widen  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match="no attribute 'narrow'"):
+        _ = recipes.narrow  # type: ignore[attr-defined]

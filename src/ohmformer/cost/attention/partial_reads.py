@@ -100,9 +100,8 @@ def key_read_times(array: Crossbar, role: str, slots: float, most: float = inf) 
     """
     read, convert, in_turn = _read_and_convert(array, role)
     shared = min(array.adc.columns_per_adc, array.columns, slots)
-    converting = PerQueryCost(
-        -convert * shared, (KeyTerm(convert, 1, min(shared, most)), KeyTerm(convert * shared, slots, most))
-    )
+    of_first_keys, of_groups = KeyTerm(convert, 1, min(shared, most)), KeyTerm(convert * shared, slots, most)
+    converting = PerQueryCost(-convert * shared, (of_first_keys, of_groups))
     reading = PerQueryCost(0.0, (KeyTerm(read, slots, most),))
     return (reading + converting,) if in_turn else (reading, converting)
 
