@@ -47,7 +47,7 @@ def as_provenance(sources: Mapping[str, Source]) -> Provenance:
 
 
 def is_stated(value: object) -> bool:
-    """Whether a value without a source is one that its author stated: a number, a quantity, a switch, a list of such.
+    """True if a value without a source is one that its author stated: a number, a quantity, a switch, a list of them.
 
     Names (of kinds, of library entries) and tables are not: they say which values there are.
     """
