@@ -83,7 +83,5 @@ def test_former_names_of_methods_are_refused_with_the_new_ones() -> None:
         of.register(Joined)
     with pytest.raises(of.BadInput, match=r"register\(Law\): the method read_energy is now called read_energy_ratio"):
         of.register(Law)
-    with pytest.raises(
-        of.BadInput, match=r"register\(Worn\): the method stuck_places is now called stuck_states"
-    ):
+    with pytest.raises(of.BadInput, match=r"register\(Worn\): the method stuck_places is now called stuck_states"):
         of.register(Worn)
