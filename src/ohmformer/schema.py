@@ -146,10 +146,7 @@ class Spec(BaseModel):
         return {**plain, "provenance": as_provenance(sources)}
 
     def after_change(self, old: Self) -> Self:
-        """Return this specification, which changes made from `old`, as it shall be: the end of every `replace`.
-
-        By default it is returned unchanged. A subclass overrides the method to refuse changes that do not fit together,
-        or to state for which array or cell its prices now hold.
+        """Return this copy, made from `old` by changes; a kind may refuse them, or bind its prices to the new values.
 
         Raises:
             Misplaced: the changes do not fit together, with the path from this specification on.
