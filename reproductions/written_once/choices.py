@@ -29,6 +29,9 @@ FIELDS = (
 )
 """Fields in the order of the sentences."""
 
+NAMES = {"mean": "mean removed", "rotate": "rotated", "residual": "read back", "scale": "range per"}
+"""Fields whose names in sentences differ from those in files."""
+
 
 def choices_block(found: Found) -> str:
     """One paragraph for each method and noise."""
@@ -70,7 +73,7 @@ def _field(field: str, specs: list[Any]) -> str:
     counts = Counter(map(_value, values))
     if set(values) == {usual}:
         return ""
-    name = field.replace("_", " ")
+    name = NAMES.get(field, field.replace("_", " "))
     if field == "range":
         low, high = min(values), max(values)
         return f"range {low:g}" if low == high else f"range {low:g} to {high:g}"

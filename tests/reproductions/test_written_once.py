@@ -229,8 +229,9 @@ def test_tables_show_differences_from_software_and_costs(scripts: Scripts, resul
 def test_choices_are_told_in_words(scripts: Scripts, results: Path) -> None:
     text = scripts.written_once.blocks(results)["choices"]
     assert text == (
-        "- **ViT-S classifier, K and V noisy; read back, same cells**, γσ = 0.6: `hadamard, residual`; K: mean, "
-        "hadamard, radix 2, range 0.7 to 0.9, residual; V: mean, hadamard, radix 2, range 0.7 to 0.9, residual."
+        "- **ViT-S classifier, K and V noisy; read back, same cells**, γσ = 0.6: `hadamard, residual`; K: mean "
+        "removed, hadamard, radix 2, range 0.7 to 0.9, read back; V: mean removed, hadamard, radix 2, range 0.7 to 0.9, "
+        "read back."
     )
 
 
