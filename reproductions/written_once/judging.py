@@ -78,7 +78,7 @@ DEMANDS = (*_vit_s(), *_smollm2())
 
 def judged_block(found: Found) -> str:
     """The table of all demands, and one of what happens without noise."""
-    head = ["what", "γσ", "allowed", "difference from software [95 % interval]", "far end", "", *COSTS.values()]
+    head = ["what", "γσ", "allowed", "difference from software [95 % interval]", "far end", "verdict", *COSTS.values()]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     lines += [f"| {' | '.join(_row(demand, found.get(demand.study)))} |" for demand in DEMANDS]
     return "\n".join([*lines, "", *_without_noise(found)])
@@ -93,7 +93,9 @@ def _row(demand: Demand, found: Curves | None) -> list[str]:
         return [demand.what, upper, allowed, MISSING, *["-"] * (2 + len(COSTS))]
     point, lost = judged
     at = f" (at {point.strength:.2g})" if point.gamma != demand.gamma else ""
-    verdict = "beside" if demand.allowed is None else f"**{verdict_of(demand, point, lost)}**{_shortage(demand, point)}"
+    verdict = (
+        "not judged" if demand.allowed is None else f"**{verdict_of(demand, point, lost)}**{_shortage(demand, point)}"
+    )
     return [demand.what, upper, allowed, f"{lost}{at}", lost.far, verdict, *beside(found, point)]
 
 
