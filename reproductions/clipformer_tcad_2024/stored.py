@@ -83,4 +83,4 @@ def curves(name: str, folder: Path = RESULTS) -> Curves | None:
         method = method_of(point.set, point.label)
         return None if method is None else (method, float(point.set[GAMMA]))
 
-    return common_curves.curves(name, STUDIES[name], folder, place, METHODS)
+    return common_curves.curves(name, STUDIES.get(name, name), folder, place, METHODS)
