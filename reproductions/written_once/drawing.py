@@ -84,6 +84,7 @@ def _costs(results: Path) -> Figure:
             if found is None or not _cost_panel(ax, found, gamma, field):
                 missing_panel(ax)
             ax.set_xlabel(f"{what} over that of no mitigation")
+        row[0].set_ylabel(f"loss against software / {'points' if name.startswith('vit') else '%'}")
         row[0].set_title(f"{STUDIES[name]}, γσ = {0.2 * gamma:.2g}", fontsize=11, loc="left")
     legend(figure, panels.flatten(), ORDER, columns=3)
     figure.suptitle("What each method costs, and what it leaves to software", fontsize=12)
@@ -105,8 +106,6 @@ def _cost_panel(ax: Axes, found: Curves, gamma: float, field: str) -> bool:
         drawn.append((factors[field], lost))
     best = front([(ratio, lost.mean) for ratio, lost in drawn])
     ax.plot(*zip(*best, strict=True), color="0.6", linewidth=1, zorder=0) if best else None
-    unit = drawn[0][1].unit if drawn else ""
-    ax.set_ylabel(f"loss against software{f' / {unit}' if unit else ''}")
     ax.set_yscale("symlog", linthresh=1.0)
     ax.grid(color="0.9")
     return bool(drawn)

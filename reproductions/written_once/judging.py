@@ -29,17 +29,18 @@ class Demand:
         study: name of the study.
         method: label of the method.
         gamma: write noise.
-        allowed: largest loss at the far end of the interval, in points or percent; None if the row only stands beside
-            another one.
+        allowed: largest loss at the far end of the interval, in points or percent.
         up_to: True if the demand holds at every measured noise up to `gamma`.
+        beside: label of the method whose difference stands beside, without being judged; empty for none.
     """
 
     what: str
     study: str
     method: str
     gamma: float
-    allowed: float | None
+    allowed: float
     up_to: bool = False
+    beside: str = ""
 
     def worst(self, found: Curves) -> tuple[Point, Loss] | None:
         """The point with the largest loss at the far end; None if the point at `gamma` is missing."""
@@ -67,9 +68,8 @@ def _smollm2() -> Iterator[Demand]:
         study, words = f"smollm2_{text}", f"SmolLM2, {'news' if text == 'news' else 'editorials'}"
         for method, limits in ((SAME, (2.0, 5.0, 15.0)), (TWICE, (1.0, 2.0, 5.0))):
             for gamma, allowed in zip((1, 2, 3), limits, strict=True):
-                yield Demand(f"{words}, {method}, 4 first tokens digital", study, method + FIRST, gamma, allowed)
-            for gamma in (1, 2, 3):
-                yield Demand(f"{words}, {method}, no digital tokens", study, method, gamma, None)
+                what = f"{words}, {method}, 4 first tokens digital"
+                yield Demand(what, study, method + FIRST, gamma, allowed, beside=method)
 
 
 DEMANDS = (*_vit_s(), *_smollm2())
@@ -85,7 +85,7 @@ def judged_block(found: Found) -> str:
 
 
 def _row(demand: Demand, found: Curves | None) -> list[str]:
-    allowed = "-" if demand.allowed is None else _allowed(demand)
+    allowed = f"{demand.allowed:g} {'%' if demand.study.startswith('smollm2') else 'points'}"
     judged = None if found is None else demand.worst(found)
     sigma = 0.2 if found is None else found.sigma
     upper = f"{'up to ' if demand.up_to else ''}{sigma * demand.gamma:.2g}"
@@ -93,19 +93,15 @@ def _row(demand: Demand, found: Curves | None) -> list[str]:
         return [demand.what, upper, allowed, MISSING, *["-"] * (2 + len(COSTS))]
     point, lost = judged
     at = f" (at {point.strength:.2g})" if point.gamma != demand.gamma else ""
-    verdict = (
-        "not judged" if demand.allowed is None else f"**{verdict_of(demand, point, lost)}**{_shortage(demand, point)}"
-    )
-    return [demand.what, upper, allowed, f"{lost}{at}", lost.far, verdict, *beside(found, point)]
-
-
-def _allowed(demand: Demand) -> str:
-    return f"{demand.allowed:g} {'%' if demand.study.startswith('smollm2') else 'points'}"
+    other = loss(found, found.point(demand.beside, demand.gamma)) if demand.beside else None
+    without = f"; no digital tokens: {other or MISSING}" if demand.beside else ""
+    verdict = f"**{verdict_of(demand, point, lost)}**{_shortage(demand, point)}"
+    return [demand.what, upper, allowed, f"{lost}{at}{without}", lost.far, verdict, *beside(found, point)]
 
 
 def verdict_of(demand: Demand, point: Point, lost: Loss) -> str:
     """'met', or by how much a demand is missed."""
-    allowed, share = demand.allowed or 0.0, point.accuracy.digital_tokens or 0.0
+    allowed, share = demand.allowed, point.accuracy.digital_tokens or 0.0
     if share > DIGITAL:
         return f"missed: {100 * share:.1f} % of the tokens are digital"
     if not is_bounded(lost):
@@ -147,7 +143,7 @@ def _idle(curve: Curves, method: str) -> bool:
 
 def met(found: Found) -> tuple[int, int, int]:
     """Number of demands that are met, that are measured, and of all."""
-    judged = [(demand, found.get(demand.study)) for demand in DEMANDS if demand.allowed is not None]
-    results = [(demand, worst) for demand, curve in judged if curve and (worst := demand.worst(curve)) is not None]
-    good = sum(verdict_of(demand, *worst) == "met" for demand, worst in results)
-    return good, len(results), len(judged)
+    curves = [(demand, found.get(demand.study)) for demand in DEMANDS]
+    judged = [(demand, worst) for demand, curve in curves if curve and (worst := demand.worst(curve)) is not None]
+    good = sum(verdict_of(demand, *worst) == "met" for demand, worst in judged)
+    return good, len(judged), len(DEMANDS)

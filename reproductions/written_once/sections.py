@@ -29,7 +29,8 @@ def answer_block(found: Found) -> str:
     lines = [_kv_answer(kv), _every_answer(every), _text_answer(text)]
     good, measured, asked = met(found)
     count = f"Of {asked} differences that were set beforehand, {measured} are measured, and {good} of them hold."
-    return "\n\n".join([*lines, count])
+    unknown = " A question mark stands for what is not measured yet." if any("?" in line for line in lines) else ""
+    return "\n\n".join([*lines, f"{count}{unknown}"])
 
 
 def _kv_answer(found: Curves | None) -> str:
@@ -78,12 +79,17 @@ def _strengths(found: Curves, gammas: Sequence[float]) -> str:
 def _losses(found: Curves, method: str, gammas: Sequence[float]) -> str:
     """Mean differences from software at several noise levels."""
     lost = [loss(found, found.point(method, gamma)) for gamma in gammas]
-    return " / ".join(MISSING if one is None else one.text(one.sign * one.mean) for one in lost)
+    return _joined([None if one is None else one.text(one.sign * one.mean) for one in lost])
 
 
 def _values(found: Curves, method: str, gammas: Sequence[float]) -> str:
     points = [found.point(method, gamma) for gamma in gammas]
-    return " / ".join(MISSING if point is None else found.metric.show(point.accuracy.mean) for point in points)
+    return _joined([None if point is None else found.metric.show(point.accuracy.mean) for point in points])
+
+
+def _joined(values: Sequence[str | None]) -> str:
+    """'-0.3 / -0.8 / -1.5'; a question mark where there is no value."""
+    return " / ".join(value or "?" for value in values)
 
 
 def study_block(found: Curves | None) -> str:

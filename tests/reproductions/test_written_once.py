@@ -178,11 +178,11 @@ def test_a_row_without_the_noise_of_its_limit_is_missing(scripts: Scripts, resul
 def test_perplexities_are_judged_by_their_ratio_on_each_window(scripts: Scripts, results: Path) -> None:
     what = "SmolLM2, news, same cells, 4 first tokens digital"
     allowed, difference, _, verdict, *_ = judged(scripts, results, what, "0.2")
-    assert (allowed, difference, verdict) == ("2 %", "+1.0 % [+1.0, +1.0]", "**met**")
+    both = "+1.0 % [+1.0, +1.0]; no digital tokens: +3.0 % [+3.0, +3.0]"
+    assert (allowed, difference, verdict) == ("2 %", both, "**met**")
     assert judged(scripts, results, what, "0.4")[3] == "**missed: 10.0 % of the tokens are digital**"
     assert judged(scripts, results, what, "0.6")[3] == "**missed by 5.0**"
-    beside = judged(scripts, results, "SmolLM2, news, same cells, no digital tokens", "0.2")
-    assert (beside[0], beside[1], beside[3]) == ("-", "+3.0 % [+3.0, +3.0]", "not judged")
+    assert judged(scripts, results, what, "0.6")[1].endswith("; no digital tokens: not measured yet")
 
 
 def test_too_few_chips_are_named(scripts: Scripts, results: Path) -> None:
@@ -202,7 +202,7 @@ def test_the_answer_is_computed(scripts: Scripts, results: Path) -> None:
     text = scripts.written_once.blocks(results)["answer"]
     assert "At γσ = 0.6 / 1 / 1.4 the ViT-S classifier is -0.2 / -1.0 / -5.0 points" in text
     assert "its software accuracy of 90.0 %" in text
-    assert "not measured yet / +0.0 / not measured yet points with twice the cells" in text
+    assert "? / +0.0 / ? points with twice the cells" in text
     assert "Unprotected it reaches 50.0 / 20.0 / 10.0 %" in text
     assert "**All operands, static weights included, no write verified.** Not measured yet." in text
     assert "changes by +1.0 / +4.0 / +20.0 % with the same cells and the first 4 tokens digital" in text
