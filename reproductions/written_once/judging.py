@@ -142,8 +142,10 @@ def _idle(curve: Curves, method: str) -> bool:
 
 
 def met(found: Found) -> tuple[int, int, int]:
-    """Number of demands that are met, that are measured, and of all."""
+    """Number of demands that are met with enough chips and samples, that are measured, and of all."""
     curves = [(demand, found.get(demand.study)) for demand in DEMANDS]
     judged = [(demand, worst) for demand, curve in curves if curve and (worst := demand.worst(curve)) is not None]
-    good = sum(verdict_of(demand, *worst) == "met" for demand, worst in judged)
+    good = sum(
+        verdict_of(demand, point, lost) == "met" and not _shortage(demand, point) for demand, (point, lost) in judged
+    )
     return good, len(judged), len(DEMANDS)
