@@ -20,6 +20,7 @@ from ohmformer.nn.calibration.expected_error import expected_error, moments
 from ohmformer.nn.calibration.fit import fit
 from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.kv_transform import Conditioner
+from ohmformer.nn.operands.observation import first_samples
 from ohmformer.quantities import Fraction
 from ohmformer.registry import Family, called, named, register
 
@@ -178,10 +179,10 @@ def best_clips(operand: KVOperand, noise: float) -> Clip | tuple[Clip, ...]:
         noise: weight of the variance of write noise.
     """
     clips: list[Clip] = ["none", *candidates(operand.array)[1:]]
-    errors = []
+    errors, watched = [], first_samples(operand.watched)
     for clip in clips:
         operand.clip = clip
-        errors.append(expected_error(operand, operand.watched, noise=noise))
+        errors.append(expected_error(operand, watched, noise=noise))
     chosen = torch.stack(errors).argmin(dim=0).tolist()
     return tuple(clips[index] for index in chosen)
 
@@ -199,13 +200,14 @@ def best_conditioner(operand: KVOperand, start: Conditioning, ranges: Sequence[f
     """
     best: tuple[float, Conditioner] | None = None
     fit_once, supported = fitted(operand, start), supported_radices(operand.plain, start)
+    watched = first_samples(operand.watched)
     if not supported:
         start.on(operand.plain)  # says why
     for radix, share in product(supported, ranges):
         candidate = fit_once.changed(range=share, radix=radix)
         operand.condition(candidate)
         widen(operand)
-        error = float(expected_error(operand, operand.watched, noise=NOISE).sum())
+        error = float(expected_error(operand, watched, noise=NOISE).sum())
         if best is None or error < best[0]:
             best = error, candidate
     assert best is not None

@@ -19,6 +19,7 @@ from ohmformer.nn.calibration.recipes import Recipe
 from ohmformer.nn.calibration.runs import Runs
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
 from ohmformer.nn.operands.kv import KVOperand
+from ohmformer.nn.operands.observation import first_samples
 
 
 @dataclass
@@ -93,7 +94,8 @@ class Trial:
         if self.budget is not None:
             if compared.holds_same(settings):
                 return
-            errors = {each.name: float(expected_error(each, each.watched).mean()) for each in self.operands}
+            watched = {each.name: first_samples(each.watched) for each in self.operands}
+            errors = {each.name: float(expected_error(each, watched[each.name]).mean()) for each in self.operands}
             if self.price is not None:
                 try:
                     compared.costs[name] = checked_cost(self.price, settings)
