@@ -26,7 +26,7 @@ from ohmformer.registry import is_own
 def keeping_tokens(operands: Iterable[Operand], sample: Any) -> Iterator[None]:
     """Context in which K and V keep the tokens of the checked row while ranges are calibrated on the sample batch."""
     noisy = [op for op in operands if isinstance(op, KVOperand) and not exact(op.array)]
-    kept = [op for op in noisy if _noise_follows_tokens(op)] if batch_size(sample) > 1 else []
+    kept = [op for op in noisy if op.array.wires is None and _follows_tokens(op)] if batch_size(sample) > 1 else []
     for operand in kept:
         operand.watched_row = checked_row(sample)
     try:
@@ -49,7 +49,7 @@ def writes_same_tokens(converted: nn.Module, operands: Iterable[Operand], alone:
     """
     noisy = [operand for operand in operands if isinstance(operand, KVOperand) and not exact(operand.array)]
     in_batch = _taken(noisy)
-    if not all(map(_noise_follows_tokens, noisy)):
+    if not all(operand.separable() and _follows_tokens(operand) for operand in noisy):
         return False
     try:
         with named_rows(alone, 0):
@@ -72,8 +72,8 @@ def _taken(operands: Sequence[KVOperand]) -> list[tuple[Observation, ...]]:
     return observed
 
 
-def _noise_follows_tokens(operand: KVOperand) -> bool:
-    """True if the noise of a sample follows from its tokens and its random numbers, and all tokens come in one call.
+def _follows_tokens(operand: KVOperand) -> bool:
+    """True if noise in separable cells follows from tokens and random numbers, and all tokens come in one call.
 
     A kind of noise from outside the package may compute anything from the cells of all samples.
     """
@@ -81,7 +81,7 @@ def _noise_follows_tokens(operand: KVOperand) -> bool:
     own = all(is_own(type(kind)) for kind in (cell.write_noise, cell.read_noise, cell.drift))
     written_once = array.residual is None and operand.ages is None
     at_once = operand.conditioner is None and not operand.causal
-    return own and written_once and at_once and operand.conditionable and operand.separable()
+    return own and written_once and at_once and operand.conditionable
 
 
 def _same_tokens(alone: Observation, in_batch: Observation) -> bool:
