@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -31,12 +30,5 @@ def signature(factor: Tensor, constant: bool, *, matrix: bool = False) -> Signat
     values = factor.detach().double() if factor.dtype == torch.float64 else factor.detach().float()
     inner = min(2 if matrix else 1, factor.dim())
     for _ in range(inner):
-        values = values @ _weights(values.shape[-1], values.dtype, values.device)
+        values = values @ torch.arange(1.0, values.shape[-1] + 1, device=factor.device).to(values).sin()
     return Signature(values, tuple(factor.shape), constant)
-
-
-@lru_cache(maxsize=64)
-def _weights(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The fixed weights [size] of a sum."""
-    with torch.inference_mode(False):
-        return torch.arange(1.0, size + 1, device=device).to(dtype).sin()
