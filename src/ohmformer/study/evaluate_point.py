@@ -139,7 +139,7 @@ def _accuracy(
     stats: Stats,
     software: float,
     calibration: Calibration | None,
-    digital_tokens: float | None,
+    token_share: float | None,
 ) -> Accuracy:
     """The metric of a point from the statistics of its scores; `software` is the metric without crossbars."""
     return made(
@@ -155,7 +155,7 @@ def _accuracy(
         score_sums=_score_sums(task, stats.scores),
         left_out=stats.jackknife_means or None,
         chosen=Chosen(**calibration.canonical()) if calibration else None,
-        digital_tokens=digital_tokens,
+        digital_token_share=token_share,
     )
 
 
