@@ -21,6 +21,7 @@ from ohmformer.array.peripherals.mismatch import Mismatch, draw_mismatch
 from ohmformer.array.peripherals.read_keys import in_blocks
 from ohmformer.array.peripherals.spec import mismatched
 from ohmformer.array.programmed import Programmed
+from ohmformer.array.residual.feedback import ErrorFeedback, corrected
 from ohmformer.array.residual.writing import Kept, WriteSlice, write_residually
 from ohmformer.array.spec import Crossbar
 from ohmformer.array.writing import Columns, Held, Major, Writer, one_sided
@@ -40,6 +41,8 @@ class WriteOptions(TypedDict, total=False):
         fault_stream: key of the faults, which belong to a chip and stay when the noise changes; by default `stream`.
         major: whether random numbers run along the outputs (the default) or the inputs first: along the axis that
             grows as tokens are appended.
+        feedback: corrections of errors in weights that are written later, for one matrix [O, I] and an array with
+            `residual.feedback`; None for none.
     """
 
     stream: Streams | int
@@ -47,6 +50,7 @@ class WriteOptions(TypedDict, total=False):
     max_code: int | None
     fault_stream: Stream | None
     major: Major
+    feedback: ErrorFeedback | None
 
 
 @torch.no_grad()
@@ -127,6 +131,7 @@ class WriteRequest:
         array: the hardware.
         codes: [..., O, I] in float32 or float64; integers unless the array has `residual`.
         slices: the number of slices that hold them, copies included.
+        largest: the largest magnitude that these slices hold.
         max_code: bound on their magnitude; None for that of the array.
         unit: [..., O or 1, 1] value of one code.
         stream: key of write noise and drift.
@@ -137,6 +142,7 @@ class WriteRequest:
     array: Crossbar
     codes: Tensor
     slices: int
+    largest: float
     max_code: int | None
     unit: Tensor
     stream: Streams
@@ -190,7 +196,9 @@ def write_request(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions
     unit = encoding.unit_of(w_range, array.max_code)
     stream = Stream(stream) if isinstance(stream, int) else stream
     _count_writes(codes, array, slices, stream, major)
-    return WriteRequest(array, codes, slices, max_code, unit, stream, options.get("fault_stream") or stream, major)
+    fault_stream, feedback = options.get("fault_stream") or stream, options.get("feedback")
+    request = WriteRequest(array, codes, slices, largest, max_code, unit, stream, fault_stream, major)
+    return request if feedback is None else replace(request, codes=corrected(request, feedback))
 
 
 def _of_references(stream: SampleStreams, columns: int) -> SampleStreams:
@@ -226,8 +234,9 @@ def _count_writes(codes: Tensor, array: Crossbar, slices: int, stream: Streams, 
     if isinstance(stream, SampleStreams) and stream.present is not None:
         cells = cells // (len(codes) * codes.shape[-2 if major == "outputs" else -1]) * stream.present
     counter.cell_writes += cells * slices * array.polarities
-    if array.residual is not None:  # all cells but the last are read back
-        counter.cell_reads += cells * (slices - 1) * array.polarities
-        counter.adc_conversions += cells * (slices - 1) * (1 if array.subtract == "analog" else array.polarities)
+    if array.residual is not None:
+        read = array.residual.read_backs(slices)
+        counter.cell_reads += cells * read * array.polarities
+        counter.adc_conversions += cells * read * (1 if array.subtract == "analog" else array.polarities)
     if array.encoding == "offset":
         counter.cell_writes += sum(target.numel() for target in reference_targets(codes, array, slices))

@@ -108,7 +108,7 @@ class Writer:
         device: torch.device,
     ) -> None:
         self.cell = cell = array.aged_cell
-        self.array, self.columns, self.major, self.stream = array, columns, major, stream
+        self.array, self.columns, self.major, self.stream, self.device = array, columns, major, stream, device
         check_cell(cell, array.age)
         self.write_numbers = stream.child(columns, "write").open(device)
         self.drift_numbers = stream.child(columns, "drift").open(device)

@@ -157,7 +157,11 @@ def assign_kv(hardware: Accelerator, rule: Rule, role: KVRole) -> KVAssignment:
 def _engine(
     hardware: Accelerator, role: Role, rule: Rule, mitigation: WeightMitigation
 ) -> tuple[Role | Literal[""], Engine | None]:
-    """Role and engine that a rule chooses, the engine with the rule's array, scale and percentile."""
+    """Role and engine that a rule chooses, the engine with the rule's array, scale and percentile.
+
+    Raises:
+        BadInput: the array is to correct errors in later weights, which is a mitigation of weights.
+    """
     if rule.on == "digital":
         return "", None
     role = role if rule.on == "hardware" else rule.on
@@ -165,6 +169,12 @@ def _engine(
     if rule.array is not None:
         engine = _with_array(engine, rule.array, role)
     if isinstance(engine, ArrayEngine):
+        if engine.array.residual is not None and engine.array.residual.feedback:
+            where = f"hardware.{role}.array" if rule.array is None else "rules: array"
+            raise BadInput(
+                f"{where}.residual.feedback = true: corrections follow the inputs of a model, for static weights alone; "
+                "set mitigation.weights = { residual = { feedback = true } }"
+            )
         for name in ("scale", "percentile"):
             value = getattr(rule, name) if getattr(rule, name) is not None else getattr(mitigation, name)
             if value is not None and value != getattr(engine.array, name):

@@ -67,7 +67,8 @@ def effort(array: Crossbar, slices: int) -> Effort:
         slices: number of slices in use, from the least significant one up, copies included.
     """
     if array.residual is not None:
-        return Effort(reads=(slices - 1) / slices, row_writes=slices, row_reads=slices - 1)
+        read_backs = array.residual.read_backs(slices)
+        return Effort(reads=read_backs / slices, row_writes=slices, row_reads=read_backs)
     return Effort() if array.write_verify is None else _verified_effort(array, slices)
 
 

@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import BeforeValidator, WithJsonSchema, model_validator
 
 from ohmformer.array.residual.spec import Residual
 from ohmformer.errors import BadInput
-from ohmformer.mitigation.spec import Clip, Conditioning
+from ohmformer.mitigation.spec import FEEDBACK, Clip, Conditioning
 from ohmformer.quantities import WholeNumber
 from ohmformer.schema import Spec
 
@@ -184,3 +184,9 @@ class KVBudget(Spec):
         """
         ratios = cost.ratios(plain)
         return all(ratios[name] <= limit * (1 + ROUNDING) for name, limit in self.limits.items())
+
+    @model_validator(mode="after")
+    def _consistent(self) -> KVBudget:
+        if self.residual.feedback:
+            raise ValueError(FEEDBACK)
+        return self

@@ -71,6 +71,11 @@ UNBIASED = (
     "leave unbiased or residual out"
 )
 """Why `unbiased` and residual writing do not go together."""
+FEEDBACK = (
+    "residual.feedback: corrects errors in weights that are written later, and tokens of K and V come one by one; "
+    "leave feedback out"
+)
+"""Why K and V have no corrections in later weights."""
 
 
 class Conditioning(Spec):
@@ -157,6 +162,8 @@ class Conditioning(Spec):
     def _consistent(self) -> Conditioning:
         if self.unbiased and self.residual is not None:
             raise ValueError(UNBIASED)
+        if self.residual is not None and self.residual.feedback:
+            raise ValueError(FEEDBACK)
         return self
 
 

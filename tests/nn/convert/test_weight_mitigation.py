@@ -20,6 +20,7 @@ from tests.nn.operands.test_rotation import HARDWARE, IMAGES, QUIET, TOKENS, VEC
 NOISY = of.replace(HARDWARE, "projection.array.cell.write_noise.sigma", 0.3)
 SCALED = WeightMitigation(scaling=0.5)
 WHOLE = WeightMitigation(rotate=True, scaling=0.7, scale="column", radix=2, range=0.8, residual=Residual(bits=6))
+FED_BACK = WeightMitigation(scaling=0.5, rotate=True, scale="column", radix=2, residual=Residual(feedback=True))
 UNBIASED = WeightMitigation(scaling=0.0, scale="column", radix=1, range=0.7, unbiased=True, redundancy=2)
 MODELS = {
     "vit": (vit, IMAGES),
@@ -41,9 +42,11 @@ def test_exact_on_ideal_hardware(name: str, weights: WeightMitigation) -> None:
 
 
 @pytest.mark.parametrize("name", list(MODELS))
-@pytest.mark.parametrize("weights", [WHOLE, UNBIASED])
+@pytest.mark.parametrize("weights", [WHOLE, UNBIASED, FED_BACK])
 def test_levels_agree(name: str, weights: WeightMitigation) -> None:
     make, x = MODELS[name]
+    if make is Mixed and weights is FED_BACK:
+        return  # a stack of matrices, refused below
     model = make().eval()
     noise, array, cell = (
         outputs(of.convert(model, NOISY, sample=x, weights=weights, level=level), x)
@@ -149,7 +152,7 @@ def test_weights_are_set_later_as_in_the_conversion() -> None:
     assert torch.equal(outputs(later, IMAGES), plain)
 
 
-@pytest.mark.parametrize("weights", [WHOLE, UNBIASED])
+@pytest.mark.parametrize("weights", [WHOLE, UNBIASED, FED_BACK])
 def test_restored_to_the_bit(tmp_path: Path, weights: WeightMitigation) -> None:
     converted = of.convert(vit(), NOISY, sample=IMAGES, weights=weights)
     of.calibrate_ranges(converted, [3 * IMAGES])
@@ -167,6 +170,42 @@ def test_a_state_dict_brings_its_factors() -> None:
     plain = of.convert(vit(), NOISY, sample=IMAGES)
     with pytest.raises(RuntimeError, match="scaling"):
         plain.load_state_dict(one.state_dict())
+
+
+def test_corrections_follow_the_inputs_and_help() -> None:
+    """With corrections of errors in later weights, outputs are nearer to those of the original; they are saved."""
+    model, noisy = vit().eval(), of.replace(NOISY, "projection.array.cell.write_noise.gamma", 5.0)
+    quiet_kv = of.replace(noisy, "attention.array.cell.write_noise", {"kind": "none"})
+    without = FED_BACK.model_copy(update={"residual": Residual()})
+    errors = {}
+    for weights in (FED_BACK, without):
+        converted = of.convert(model, quiet_kv, sample=IMAGES, weights=weights)
+        errors[weights] = 0.0
+        for chip in range(8):
+            of.set_chip(converted, chip)
+            errors[weights] += float((outputs(converted, IMAGES) - outputs(model, IMAGES)).square().mean())
+    assert errors[FED_BACK] < 0.6 * errors[without]
+
+    one, two = (
+        of.convert(vit(seed=seed), NOISY, sample=x, weights=FED_BACK) for seed, x in ((0, IMAGES), (9, IMAGES.flip(-1)))
+    )
+    outputs(two, IMAGES)
+    two.load_state_dict(one.state_dict())
+    assert torch.equal(outputs(two, IMAGES), outputs(one, IMAGES))
+    state = one.state_dict()
+    name = next(key for key in state if key.endswith("feedback_order"))
+    state[name] = torch.zeros_like(state[name])
+    with pytest.raises(RuntimeError, match="feedback_order"):
+        two.load_state_dict(state)
+
+
+def test_corrections_are_refused_by_name_where_they_cannot_be() -> None:
+    with pytest.raises(BadInput, match="is a stack of matrices") as error:
+        of.convert(Mixed().eval(), NOISY, sample=VECTORS[..., :12], weights=FED_BACK)
+    assert "\n" not in str(error.value)
+    converted = of.convert(vit().train(), NOISY, sample=IMAGES, weights=FED_BACK, level="noise")
+    with of.variation(converted), pytest.raises(BadInput, match="train without feedback"):
+        converted(IMAGES)
 
 
 def test_print_says_what_is_done() -> None:

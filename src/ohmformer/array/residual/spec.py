@@ -28,6 +28,13 @@ class Residual(Spec):
     """Resolution of the read-back; "ideal" reads without rounding. The cell's read noise acts in any case."""
     range: Annotated[float, Field(gt=0, le=16)] = 1.5
     """Full scale of the read-back as a share of G_max - G_min; what lies beyond saturates."""
+    feedback: bool = False
+    """Read back the last cell, too, and correct what is missing in weights that are written later, as the inputs of
+    calibration are correlated (`ErrorFeedback`). For static weights alone."""
+
+    def read_backs(self, cells: int) -> int:
+        """Return how many of the cells of a value are read back."""
+        return cells if self.feedback else cells - 1
 
 
 def unsuited_for_residual(array: Crossbar) -> str:

@@ -17,6 +17,7 @@ from ohmformer.array.residual.policy import policy
 from ohmformer.array.spec import Crossbar
 from ohmformer.array.writing import Writer
 from ohmformer.device import noise
+from ohmformer.streams import RandomSource
 
 Kept = TypeVar("Kept")
 """What a caller keeps of the cells of one slice."""
@@ -70,20 +71,50 @@ def write_residually(
     Returns:
         For each slice its number, and what `write` keeps of it.
     """
+    for s, kept, _ in write_slices(values, max_code, writer, write, open_read_backs(writer), last=False):
+        yield s, kept
+
+
+def open_read_backs(writer: Writer) -> RandomSource | None:
+    """Return the random numbers of read-backs; None if reads are exact."""
+    if noise.exact_reads(writer.array.cell):
+        return None
+    return writer.stream.child(writer.columns, "read back").open(writer.device)
+
+
+def write_slices(
+    values: Tensor,
+    max_code: int | None,
+    writer: Writer,
+    write: WriteSlice[Kept],
+    read_backs: RandomSource | None,
+    *,
+    last: bool,
+) -> Iterator[tuple[int, Kept, Tensor]]:
+    """`write_residually`, with what is missing after each slice.
+
+    Args:
+        values: [..., O, I] in codes, not rounded.
+        max_code: the largest code in use, as in `WriteOptions`.
+        writer: the writer of the cells.
+        write: writes one slice.
+        read_backs: random numbers of read-backs; None if reads are exact.
+        last: read back the last slice, too.
+
+    Returns:
+        For each slice its number, what `write` keeps of it, and what is missing [..., O, I] as far as it was read back.
+    """
     array = writer.array
-    rules, last = _tables(array, max_code, values.dtype, values.device), array.slices(max_code) - 1
-    read_back_numbers = None
-    if not noise.exact_reads(array.cell):
-        read_back_numbers = writer.stream.child(writer.columns, "read back").open(values.device)
+    rules, top_slice = _tables(array, max_code, values.dtype, values.device), array.slices(max_code) - 1
     rest = values
-    for s, digits, weight in zip(range(last, -1, -1), rules.digits, rules.weights, strict=True):
+    for s, digits, weight in zip(range(top_slice, -1, -1), rules.digits, rules.weights, strict=True):
         top = len(digits) // 2
         digit = digits.take((rest / rules.step).round_().clamp_(-top, top).add_(top).long())
         kept, held = write(torch.stack([digit.clamp(min=0), (-digit).clamp(min=0)]), s)
-        yield s, kept
-        if s:
-            eps = None if read_back_numbers is None else writer.normal(values.unsqueeze(0), read_back_numbers)[0]
+        if s or last:
+            eps = None if read_backs is None else writer.normal(values.unsqueeze(0), read_backs)[0]
             rest = rest - weight * _read_back(held, digit, eps, rules, array)
+        yield s, kept, rest
 
 
 def _read_back(held: Tensor, digit: Tensor, eps: Tensor | None, rules: Tables, array: Crossbar) -> Tensor:

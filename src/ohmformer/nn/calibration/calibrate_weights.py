@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ohmformer.array.codes.code_moments import no_closed_form
+from ohmformer.array.residual.spec import Residual
 from ohmformer.errors import BadInput, given, shown, suggest
 from ohmformer.mitigation.spec import WeightMitigation
 from ohmformer.nn.calibration.comparison import best_on_chips, input_numbers, losses_of
@@ -21,13 +23,16 @@ from ohmformer.nn.convert.handle import Handle
 from ohmformer.nn.convert.weight_mitigation import (
     assignment,
     assignments,
+    error_feedback,
     groups,
     mitigate,
     observing,
     rule_of,
     weight_operands,
 )
+from ohmformer.nn.operands.observation import Vectors
 from ohmformer.nn.operands.weight import WeightOperand
+from ohmformer.schema import replace
 
 WeightRemedy = str | Sequence[str]
 """Recipes to try: "auto" for all of `weight_recipes.RECIPES`, or names of some. Doing nothing is always tried."""
@@ -106,7 +111,12 @@ def choose_weights(runs: Runs, names: Sequence[str]) -> WeightCalibration:
     with observing(operands):
         runs.run("observe vectors", OBSERVED)
         for name in names:
-            chosen[name] = _chosen_by(handle, operands, name)
+            if not RECIPES[name].feedback:
+                chosen[name] = _chosen_by(handle, operands, name)
+            else:
+                chosen[name] = _with_feedback(
+                    runs, operands, chosen.get("residual") or _chosen_by(handle, operands, name)
+                )
     losses: dict[str, Tensor] = {}
     for name in names:
         if chosen[name] or name == "none":
@@ -131,7 +141,7 @@ def unprotected(runs: Runs) -> None:
 @contextmanager
 def weights_undone_on_failure(handle: Handle) -> Iterator[None]:
     """Context after which static weights have their former mitigation and ranges again if it fails."""
-    names = ("array", "rotated", "mitigation", "scaling", "cells", "x_range", "adc_range")
+    names = ("array", "rotated", "mitigation", "scaling", "feedback", "cells", "x_range", "adc_range")
     before = [(operand, {name: getattr(operand, name) for name in names}) for operand in weight_operands(handle)]
     mitigation = handle.weights
     try:
@@ -154,12 +164,38 @@ def _chosen_by(handle: Handle, operands: Sequence[WeightOperand], recipe: str) -
     return chosen
 
 
+def _with_feedback(
+    runs: Runs, operands: Sequence[WeightOperand], chosen: Mapping[str, FittedMitigation]
+) -> dict[str, FittedMitigation]:
+    """Return mitigations with residual writing, with corrections of errors in later weights added.
+
+    Second moments of inputs are those of all calibration inputs. Stacks of matrices get no corrections.
+    """
+    for operand in operands:
+        operand.observed = Vectors(moments=torch.zeros((), dtype=torch.float64))
+    runs.run("observe vectors")
+    found = dict(chosen)
+    for group in groups(operands):
+        fitted = chosen.get(group[0].name)
+        if fitted is None or any(operand.observed is not None and operand.observed.several for operand in group):
+            continue
+        residual = fitted.mitigation.residual or Residual()
+        mitigation = fitted.mitigation.model_copy(update={"residual": replace(residual, "feedback", True)})
+        for operand in group:
+            operand.rotated = assignment(runs.handle, operand.name, mitigation).rotated
+            operand.scaling = fitted.scaling
+        feedback = error_feedback(group)
+        found |= {operand.name: FittedMitigation(mitigation, fitted.scaling, feedback) for operand in group}
+    return found
+
+
 def _apply(runs: Runs, chosen: Mapping[str, FittedMitigation]) -> None:
     """Let weights be written as chosen, and all others plainly, but as rules say; calibrate all ranges anew."""
     handle = runs.handle
     specs = {name: choice.mitigation for name, choice in chosen.items()}
     scaling = {name: choice.scaling for name, choice in chosen.items() if choice.scaling is not None}
-    mitigate(handle, assignments(handle, specs), scaling)
+    feedback = {name: choice.feedback for name, choice in chosen.items() if choice.feedback is not None}
+    mitigate(handle, assignments(handle, specs), scaling, feedback)
     calibrate_ranges(runs.model)
 
 

@@ -9,6 +9,7 @@ from itertools import product
 from torch import Tensor
 
 from ohmformer.array.codes.code_moments import no_closed_form
+from ohmformer.array.residual.feedback import ErrorFeedback
 from ohmformer.array.residual.spec import Residual
 from ohmformer.array.spec import Crossbar
 from ohmformer.errors import BadInput
@@ -36,11 +37,13 @@ class WeightRecipe:
         transforms: pairs of rotation and exponent of scaling to try, the cheapest first.
         cells: True if codes, range and radix are chosen, with one scale for each column.
         residual: True if values are written residually.
+        feedback: True if errors are corrected in weights that are written later.
     """
 
     transforms: tuple[tuple[bool, float | None], ...] = ((False, None),)
     cells: bool = False
     residual: bool = False
+    feedback: bool = False
 
 
 _ALL = tuple(product((False, True), (None, *EXPONENTS)))
@@ -51,9 +54,11 @@ RECIPES: Mapping[str, WeightRecipe] = {
     "scaled": WeightRecipe(tuple((False, exponent) for exponent in (None, *EXPONENTS))),
     "codes": WeightRecipe(_ALL, cells=True),
     "residual": WeightRecipe(_ALL, cells=True, residual=True),
+    "feedback": WeightRecipe(_ALL, cells=True, residual=True, feedback=True),
 }
 """Recipe -> how it chooses. `scaled` changes no code and no cell; `codes` chooses bias-corrected codes, range and
-radix, and `residual` writes residually; both choose rotation and scaling too."""
+radix, and `residual` writes residually; both choose rotation and scaling too. `feedback` is `residual`, with errors
+corrected in later weights."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +68,12 @@ class FittedMitigation:
     Attributes:
         mitigation: the mitigation.
         scaling: factors [I]; None for none.
+        feedback: corrections of errors in later weights; None for none.
     """
 
     mitigation: WeightMitigation
     scaling: Tensor | None = None
+    feedback: ErrorFeedback | None = None
 
 
 def best_mitigation(handle: Handle, group: Sequence[WeightOperand], recipe: WeightRecipe) -> FittedMitigation | None:

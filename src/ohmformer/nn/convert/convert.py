@@ -29,7 +29,7 @@ from ohmformer.nn.convert.sharing import REMOVALS, Model, share_parameters
 from ohmformer.nn.convert.spec import ConvertConfig
 from ohmformer.nn.convert.state_dict_ranges import attach_ranges
 from ohmformer.nn.convert.unseen_ranges import warn_of_unseen
-from ohmformer.nn.convert.weight_mitigation import fit_scaling
+from ohmformer.nn.convert.weight_mitigation import fit_weights
 from ohmformer.nn.modules.describing import note_digital
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.kv import KVOperand
@@ -108,10 +108,10 @@ def _dry_run(converted: nn.Module, sample: Any) -> DryRun:
 
 
 def _attach(converted: nn.Module, handle: Handle, run: DryRun, replacer: Replacer) -> None:
-    """Attach hooks of calls and of the state dictionary, and fit the factors of weights to the sample."""
+    """Attach hooks of calls and of the state dictionary, and fit the mitigation of weights to the sample."""
     attach(converted, handle, run, set(replacer.frames))
     attach_ranges(converted, handle.operands)
-    fit_scaling(converted, handle)
+    fit_weights(converted, handle)
 
 
 def _is_causal(operand: Operand) -> bool:

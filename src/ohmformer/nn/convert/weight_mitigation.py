@@ -11,8 +11,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from ohmformer.array.residual.feedback import ErrorFeedback, fit_feedback
 from ohmformer.capture.inputs import call
-from ohmformer.errors import check_type
+from ohmformer.errors import BadInput, check_type
 from ohmformer.hardware.assignment import WeightAssignment, assign_weight
 from ohmformer.hardware.operand_names import weight_rule_names
 from ohmformer.hardware.rules import Rule, RuleBook
@@ -50,7 +51,7 @@ def set_weights(model: nn.Module, spec: WeightMitigation | None) -> None:
         assigned = assignments(handle, dict.fromkeys((o.name for o in weight_operands(handle)), chosen))
         handle.weights = chosen
         mitigate(handle, assigned, {})
-        fit_scaling(model, handle)
+        fit_weights(model, handle)
         calibrate_ranges(model)
     warn_of_unseen(model, handle.operands, stacklevel=2)
 
@@ -91,29 +92,42 @@ def rule_of(handle: Handle, name: str) -> Rule:
     return RuleBook(handle.rules).rule(weight_rule_names(name))
 
 
-def mitigate(handle: Handle, assigned: Mapping[str, WeightAssignment], scaling: Mapping[str, Tensor]) -> None:
+def mitigate(
+    handle: Handle,
+    assigned: Mapping[str, WeightAssignment],
+    scaling: Mapping[str, Tensor],
+    feedback: Mapping[str, ErrorFeedback] | None = None,
+) -> None:
     """Let weights be written with other mitigations from now on, equal weights once, and forget their ranges.
 
     Args:
         handle: the converted model.
         assigned: operand -> its place, for all operands of static weights.
         scaling: operand -> factors [I] of its weights; others have none.
+        feedback: operand -> corrections of errors in its later weights; others have none.
     """
+    feedback = feedback or {}
     cells: dict[tuple[object, ...], WeightCells] = {}
     for operand in weight_operands(handle):
         place = assigned[operand.name]
         assert place.array is not None
-        operand.mitigate(place.array, place.rotated, place.mitigation, scaling.get(operand.name))
+        factors, corrections = scaling.get(operand.name), feedback.get(operand.name)
+        operand.mitigate(place.array, place.rotated, place.mitigation, factors, corrections)
         key = (operand.matrix, place.array, place.rotated, place.mitigation)
         operand.cells = cells.setdefault(key, WeightCells(operand.name))
 
 
 @contextmanager
-def observing(operands: Iterable[WeightOperand]) -> Iterator[None]:
-    """Context in which operands keep the input vectors that they get in the mode `observe vectors`."""
+def observing(operands: Iterable[WeightOperand], *, moments: bool = False) -> Iterator[None]:
+    """Context in which operands keep the input vectors that they get in the mode `observe vectors`.
+
+    Args:
+        operands: the operands.
+        moments: collect the second moments of all input vectors, too.
+    """
     operands = list(operands)
     for operand in operands:
-        operand.observed = Vectors()
+        operand.observed = Vectors(moments=torch.zeros((), dtype=torch.float64) if moments else None)
     try:
         yield
     finally:
@@ -121,18 +135,57 @@ def observing(operands: Iterable[WeightOperand]) -> Iterator[None]:
             operand.observed = None
 
 
-def fit_scaling(model: nn.Module, handle: Handle) -> None:
-    """Set the factors of all weights whose mitigation scales inputs, for the inputs of the sample."""
-    operands = [operand for operand in weight_operands(handle) if operand.mitigation.scaling is not None]
-    if not operands:
+def fit_weights(model: nn.Module, handle: Handle) -> None:
+    """Fit what the mitigations of weights need to know of their inputs to the sample: factors and corrections.
+
+    Raises:
+        BadInput: errors are to be corrected in a stack of matrices.
+    """
+    operands = weight_operands(handle)
+    scaled = [operand for operand in operands if operand.mitigation.scaling is not None]
+    correcting = [operand for operand in operands if corrects_errors(operand)]
+    if not (scaled or correcting):
         return
-    with observing(operands):
+    with observing([*scaled, *correcting], moments=bool(correcting)):
         with torch.no_grad(), named_rows(handle.sample, handle.axis), handle.state.set_mode("observe vectors"):
             call(model, handle.sample)
-        for group in groups(operands):
+        for group in groups(scaled):
             for operand in group:
-                if operand.mitigation.scaling is not None:
-                    operand.scaling = scaling_factors(group, operand.mitigation.scaling)
+                assert operand.mitigation.scaling is not None
+                operand.scaling = scaling_factors(group, operand.mitigation.scaling)
+        for group in groups(correcting):
+            feedback = error_feedback(group)
+            for operand in group:
+                operand.feedback = feedback
+
+
+def corrects_errors(operand: WeightOperand) -> bool:
+    """True if errors of weights are corrected in weights that are written later."""
+    return operand.array.residual is not None and operand.array.residual.feedback
+
+
+def error_feedback(group: Sequence[WeightOperand]) -> ErrorFeedback | None:
+    """Return the corrections for operands that share a mitigation, from the moments that they have observed.
+
+    Returns:
+        The corrections; None if none of the operands was used.
+
+    Raises:
+        BadInput: an operand is a stack of matrices.
+    """
+    seen = [operand.observed for operand in group if operand.observed is not None and operand.observed.kept]
+    if any(each.several for each in seen):
+        raise BadInput(
+            f"{group[0].name}: residual.feedback corrects errors within one matrix, and this is a stack of matrices; "
+            f"leave feedback out with rules={{{group[0].pattern!r}: ...}}"
+        )
+    found = [each.moments for each in seen if each.moments is not None]
+    if not found:
+        return None
+    moments = torch.stack(found).sum(dim=0).float()
+    for _ in range(2):  # both axes, as the inputs are transformed
+        moments = group[0].transformed_inputs(moments).T
+    return fit_feedback(moments)
 
 
 def groups(operands: Iterable[WeightOperand]) -> list[list[WeightOperand]]:

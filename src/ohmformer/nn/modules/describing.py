@@ -31,7 +31,7 @@ def _mitigation(operand: WeightOperand) -> str:
     if spec.unbiased:
         words.append("unbiased")
     if spec.residual is not None:
-        words.append("residual")
+        words.append("residual with feedback" if spec.residual.feedback else "residual")
     for name in ("scaling", "scale", "percentile", "range", "radix", "redundancy"):
         if (value := getattr(spec, name)) != type(spec).model_fields[name].default:
             words.append(f"{name} = {value}" if isinstance(value, str) else f"{name} = {value:g}")

@@ -118,11 +118,15 @@ class Vectors:
         largest: [I] the largest magnitude of each input; None before the first call.
         kept: input vectors [M, I] of some calls.
         weights: the matrix [O, I]; of a stack of matrices [G, O, I], all rows.
+        moments: second moments [I, I] of all input vectors, up to a factor; None if they are not collected.
+        several: True if the weights are a stack of matrices.
     """
 
     largest: Tensor | None = None
     kept: list[Tensor] = field(default_factory=list)
     weights: Tensor | None = None
+    moments: Tensor | None = None
+    several: bool = False
 
     def add(self, x: Tensor, w: Tensor, mask: Mask) -> None:
         """Add the inputs x[..., I] of one call with the weights w[..., O, I].
@@ -132,8 +136,10 @@ class Vectors:
         known = bool(mask) and x.shape[:-1] == mask[0].shape and bool(mask[0].any())
         x = x[mask[0]] if known else x
         vectors = encoding.widened(x, "inputs").reshape(-1, x.shape[-1])
+        if self.moments is not None:
+            self.moments = self.moments + (vectors.T @ vectors).double()
         seen = vectors.abs().amax(dim=0)
         self.largest = seen if self.largest is None else torch.maximum(self.largest, seen)
-        self.weights = encoding.widened(w, "weights").reshape(-1, w.shape[-1])
+        self.weights, self.several = encoding.widened(w, "weights").reshape(-1, w.shape[-1]), w.dim() > 2
         if len(self.kept) < CALLS:
             self.kept.append(vectors[:: -(-len(vectors) // VECTORS)])

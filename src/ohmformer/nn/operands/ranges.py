@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ohmformer.array.residual.feedback import ErrorFeedback
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.weight import WeightOperand
@@ -19,10 +20,12 @@ MAGNITUDES = ("x_range", "w_range")
 
 
 def ranges(operand: Operand) -> dict[str, Tensor]:
-    """Name -> calibrated tensor: `x_range`, `w_range`, `adc_low`, `adc_high`, `scaling`, those of a conditioning."""
+    """Name -> calibrated tensor: those of ranges, converters, weights and a conditioning."""
     tensors = {} if operand.x_range is None else {"x_range": operand.x_range}
     if isinstance(operand, WeightOperand) and operand.scaling is not None:
         tensors["scaling"] = operand.scaling
+    if isinstance(operand, WeightOperand) and operand.feedback is not None:
+        tensors |= {"feedback_order": operand.feedback.order, "feedback_shares": operand.feedback.shares}
     if isinstance(operand, KVOperand) and operand.w_range is not None:
         tensors["w_range"] = operand.w_range
     if isinstance(operand, KVOperand) and operand.conditioner is not None:
@@ -36,7 +39,8 @@ def ranges(operand: Operand) -> dict[str, Tensor]:
 def unfit(operand: Operand, stored: Mapping[str, Tensor]) -> str:
     """Name of the first stored value that does not fit; "" if all fit.
 
-    It is missing, unknown, no tensor, of another shape, not finite, a range below zero, or a factor of zero or less.
+    It is missing, unknown, no tensor, of another shape, not finite, a range below zero, a factor of zero or less, or an
+    order that is none.
     """
     current = ranges(operand)
     for name in [*current, *stored]:
@@ -46,6 +50,8 @@ def unfit(operand: Operand, stored: Mapping[str, Tensor]) -> str:
         if not bool(tensor.isfinite().all()) or (name in MAGNITUDES and bool((tensor < 0).any())):
             return name
         if name == "scaling" and not bool((tensor > 0).all()):
+            return name
+        if name == "feedback_order" and not torch.equal(tensor.sort().values, torch.arange(len(tensor)).to(tensor)):
             return name
     if "adc_low" in stored and bool((stored["adc_low"] > stored["adc_high"]).any()):
         return "adc_low"
@@ -65,6 +71,9 @@ def set_ranges(operand: Operand, stored: Mapping[str, Tensor]) -> None:
             operand.conditioner = replace(operand.conditioner, mean=mean, basis=basis, inverse=inverse)
     if isinstance(operand, WeightOperand) and operand.scaling is not None:
         operand.scaling = tensors["scaling"]
+        operand.cells.cells, operand.cells.key = None, ()
+    if isinstance(operand, WeightOperand) and operand.feedback is not None:
+        operand.feedback = ErrorFeedback(tensors["feedback_order"], tensors["feedback_shares"])
         operand.cells.cells, operand.cells.key = None, ()
     if "adc_low" in tensors:
         operand.adc_range = (tensors["adc_low"], tensors["adc_high"])

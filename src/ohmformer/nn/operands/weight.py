@@ -18,6 +18,7 @@ from ohmformer.array.calibrate_adc import widest
 from ohmformer.array.codes.codec import Codec
 from ohmformer.array.folded import Folded
 from ohmformer.array.programmed import Programmed
+from ohmformer.array.residual.feedback import ErrorFeedback
 from ohmformer.array.spec import Crossbar
 from ohmformer.capture.batch_axis import FIRST, BatchAxis
 from ohmformer.errors import BadInput
@@ -65,6 +66,7 @@ class WeightOperand(Operand):
         matrix: identity of the matrix, which all operands that share it have in common.
         mitigation: what else is done to the weights.
         scaling: factors s [I] of the weights, by which inputs are divided; None for none.
+        feedback: corrections of errors in weights that are written later; None for none.
         observed: what calibration has observed; None if it is not observing.
     """
 
@@ -77,6 +79,7 @@ class WeightOperand(Operand):
     matrix: tuple[object, ...] = ()
     mitigation: WeightMitigation = field(default_factory=WeightMitigation)
     scaling: Tensor | None = None
+    feedback: ErrorFeedback | None = None
     observed: Vectors | None = field(default=None, repr=False)
 
     def product(self, x: Tensor, w: Tensor, origin: Tensor | None = None, memory_mask: Mask | None = None) -> Tensor:
@@ -159,9 +162,17 @@ class WeightOperand(Operand):
         used = self.state.mode not in ("run", "run weights") or (torch.is_grad_enabled() and w.requires_grad)
         return x, self.transformed_weights(w.to(x.dtype)) if used else w
 
-    def mitigate(self, array: Crossbar, rotated: bool, mitigation: WeightMitigation, scaling: Tensor | None) -> None:
+    def mitigate(
+        self,
+        array: Crossbar,
+        rotated: bool,
+        mitigation: WeightMitigation,
+        scaling: Tensor | None,
+        feedback: ErrorFeedback | None = None,
+    ) -> None:
         """Write the weights in another way from now on, and forget all calibrated ranges."""
         self.array, self.rotated, self.mitigation, self.scaling = array, rotated, mitigation, scaling
+        self.feedback = feedback
         self.x_range = self.adc_range = None
 
     @property
@@ -222,10 +233,23 @@ class WeightOperand(Operand):
         stream, fault_stream = use.stream.child(last.name), use.stream.child("faults", last.name)
         codec, code_range, array = self.codec, self.range(w), self.written_array(use)
         cells: Folded | Programmed = self.write_values(
-            w, codec, array, use, code_range, stream=stream, fault_stream=fault_stream
+            w, codec, array, use, code_range, stream=stream, fault_stream=fault_stream, feedback=self._corrections(use)
         )
         last.cells, last.key, last.sums = cells, key, sums
         return cells  # another thread may have written last.cells by now
+
+    def _corrections(self, use: Use) -> ErrorFeedback | None:
+        """The corrections of errors in weights that are written later; None for none.
+
+        Raises:
+            BadInput: weights are written in a training step, which would take minutes.
+        """
+        if self.feedback is not None and use.step is not None:
+            raise BadInput(
+                f"{self.name}: residual.feedback writes weights input by input, which is too slow for each step of a "
+                "training; train without feedback, and set it for the evaluation"
+            )
+        return self.feedback
 
 
 def samples_in(factor: Tensor, axis: BatchAxis, state: State) -> int | None:

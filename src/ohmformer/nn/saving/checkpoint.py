@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ohmformer.array.residual.feedback import ErrorFeedback
 from ohmformer.capture.opaque_tensors import opaque
 from ohmformer.errors import BadInput, check_type
 from ohmformer.hardware.ages import Ages
@@ -248,18 +249,34 @@ def _restore_weights(
     stored = {name: remedy["weights"] for name, remedy in remedies.items() if "weights" in remedy}
     specs = {name: validate(WeightMitigation, table, where=where, in_file=False) for name, table in stored.items()}
     scaling = {op.name: op.scaling for op in weight_operands(handle) if op.scaling is not None}
+    feedback = {op.name: op.feedback for op in weight_operands(handle) if op.feedback is not None}
     for operand in weight_operands(handle):
-        if operand.name in specs:
-            scaling.pop(operand.name, None)
-            if specs[operand.name].scaling is not None:
-                factors = tensors.get(f"{_OWN}{operand.name}/scaling")
-                if factors is None:
-                    raise BadInput(f"{file}: is damaged (scaling of {operand.name}); save the model again")
-                scaling[operand.name] = factors
+        if operand.name not in specs:
+            continue
+        spec = specs[operand.name]
+        scaling.pop(operand.name, None)
+        feedback.pop(operand.name, None)
+        if spec.scaling is not None:
+            scaling[operand.name] = _tensor_of(operand.name, "scaling", tensors, file)
+        if spec.residual is not None and spec.residual.feedback:
+            parts = (_tensor_of(operand.name, f"feedback_{part}", tensors, file) for part in ("order", "shares"))
+            feedback[operand.name] = ErrorFeedback(*parts)
     if unknown := specs.keys() - {operand.name for operand in weight_operands(handle)}:
         raise BadInput(f"{file}: is damaged (mitigation of {min(unknown)}); save the model again")
     if specs:
-        mitigate(handle, assignments(handle, specs), scaling)
+        mitigate(handle, assignments(handle, specs), scaling, feedback)
+
+
+def _tensor_of(operand: str, name: str, tensors: Mapping[str, Tensor], file: str | Path) -> Tensor:
+    """Return a tensor of an operand.
+
+    Raises:
+        BadInput: the file does not hold it.
+    """
+    tensor = tensors.get(f"{_OWN}{operand}/{name}")
+    if tensor is None:
+        raise BadInput(f"{file}: is damaged ({name} of {operand}); save the model again")
+    return tensor
 
 
 def _restore_ranges(handle: Handle, tensors: Mapping[str, Tensor], file: str | Path) -> None:
