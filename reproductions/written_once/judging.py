@@ -101,7 +101,7 @@ def _row(demand: Demand, found: Curves | None) -> list[str]:
 
 def verdict_of(demand: Demand, point: Point, lost: Loss) -> str:
     """'met', or by how much a demand is missed."""
-    allowed, share = demand.allowed, point.accuracy.digital_tokens or 0.0
+    allowed, share = demand.allowed, point.accuracy.digital_token_share or 0.0
     if share > DIGITAL:
         return f"missed: {100 * share:.1f} % of the tokens are digital"
     if not is_bounded(lost):

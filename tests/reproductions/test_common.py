@@ -94,8 +94,8 @@ def test_small_files_hold_what_a_pass_costs_and_what_was_chosen(common: Common, 
     plain, chosen = common.small_files.stored_points("mine", tmp_path / "results")
     choice = chosen.accuracy.chosen
     assert plain.accuracy.chosen is None
-    assert [candidate.name for candidate in choice.front.candidates if candidate.chosen] == [choice.recipe]
-    of_front = next(candidate.cost for candidate in choice.front.candidates if candidate.chosen)
+    assert [candidate.name for candidate in choice.comparison.candidates if candidate.chosen] == [choice.recipe]
+    of_front = next(candidate.cost for candidate in choice.comparison.candidates if candidate.chosen)
     assert (chosen.cost.latency_s, chosen.cost.energy_J) == pytest.approx((of_front.latency, of_front.energy))
     assert chosen.cost.latency_s >= plain.cost.latency_s > 0
     assert plain.cost.wear == chosen.cost.wear == 2  # a write is a RESET and a SET pulse, once in a pass

@@ -172,8 +172,8 @@ def _engine(
         if engine.array.residual is not None and engine.array.residual.feedback:
             where = f"hardware.{role}.array" if rule.array is None else "rules: array"
             raise BadInput(
-                f"{where}.residual.feedback = true: corrections follow the inputs of a model, for static weights alone; "
-                "set mitigation.weights = { residual = { feedback = true } }"
+                f"{where}.residual.feedback = true: corrections follow the inputs of a model, for static weights "
+                "alone; set mitigation.weights = { residual = { feedback = true } }"
             )
         for name in ("scale", "percentile"):
             value = getattr(rule, name) if getattr(rule, name) is not None else getattr(mitigation, name)

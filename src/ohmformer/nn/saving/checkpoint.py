@@ -268,11 +268,7 @@ def _restore_weights(
 
 
 def _tensor_of(operand: str, name: str, tensors: Mapping[str, Tensor], file: str | Path) -> Tensor:
-    """Return a tensor of an operand.
-
-    Raises:
-        BadInput: the file does not hold it.
-    """
+    """Return a tensor of an operand; a file that does not hold it is refused."""
     tensor = tensors.get(f"{_OWN}{operand}/{name}")
     if tensor is None:
         raise BadInput(f"{file}: is damaged ({name} of {operand}); save the model again")
