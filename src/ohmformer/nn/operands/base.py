@@ -126,21 +126,19 @@ class Operand:
             return x @ w.transpose(-2, -1)
         state, array, x_range = self.state, self.array, None if self.x_range is None else self.x_range.to(x)
         with torch.no_grad():
-            inputs, read = x.detach(), cells
-            if isinstance(read, Programmed) and state.mode == "observe converters":
-                self._observe_converters(inputs, read, x_range, streams)
-                read, streams = fold(read, read_noise=False), None
-            if isinstance(read, Programmed):
-                inputs = inputs.to(read.cells)
-                if not state.rounded:
-                    raise BadInput(
-                        f"{self.name}: quantizers can be bypassed only where converters are ideal; set level='noise'"
-                    )
-            codes, unit = quantize_input(inputs, array, x_range, signed=self.signed, rounded=state.rounded)
+            if isinstance(cells, Programmed) and state.mode == "observe converters":
+                self._observe_converters(x, cells, x_range, streams)
+                cells, streams = fold(cells, read_noise=False), None
+            if isinstance(cells, Programmed) and not state.rounded:
+                raise BadInput(
+                    f"{self.name}: quantizers can be bypassed only where converters are ideal; set level='noise'"
+                )
+            like = cells.cells if isinstance(cells, Programmed) else x
+            codes, unit = quantize_input(x.to(like), array, x_range, signed=self.signed, rounded=state.rounded)
             codes = codes if shares is None else codes * shares
             y = product(
                 codes,
-                read,
+                cells,
                 array if state.rounded else analog(array),
                 level=state.level,
                 signed=self.signed,
