@@ -9,8 +9,8 @@ import ohmformer as of
 from ohmformer.array.prices.converter_laws import AdcLaw
 from ohmformer.array.prices.differences import converter_bits
 from ohmformer.array.spec import Crossbar
-from ohmformer.cost.array_prices import priced
-from ohmformer.cost.components import mvm_cost
+from ohmformer.cost.array_costs import mvm_cost
+from ohmformer.cost.scaled_array_prices import priced
 from ohmformer.mapping.planning import plan
 
 ARRAYS = ("puma_2019", "isaac_2016", "clipformer_2024", "xformer_2023_sram")

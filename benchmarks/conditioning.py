@@ -17,9 +17,10 @@ FLOWS = {"layer by layer": of.LayerSerial(), "blocks of 64": of.SequenceBlocking
 INTRODUCTION = """# Conditioning of K and V
 
 `python benchmarks/conditioning.py > benchmarks/conditioning.md`. The mean of the tokens is removed, each token has a
-scale of its own, and codes are unbiased, as `auto` does it. `own` keeps the basis; the other rows change it. "Energy of
-conditioning" is that of the operation `conditioning`. "All energy" also has the power that tiles draw while they wait.
-Percentages in brackets compare with no conditioning. Arrays, cells, writes, conversions and area do not change.
+scale of its own, and codes are bias-corrected, as `auto` does it. `own` keeps the basis; the other rows change it.
+"Energy of conditioning" is that of the operation `conditioning`. "All energy" also has the power that tiles draw while
+they wait. Percentages in brackets compare with no conditioning. Arrays, cells, writes, conversions and area do not
+change.
 """
 COLUMNS = (
     *("model, accelerator", "dataflow", "basis", "operations", "energy of conditioning", "share of all"),

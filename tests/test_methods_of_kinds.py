@@ -14,7 +14,7 @@ import torch
 import ohmformer as of
 from ohmformer.array.prices.array_laws import Ladder, LineLaw
 from ohmformer.array.prices.converter_laws import Sar
-from ohmformer.cost.array_prices import priced
+from ohmformer.cost.scaled_array_prices import priced
 from ohmformer.dataflow.block_jobs import block_jobs
 from ohmformer.dataflow.job import Job
 from ohmformer.errors import BadInput, shown

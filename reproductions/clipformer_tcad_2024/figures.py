@@ -1,42 +1,31 @@
-"""The figures of docs/rescue.md, drawn from stored results; what is not measured yet says so."""
+"""The figures of docs/rescue_details.md, drawn from stored results; what is not measured yet says so."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
+from common.curves import Curves
+from common.panels import Look, heights, legend, metric_axis, missing_panel, noise_lines
+from common.small_files import Point
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from stored import METHODS, STUDIES, TRAINED, Curves, Point, curves
-from tables import MISSING, ablation_rows
+from stored import METHODS, STUDIES, TRAINED, curves
+from tables import ablation_rows
 
-from ohmformer.report.figure import COLORS, MARKERS, STYLE, WIDE
+from ohmformer.report.figure import COLORS, MARKERS
 
 LINES = {**METHODS, **{ending: title for ending, (_, title) in TRAINED.items()}}
 """Lines of a panel and what they are called: methods, then models that were trained under noise."""
 
 SOFTWARE = "software"
+ORDER = (SOFTWARE, *LINES.values())
 LOOK = {line: (COLORS[index], MARKERS[index]) for index, line in enumerate(LINES)}
 MAIN = ("vit_s", "vit_s_vat")
 OTHERS = ("vit_s_per_value", "fashion_vit", "minilm_tweets", "minilm_lee50", "smollm2_news")
-
-
-def draw_all(results: Path, out: Path) -> list[Path]:
-    """Write every figure as SVG and PNG, and say which files."""
-    out.mkdir(parents=True, exist_ok=True)
-    files = []
-    with mpl.rc_context(STYLE):
-        for name, draw in DRAWN.items():
-            figure = draw(results)
-            for ending, how in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": 110})):
-                files.append(out / f"rescue_{name}.{ending}")
-                figure.savefig(files[-1], **how)
-    return files
 
 
 def _main(results: Path) -> Figure:
@@ -57,29 +46,14 @@ def _over_noise(results: Path, names: Sequence[str], title: str) -> Figure:
         found = curves(name, results)
         ax.set_title(STUDIES[name], fontsize=11, pad=10 if found is None else 6)
         if found is None:
-            _missing(ax)
+            missing_panel(ax)
         else:
             _lines(ax, found, _columns(found, results))
     for ax in panels[len(names) :]:
         ax.set_axis_off()
-    _legend(figure, panels)
+    legend(figure, panels, ORDER)
     figure.suptitle(title, fontsize=12)
     return figure
-
-
-def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
-    """One for all panels, below them, where it hides no line."""
-    drawn = {label: handle for ax in panels for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    order = [label for label in (SOFTWARE, *LINES.values()) if label in drawn]
-    if order:
-        handles = [drawn[label] for label in order]
-        figure.legend(handles, order, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-
-
-def _missing(ax: Axes) -> None:
-    ax.text(0.5, 0.5, MISSING, ha="center", va="center", transform=ax.transAxes, color="0.4")
-    ax.set_xticks([])
-    ax.set_yticks([])
 
 
 def _columns(found: Curves, results: Path) -> dict[str, dict[float, Point]]:
@@ -93,39 +67,12 @@ def _columns(found: Curves, results: Path) -> dict[str, dict[float, Point]]:
 
 
 def _lines(ax: Axes, found: Curves, columns: dict[str, dict[float, Point]]) -> None:
-    metric = found.metric
-    ax.axhline(metric.factor * found.software, color="0.4", linestyle="--", linewidth=1, label=SOFTWARE)
-    ax.grid(axis="y", color="0.9")
-    gammas = sorted({gamma for column in columns.values() for gamma in column})
-    apart = 0.05 * min((b - a for a, b in pairwise(gammas)), default=1.0)
-    for index, (method, column) in enumerate(columns.items()):
-        color, marker = LOOK[method]
-        shift = apart * (index - (len(columns) - 1) / 2)
-        means, errors = _heights(list(column.values()))
-        ax.errorbar(
-            [gamma + shift for gamma in column], means, yerr=errors, color=color, marker=marker, markersize=5,
-            capsize=3, linewidth=1.5, label=LINES[method],
-        )  # fmt: skip
+    points = [point for column in columns.values() for point in column.values()]
+    metric_axis(ax, found.metric, found.software, SOFTWARE, points)
+    noise_lines(ax, columns, {method: Look(LINES[method], *LOOK[method]) for method in columns})
     ax.set_xlabel("write noise γ of K and V")
-    ax.set_ylabel(" / ".join(filter(None, (metric.title, metric.unit))))
     top = ax.secondary_xaxis("top", functions=(lambda x: x * found.sigma, lambda x: x / found.sigma))
     top.set_xlabel("γσ", fontsize=9)
-    if metric.limits:
-        ax.set_ylim(*metric.limits)
-    worst = max(point.accuracy.mean for column in columns.values() for point in column.values())
-    if metric.better == "lower" and worst > WIDE * found.software:
-        ax.set_yscale("log")
-
-
-def _heights(points: list[Point]) -> tuple[list[float], Any]:
-    """Means, and how far their intervals reach down and up, as shown."""
-    found = [
-        [point.accuracy.shown.factor * value for value in (point.accuracy.mean, *point.accuracy.ci95)]
-        for point in points
-    ]
-    down = [max(0.0, mean - low) for mean, low, _ in found]
-    up = [max(0.0, high - mean) for mean, _, high in found]
-    return [mean for mean, _, _ in found], [down, up]
 
 
 def _ablation(results: Path) -> Figure:
@@ -135,7 +82,7 @@ def _ablation(results: Path) -> Figure:
     figure = Figure(figsize=(12.5, 6.5 if rows else 3.0), layout="constrained")
     figure.suptitle("ViT-S classifier: what each step does", fontsize=12)
     if not rows:
-        _missing(figure.subplots())
+        missing_panel(figure.subplots())
         return figure
     steps = [name for name, _, point in rows if not point.label]
     panels = [(f"γ = {gamma:g}", [(n, p) for n, g, p in rows if g == gamma and not p.label]) for gamma in gammas]
@@ -151,12 +98,12 @@ def _ablation(results: Path) -> Figure:
         axes[-1].set_yticks(range(len(labeled)), [name for name, _ in labeled][::-1], fontsize=8)
         axes[-1].yaxis.tick_right()
         axes[-1].set_title("no mitigation", fontsize=11)
-    _legend(figure, axes)
+    legend(figure, axes, ORDER)
     return figure
 
 
 def _bars(ax: Axes, entries: list[tuple[str, Point]], order: list[str]) -> None:
-    means, errors = _heights([point for _, point in entries])
+    means, errors = heights([point for _, point in entries])
     places = [order.index(name) for name, _ in entries]
     ax.barh(places, means, xerr=errors, color=COLORS[5], edgecolor="0.2", height=0.65, capsize=3)
     ax.axvline(100 * entries[0][1].accuracy.software, color="0.4", linestyle="--", linewidth=1, label=SOFTWARE)
@@ -178,7 +125,7 @@ def _histograms(results: Path) -> Figure:
     models = list(content["models"].items())
     figure = Figure(figsize=(10.5, 3.2 * max(1, len(models))), layout="constrained")
     if not models:
-        _missing(figure.subplots())
+        missing_panel(figure.subplots())
         return figure
     rows = figure.subplots(len(models), 2, squeeze=False, sharex=True, sharey=True)
     edges = np.linspace(0.0, 1.0, content["bins"] + 1)
@@ -192,7 +139,7 @@ def _histograms(results: Path) -> Figure:
             ax.set_title(f"{STUDIES[name].split(',')[0]}: {axis}, γ = {gamma}", fontsize=10)
             ax.set_xlabel("(G − G_min) / (G_max − G_min) of the whole value")
         panels[0].set_ylabel("share of values, per bin or code")
-    _legend(figure, rows.flatten())
+    legend(figure, rows.flatten(), ORDER)
     figure.suptitle("Conductances that K and V ask for", fontsize=12)
     return figure
 
@@ -217,7 +164,7 @@ def _snr(results: Path) -> Figure:
     ]
     figure = Figure(figsize=(3.6 * max(2, len(panels)), 3.8), layout="constrained")
     if not panels:
-        _missing(figure.subplots())
+        missing_panel(figure.subplots())
         return figure
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for ax, (name, gamma, found) in zip(axes, panels, strict=True):
@@ -232,7 +179,7 @@ def _snr(results: Path) -> Figure:
         ax.set_xlabel("layer")
         ax.grid(axis="y", color="0.9")
     axes[0].set_ylabel("signal / noise of softmax(QKᵀ)V, dB")
-    _legend(figure, axes)
+    legend(figure, axes, ORDER)
     return figure
 
 

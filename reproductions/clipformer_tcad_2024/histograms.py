@@ -10,11 +10,15 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from stored import HERE, RESULTS
 from torch import Tensor, nn
 

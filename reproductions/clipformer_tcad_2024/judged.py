@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
-from stored import CHANCE, GAMMAS, Curves, paired
-from tables import MISSING, shown
+from common.curves import Curves, paired
+from common.pages import MISSING, NOTHING, shown
+from stored import CHANCE, GAMMAS
 
 from ohmformer.report.table import entry
 from ohmformer.report.verdict import Gain
@@ -30,7 +31,7 @@ def judged_block(plain: Curves | None, trained: Mapping[str, Curves | None]) -> 
         trained: the same trained under noise, by what that adds to the name of its study (`TRAINED`).
     """
     if plain is None or NONE not in plain.found:
-        return f"*{MISSING.capitalize()}.*"
+        return NOTHING
     lines = [*_pattern(plain), *_steps(plain), *_ours(plain), *_training(plain, trained)]
     return "\n".join(f"- {line}" for line in lines)
 

@@ -3,47 +3,34 @@
 python rescue.py collect studies/NAME.toml [--runs FOLDER]
     takes what a study has stored, finished or not, into results/.
 python rescue.py
-    draws all figures, fills docs/rescue.md, and writes the paper's claims anew; what is missing is said to be.
+    draws all figures, fills docs/rescue_details.md, and writes the paper's claims anew; what is missing is said to be.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
+import sys
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from common.collecting import add_collect, collect_as_asked
+from common.curves import Curves, paired
+from common.pages import MISSING, NOTHING, filled
+from common.panels import draw_all
 from costs import cost_block
-from figures import conductances, draw_all
+from figures import DRAWN, conductances
 from judged import judged_block
-from stored import (
-    CHANCE,
-    COMPARED,
-    GAMMAS,
-    HERE,
-    METHODS,
-    RESULTS,
-    STUDIES,
-    TRAINED,
-    Curves,
-    added,
-    collected,
-    curves,
-    default_runs,
-    load,
-    paired,
-    repacked,
-    to_text,
-)
-from tables import MISSING, ablation_block, clipping_block, study_block
+from stored import CHANCE, COMPARED, GAMMAS, HERE, METHODS, RESULTS, STUDIES, TRAINED, curves
+from tables import ablation_block, clipping_block, study_block
 
 from ohmformer.errors import BadInput
 from ohmformer.validation.claims import check, papers
 from ohmformer.validation.page import page
 
 ROOT = HERE.parents[1]
-PAGE = ROOT / "docs" / "rescue.md"
+PAGE = ROOT / "docs" / "rescue_details.md"
 CLAIMS = ROOT / "src" / "ohmformer" / "library" / "papers" / "clipformer_tcad_2024" / "accuracy.json"
 MODELS = {"standard": "vit_s", "vat": "vit_s_vat"}
 """Model of the claims -> its study."""
@@ -53,7 +40,7 @@ PLATFORM_CHAINS = (("standard.none", "vat.none"), ("vat.none", "standard.clip"),
 
 
 def blocks(results: Path) -> dict[str, str]:
-    """Marker -> what stands between its two lines in docs/rescue.md."""
+    """Marker -> what stands between its two lines in docs/rescue_details.md."""
     found = {name: curves(name, results) for name in STUDIES}
     tables = {name: study_block(curve) for name, curve in found.items()}
     return {
@@ -70,7 +57,7 @@ def conductance_block(results: Path) -> str:
     """Medians and tails of conductances, and the mean signal-to-noise ratio, by method."""
     models = conductances(results)["models"]
     if not models:
-        return f"*{MISSING.capitalize()}.*"
+        return NOTHING
     lines = [
         "| model | γ | K and V | median of K, V | 99 % of K, V below | of K, V above a quarter "
         "| signal / noise of the layers, dB: mean (least) |",
@@ -88,22 +75,6 @@ def conductance_block(results: Path) -> str:
                     f"| {large} | {sum(ratios) / len(ratios):.1f} ({min(ratios):.1f}) |"
                 )
     return "\n".join(lines)
-
-
-def filled(text: str, found: dict[str, str]) -> str:
-    """A page with every block between its markers.
-
-    Raises:
-        BadInput: a marker of the page is none of those that are known.
-    """
-
-    def block(match: re.Match[str]) -> str:
-        name = match[1]
-        if name not in found:
-            raise BadInput(f"{PAGE.name}: marker {name!r} is unknown; use one of {', '.join(found)}")
-        return f"<!-- {name} -->\n{found[name]}\n<!-- end {name} -->"
-
-    return re.sub(r"<!-- (\w+) -->\n.*?<!-- end \1 -->", block, text, flags=re.DOTALL)
 
 
 def measured(results: Path) -> dict[str, Any]:
@@ -155,9 +126,9 @@ def _point(found: dict[str, Curves], name: str, gamma: float) -> Any:
 
 def report(results: Path = RESULTS, root: Path = ROOT) -> None:
     """All figures, the page and the claims."""
-    files = draw_all(results, root / "docs" / "figures")
+    files = draw_all(DRAWN, results, root / "docs" / "figures", "rescue")
     target = root / PAGE.relative_to(ROOT)
-    target.write_text(filled(target.read_text(encoding="utf-8"), blocks(results)), encoding="utf-8")
+    target.write_text(filled(PAGE.name, target.read_text(encoding="utf-8"), blocks(results)), encoding="utf-8")
     claims = root / CLAIMS.relative_to(ROOT)
     claims.write_text(json.dumps(measured(results), indent=1) + "\n", encoding="utf-8")
     missing = [name for name in STUDIES if curves(name, results) is None]
@@ -166,45 +137,13 @@ def report(results: Path = RESULTS, root: Path = ROOT) -> None:
     )
 
 
-def collect(
-    study: Path, runs: Path | None, results: Path, sets: list[str], *, fewer: bool = False, add: bool = False
-) -> None:
-    """Take what is stored of a study into the results; with `add`, points that other code computed stay beside it.
-
-    Raises:
-        BadInput: nothing is stored of it, for this code, model and data; or fewer points than are in the results.
-    """
-    folder = runs or default_runs(study)
-    if not (folder / "results.sqlite").exists():
-        raise BadInput(f"{folder}: holds no results.sqlite; say with --runs where the study was run")
-    content = collected(study, folder, sets)
-    if not content["points"]:
-        raise BadInput(f"{folder}: nothing is stored of {study} for this code, model and data; run the study first")
-    results.mkdir(exist_ok=True)
-    target, known = results / f"{study.stem}.json", load(study.stem, results)
-    if add and known:
-        content = added(study, content, repacked(known), sets)
-    if known and len(known["points"]) > len(content["points"]) and not fewer:
-        counts = f"{len(content['points'])} points are stored for this code, but {target} has {len(known['points'])}"
-        remedy = "collect with the code that computed them, keep all with --add, or drop some with --fewer"
-        raise BadInput(f"{folder}: {counts}; {remedy}")
-    target.write_text(to_text(content), encoding="utf-8")
-    print(f"{len(content['points'])} of {content['asked']} points of {study.name} are in {target}")
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Collect or report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command")
-    taking = commands.add_parser("collect", help="take what a study has stored into results/")
-    taking.add_argument("study", type=Path)
-    taking.add_argument("--runs", type=Path, help="folder with results.sqlite; default: ohmformer-runs/ and the name")
-    taking.add_argument("--fewer", action="store_true", help="replace results that have more points")
-    taking.add_argument("--add", action="store_true", help="keep points that are not stored for this code")
-    taking.add_argument("--set", action="append", default=[], dest="sets", metavar="PATH=VALUE")
+    add_collect(parser)
     options = parser.parse_args(arguments)
     if options.command == "collect":
-        collect(options.study, options.runs, RESULTS, options.sets, fewer=options.fewer, add=options.add)
+        collect_as_asked(options, RESULTS)
         return
     report()
     pages = ROOT / "docs" / "validation.md"

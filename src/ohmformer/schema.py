@@ -146,7 +146,7 @@ class Spec(BaseModel):
         return {**plain, "provenance": as_provenance(sources)}
 
     def after_change(self, old: Self) -> Self:
-        """This specification, as it was made from `old` by changes; a specification refuses changes by overriding it.
+        """Return this copy, made from `old` by changes; a kind may refuse them, or bind its prices to the new values.
 
         Raises:
             Misplaced: the changes do not fit together, with the path from this specification on.

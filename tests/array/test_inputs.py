@@ -9,7 +9,7 @@ from ohmformer.array import mvm, program
 from ohmformer.array.converters import full_scale
 from ohmformer.array.event_counter import counting
 from ohmformer.array.spec import Crossbar
-from ohmformer.cost.components import mvm_cost
+from ohmformer.cost.array_costs import mvm_cost
 from ohmformer.errors import BadInput
 from ohmformer.hardware.entries import load_crossbar
 from ohmformer.mapping.planning import plan

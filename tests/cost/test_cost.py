@@ -8,10 +8,10 @@ import pytest
 
 from ohmformer.array.prices.differences import converter_bits
 from ohmformer.array.residual.spec import Residual
-from ohmformer.cost.array_prices import priced
-from ohmformer.cost.components import mvm_cost, write_cost
+from ohmformer.cost.array_costs import mvm_cost, write_cost
 from ohmformer.cost.cost import Cost
 from ohmformer.cost.placement import place
+from ohmformer.cost.scaled_array_prices import priced
 from ohmformer.cost.weight_programming import programming
 from ohmformer.dataflow.lifetime import lifetime
 from ohmformer.dataflow.simulate import simulate

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ohmformer.cost import components
+from ohmformer.cost import array_costs
 from ohmformer.cost.operands import chip_of
 from ohmformer.cost.placement import Placement
 from ohmformer.dataflow.simulate import Run, simulate
@@ -62,7 +62,7 @@ def array_seconds(made: Placement) -> float:
     for op in made.workload.ops:
         if isinstance(op, StaticMatMul) and isinstance(engine, ArrayEngine):
             matrices = plan(op.outputs, op.inputs, engine.array)
-            total += op.vectors * matrices.arrays * components.mvm_cost(matrices, 1, "projection").interval
+            total += op.vectors * matrices.arrays * array_costs.mvm_cost(matrices, 1, "projection").interval
     return total
 
 

@@ -8,7 +8,7 @@ import torch
 import ohmformer as of
 from ohmformer.array.event_counter import counting
 from ohmformer.array.folded_writes import write_folded
-from ohmformer.cost.components import write_cost
+from ohmformer.cost.array_costs import write_cost
 from ohmformer.cost.placement import place
 from ohmformer.cost.weight_programming import programming
 from ohmformer.dataflow.simulate import simulate

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from ohmformer.cost.attention.seen_keys import KeySum, KeyTimes, SeenKeys
+from ohmformer.cost.attention.seen_keys import KeysPerQuery, KeyTerm, KeyTimes, PerQueryCost
 from ohmformer.cost.layers import PlacedLayer
 from ohmformer.cost.memory.homes import Homes
 from ohmformer.cost.placement import Placement
@@ -70,8 +70,8 @@ def _by_keys(one: Stage, tokens: int) -> Stage:
     """The stage with times that rise with the keys that tokens see, if it has neither turns nor a cap."""
     if one.cap < inf or one.turn < inf or one.off_chip or tokens == 1:
         return one
-    parts = (KeySum(one.per_token), KeySum(0.1, ((0.3, 1, 5), (one.per_token, 4, inf))))
-    times = KeyTimes(SeenKeys(3, tokens, 1), parts)
+    parts = (PerQueryCost(one.per_token), PerQueryCost(0.1, (KeyTerm(0.3, 1, 5), KeyTerm(one.per_token, 4, inf))))
+    times = KeyTimes(KeysPerQuery(3, tokens, 1), parts)
     return replace(one, by_keys=times, per_token=times.total / tokens)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from math import ceil
 
+from ohmformer.cost.attention.seen_keys import KeyTerm
 from ohmformer.cost.layers import PlacedLayer
 from ohmformer.cost.placement import Placement
 from ohmformer.cost.stage import Stage
@@ -62,8 +63,8 @@ def busy_and_late(stage: Stage, tokens: int, first: int) -> tuple[float, float]:
         seen = stage.by_keys.seen
         keys = [seen.first + seen.step * (first + each) for each in range(tokens)]
         work = sum(
-            max(part.constant + sum(c * ceil(min(n, most) / size) for c, size, most in part.terms) for part in parts)
-            for n, parts in ((n, stage.by_keys.parts) for n in keys)
+            max(part.constant + sum(_of_term(term, n) for term in part.terms) for part in stage.by_keys.parts)
+            for n in keys
         )
         return max(stage.floor, work), max(stage.floor, stage.fixed + work) - max(stage.floor, work)
     busy = late = 0.0
@@ -74,6 +75,12 @@ def busy_and_late(stage: Stage, tokens: int, first: int) -> tuple[float, float]:
         late = max(stage.floor, stage.fixed + work) - max(stage.floor, work)
         tokens -= taken
     return busy, late
+
+
+def _of_term(term: KeyTerm, keys: int) -> float:
+    """A term of the cost of a query that sees `keys` keys, written out from its definition."""
+    counted = max(0, keys - term.skipped)
+    return term.each * ceil(min(counted, term.most) / term.size)
 
 
 def _sizes(layer: PlacedLayer, dataflow: LayerOverlap) -> list[int]:

@@ -27,7 +27,7 @@ NO_ANSWERS = {
     *("study.spec", "dataflow.spec", "workload.spec"),
     *("terminal.plain", "terminal.progress"),
     *("study.results.costs", "study.results.key", "study.results.part", "study.results.spec"),
-    "study.results.front",
+    "study.results.candidates",
     "study.results.requirements",
 }
 """What turns files into settings, which are part of every key as values, what names them, what makes keys and types of

@@ -15,13 +15,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ohmformer import catalog
 from ohmformer.errors import BadInput
 from ohmformer.study.read_study import make_study, read_study
-from ohmformer.study.run import run_study
 from ohmformer.study.sweep import read_sweeps
 from tests.study import small
 
@@ -54,10 +51,11 @@ class Scripts:
 @pytest.fixture(scope="module")
 def scripts() -> Iterator[Scripts]:
     with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(FOLDER.parent))
         patch.syspath_prepend(str(FOLDER))
         yield Scripts(*(importlib.import_module(name) for name in MODULES))
-        for name in MODULES:
-            sys.modules.pop(name, None)
+        for name in [name for name in sys.modules if name in MODULES or name.split(".")[0] == "common"]:
+            sys.modules.pop(name)
 
 
 def point(mean: float, gamma: float, settings: dict[str, Any], label: str = "") -> dict[str, Any]:
@@ -115,46 +113,6 @@ def test_every_study_can_be_read_and_asks_for_what_tables_and_figures_show(scrip
         parts = ("task", "hardware", "simulation", "trials")
         assert [document[part] for part in parts] == [same[part] for part in parts], name
         assert (document["model"] == same["model"]) == (parent == name), name
-
-
-@given(st.lists(st.integers(0, 9), min_size=1))
-def test_hits_survive_packing(scripts: Scripts, tmp_path_factory: pytest.TempPathFactory, hits: list[int]) -> None:
-    folder = tmp_path_factory.mktemp("packed")
-    accuracy = {"hits": scripts.stored.packed(hits)}
-    (folder / "x.json").write_text(scripts.stored.to_text({"study": "x", "points": [{"accuracy": accuracy}]}))
-    assert scripts.stored.load("x", folder)["points"][0]["accuracy"]["hits"] == hits
-
-
-def test_collecting_takes_what_is_stored_of_a_study_that_was_stopped(scripts: Scripts, tmp_path: Path) -> None:
-    file = tmp_path / "mine.toml"
-    file.write_text(
-        'name = "mine"\n[model]\nsource = "python:tests.study.small:model"\n'
-        '[task]\nsource = "python:tests.study.small:task"\n[hardware]\nbase = "clipformer_tcad_2024"\n'
-        f'[trials]\nchips = 2\n[simulation]\nbatch = 5\n[sweep]\n"{small.GAMMA}" = [0, 4]\n'
-    )
-    run_study(read_study(str(file), [f"{small.GAMMA}=[4]"]), tmp_path / "runs", progress=False)
-    scripts.rescue.collect(file, tmp_path / "runs", tmp_path / "results", [])
-    found = scripts.stored.load("mine", tmp_path / "results")
-    (only,) = found["points"]
-    assert (found["asked"], only["set"]) == (2, {small.GAMMA: 4})
-    accuracy = only["accuracy"]
-    assert np.sum(accuracy["hits"]) / 2 / accuracy["samples"] == pytest.approx(accuracy["mean"])
-    stored = tmp_path / "results" / "mine.json"
-    stored.write_text(stored.read_text().replace('"points": [', '"points": [{"accuracy": {}}, '))
-    with pytest.raises(BadInput, match=r"1 points are stored for this code, but .* has 2"):
-        scripts.rescue.collect(file, tmp_path / "runs", tmp_path / "results", [])
-    scripts.rescue.collect(file, tmp_path / "runs", tmp_path / "results", [], fewer=True)
-    assert scripts.stored.load("mine", tmp_path / "results") == found
-    stored.write_text(stored.read_text().replace(f'"{small.GAMMA}": 4', f'"{small.GAMMA}": 0').replace("code", "old"))
-    scripts.rescue.collect(file, tmp_path / "runs", tmp_path / "results", [], add=True)
-    both = scripts.stored.load("mine", tmp_path / "results")["points"]
-    assert [point["set"][small.GAMMA] for point in both] == [0, 4]
-    assert ["code" in point for point in both] == [False, True]
-    assert both[0]["accuracy"] == both[1]["accuracy"]
-    with pytest.raises(BadInput, match=r"holds no results\.sqlite"):
-        scripts.rescue.collect(file, tmp_path, tmp_path / "results", [])
-    with pytest.raises(BadInput, match="nothing is stored of"):
-        scripts.rescue.collect(file, tmp_path / "runs", tmp_path / "results", ["seed=1"])
 
 
 def test_tables_tell_gains_with_their_bounds_and_what_is_missing(scripts: Scripts, results: Path) -> None:
@@ -225,12 +183,14 @@ def test_nothing_measured_is_said_everywhere(scripts: Scripts, tmp_path: Path) -
 
 
 def test_the_page_in_the_documentation_is_made_of_the_stored_results(scripts: Scripts) -> None:
-    text = (FOLDER.parents[1] / "docs" / "rescue.md").read_text(encoding="utf-8")
+    text = (FOLDER.parents[1] / "docs" / "rescue_details.md").read_text(encoding="utf-8")
     found = scripts.rescue.blocks(FOLDER / "results")
-    assert scripts.rescue.filled(text, found) == text, "run: python reproductions/clipformer_tcad_2024/rescue.py"
+    assert scripts.rescue.filled("page", text, found) == text, (
+        "run: python reproductions/clipformer_tcad_2024/rescue.py"
+    )
     assert all(f"<!-- {name} -->" in text for name in found)
     with pytest.raises(BadInput, match="marker 'odd' is unknown"):
-        scripts.rescue.filled("<!-- odd -->\n<!-- end odd -->", found)
+        scripts.rescue.filled("page", "<!-- odd -->\n<!-- end odd -->", found)
 
 
 def test_the_claims_are_judged_by_the_stored_results(scripts: Scripts) -> None:
@@ -252,7 +212,7 @@ def test_gains_between_models_are_paired_as_the_claims_ask(scripts: Scripts, res
 
 def test_all_figures_are_drawn_with_and_without_results(scripts: Scripts, results: Path, tmp_path: Path) -> None:
     for folder in (results, tmp_path):
-        files = scripts.figures.draw_all(folder, tmp_path / "figures")
+        files = scripts.rescue.draw_all(scripts.figures.DRAWN, folder, tmp_path / "figures", "rescue")
         assert {file.stem for file in files} == {f"rescue_{name}" for name in scripts.figures.DRAWN}
         assert all(file.stat().st_size > 1000 for file in files)
 

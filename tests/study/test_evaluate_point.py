@@ -60,8 +60,8 @@ def test_the_share_of_digital_tokens_stands_beside_the_accuracy() -> None:
     """One of the five tokens of the model, its class token."""
     (point,) = make_study(document(mitigation={"kv": {"first_tokens": 1}}), ["trials.chips=2"]).points
     result = evaluate_point(point.settings)
-    assert result.accuracy.digital_tokens == pytest.approx(1 / 5)
-    assert evaluate_point(settings("trials.chips=2")).accuracy.digital_tokens is None
+    assert result.accuracy.digital_token_share == pytest.approx(1 / 5)
+    assert evaluate_point(settings("trials.chips=2")).accuracy.digital_token_share is None
     (refused,) = make_study(document(mitigation={"kv": {"last_tokens": 1}}), ["trials.chips=2"]).points
     with pytest.raises(BadInput, match=r"mitigation.kv.last_tokens = 1: .* is not causal"):
         evaluate_point(refused.settings)

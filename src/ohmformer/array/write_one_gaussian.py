@@ -95,7 +95,7 @@ def _one_normal_per_value(request: WriteRequest) -> Tensor:
     table = (variance + variance[0]).sqrt().to(request.codes)  # the unused half holds code 0
     held = (weights[:, None] * means / array.redundancy).sum(dim=0)
     held = (held - held[0]).to(request.codes)
-    biased = array.cell.uneven or not noise.unbiased(array.aged_cell)
+    biased = array.cell.uneven or not noise.mean_is_target(array.aged_cell)
     normals = request.writer("cell").normal(request.codes.unsqueeze(0))[0]
     for code, number in _pieces(request, [normals]):
         magnitude = _magnitude(code)

@@ -30,8 +30,8 @@ from ohmformer.capture.score_chain import (
     SOFTMAX,
     TIMES,
     VIEWS,
-    Call,
     Chain,
+    ScoreCall,
     Scores,
     is_in_place,
     visible_masks,
@@ -188,7 +188,7 @@ class Follower:
             outputs = tensors_in(output)
         if not outputs:
             return self._call_on_values(func, args, kwargs)
-        chain.calls.append(Call(func, args, kwargs, outputs))
+        chain.calls.append(ScoreCall(func, args, kwargs, outputs))
         merged = {id(c) for c in chains}
         for t in [t for t, c in self.chains.items() if id(c) in merged] if len(chains) > 1 else []:
             self.chains[t] = chain

@@ -78,7 +78,7 @@ class Scores:
 
 
 @dataclass(eq=False)
-class Call:
+class ScoreCall:
     """One call of the model on scores, or on a tensor computed from them."""
 
     func: Any
@@ -115,7 +115,7 @@ class Chain:
     """Products and the calls on their scores, up to a softmax; the scores of several products may be added up."""
 
     products: list[Scores] = field(default_factory=list)
-    calls: list[Call] = field(default_factory=list)
+    calls: list[ScoreCall] = field(default_factory=list)
 
     @property
     def deferred(self) -> bool:
@@ -171,7 +171,7 @@ def _plain_masks(chain: Chain, softmax_input: Tensor) -> list[Tensor] | None:
     return masks if last is softmax_input else None
 
 
-def _mask_of(call: Call, scores: Tensor) -> list[Tensor] | None:
+def _mask_of(call: ScoreCall, scores: Tensor) -> list[Tensor] | None:
     """The visible mask that one call applies to scores, in a list; [] if it hides nothing, None if it is not plain."""
     name, rest = call.name, [a for a in call.args if a is not scores]
     if name in KEEPS_VALUES:

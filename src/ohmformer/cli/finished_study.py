@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ohmformer.report.candidates.candidate_figure import save_candidate_figure
+from ohmformer.report.candidates.candidate_table import candidate_tables, comparisons
 from ohmformer.report.caveats import caveats
 from ohmformer.report.cost_table import cost_tables, costs_of_points
 from ohmformer.report.figure import save_figure
-from ohmformer.report.fronts.front_figure import save_front_figure
-from ohmformer.report.fronts.front_table import front_tables, fronts
 from ohmformer.report.table import capture_lines, study_tables
 from ohmformer.report.verdict import clip_verdicts
 from ohmformer.study.results.document import to_json
@@ -27,15 +27,15 @@ def report_study(results: StudyResults, folder: Path, *, to_stderr: bool) -> Non
     show(study_tables(results), to_stderr=to_stderr)
     if results.cost_notes is not None:
         show(costs_of_points(results), to_stderr=to_stderr)
-    if fronts(results):
-        show(front_tables(results), to_stderr=to_stderr)
+    if comparisons(results):
+        show(candidate_tables(results), to_stderr=to_stderr)
     for sentence in (*capture_lines(results), *clip_verdicts(results), *caveats(results)):
         show(sentence, to_stderr=to_stderr)
     if not os.access(folder, os.W_OK):
         show(f"read from {folder}, which may not be written: its files stay as they are", to_stderr=to_stderr)
         return
     write_text(folder / "results.json", to_json(results))
-    figures = [*save_figure(results, folder), *save_front_figure(results, folder)]
+    figures = [*save_figure(results, folder), *save_candidate_figure(results, folder)]
     files = ["results.json", "results.sqlite", *(file.name for file in figures)]
     show(f"written to {folder}: {', '.join(files)}", to_stderr=to_stderr)
 

@@ -14,7 +14,8 @@ class Cost:
     """Energy and time of an operation.
 
     Attributes:
-        energy: component -> energy [J].
+        energy: component -> energy [J]. The components are array, dac, adc, sample, shift_add, write, verify,
+            read back, register, buffer, bus, network, vector, softmax, conditioning, simd, dram, gpu and static.
         latency: time from the first input to the last output [s].
         interval: time after which the next input may come [s].
     """

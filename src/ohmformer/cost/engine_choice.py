@@ -11,7 +11,7 @@ from functools import cache, cached_property, lru_cache
 
 from ohmformer.array.prices.differences import check_laws
 from ohmformer.array.spec import Crossbar
-from ohmformer.cost.array_prices import Same
+from ohmformer.cost.scaled_array_prices import Same
 from ohmformer.errors import BadInput
 from ohmformer.hardware.assignment import assign_kv, assign_weight
 from ohmformer.hardware.operand_names import kv_rule_names, weight_rule_names
@@ -60,7 +60,7 @@ class PlacedOp:
     @property
     def digital(self) -> int:
         """Number of tokens of K or V per sample, at most, that stay digital: the first and the last ones."""
-        return 0 if self.conditioning is None else self.conditioning.digital_tokens
+        return 0 if self.conditioning is None else self.conditioning.most_digital_tokens
 
     @property
     def stage(self) -> str:
@@ -190,7 +190,7 @@ class EngineChoice:
         if conditioning is not None:
             conditioning.check_tokens(op.name, causal=op.causal)
         if isinstance(engine, ArrayEngine) and engine.overflow == "refuse":
-            _check_cells(op, engine, assigned.role, 0 if conditioning is None else conditioning.digital_tokens)
+            _check_cells(op, engine, assigned.role, 0 if conditioning is None else conditioning.most_digital_tokens)
         clip = (self.clip or "none") if assigned.clip == "model" else assigned.clip
         try:
             max_code = _max_code(clip, engine, conditioning)

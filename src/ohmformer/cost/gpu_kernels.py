@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from ohmformer.cost.attention.seen_keys import SeenKeys
+from ohmformer.cost.attention.seen_keys import KeysPerQuery
 from ohmformer.hardware.spec import GpuEngine
 from ohmformer.workload.spec import DynamicMatMul, Elementwise, Lookup, Norm, Op, Softmax, StaticMatMul
 
@@ -109,7 +109,7 @@ def _fused_attention(op: DynamicMatMul, *, joined: bool) -> Kernel:
 
 def visible_scores(op: DynamicMatMul) -> int:
     """Scores of one head that a mask does not hide: a causal query sees itself and the tokens before it."""
-    return SeenKeys.of(op).blocks()
+    return KeysPerQuery.of(op).blocks()
 
 
 def _alone(op: Op) -> Kernel:

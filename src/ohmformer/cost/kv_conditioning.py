@@ -11,14 +11,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import inf
 
-from ohmformer.cost import components
-from ohmformer.cost.attention.seen_keys import KeySum, SeenKeys
+from ohmformer.cost.attention.seen_keys import KeysPerQuery, KeyTerm, PerQueryCost
 from ohmformer.cost.attention.token_places import tokens_for_cells, tokens_leaving
 from ohmformer.cost.cost import sum_by_name
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
 from ohmformer.cost.network.transfer import transfer_cost
 from ohmformer.cost.operands import LayerContext, attention_unit, first_attention
 from ohmformer.cost.stage import CONDITIONING, Stage
+from ohmformer.cost.vector import lane_costs
 from ohmformer.cost.vector.lanes import Lanes, vector_units
 from ohmformer.mitigation import rotation_ops
 from ohmformer.mitigation.spec import Conditioning
@@ -69,7 +69,7 @@ def token_operations(op: DynamicMatMul, spec: Conditioning) -> int:
 
     The mean of the current tokens takes n d additions (divisions included) and n d subtractions; the mean that
     calibration fixes for causal attention takes the subtractions only. A scale takes d comparisons per token, unless
-    calibration fixes it. Unbiased codes take one look-up per value.
+    calibration fixes it. Bias-corrected codes (`unbiased`) take one look-up per value.
     """
     d, token_scale = op.head_width, _has_token_scale(op, spec)
     per_token = basis_operations(spec, d)
@@ -79,7 +79,7 @@ def token_operations(op: DynamicMatMul, spec: Conditioning) -> int:
         per_token += d
     if spec.unbiased:
         per_token += d
-    return op.batch * op.kv_heads * tokens_leaving(op, spec.digital_tokens) * per_token
+    return op.batch * op.kv_heads * tokens_leaving(op, spec.most_digital_tokens) * per_token
 
 
 def product_operations(op: DynamicMatMul, spec: Conditioning) -> int:
@@ -90,15 +90,16 @@ def product_operations(op: DynamicMatMul, spec: Conditioning) -> int:
     of V is added to results unweighted, since rows of P sum to one after softmax. The mean of K needs no operation,
     since softmax ignores a constant per row.
     """
-    return int(op.batch * op.heads * operations_by_keys(op, spec).total(SeenKeys.of(op)))
+    return int(op.batch * op.heads * operations_by_keys(op, spec).total(KeysPerQuery.of(op)))
 
 
-def operations_by_keys(op: DynamicMatMul, spec: Conditioning) -> KeySum:
+def operations_by_keys(op: DynamicMatMul, spec: Conditioning) -> PerQueryCost:
     """The operations of `product_operations` for one query of a head, by the keys that it sees."""
     per_query = basis_operations(spec, op.head_width)
     if op.role == "attention.value":
         per_query += op.head_width * (spec.mean + (spec.scale == "column"))
-    return KeySum(per_query, ((1, 1, inf),) if _has_token_scale(op, spec) else ()).beyond(spec.digital_tokens)
+    terms = (KeyTerm(1, 1, inf),) if _has_token_scale(op, spec) else ()
+    return PerQueryCost(per_query, terms).beyond(spec.most_digital_tokens)
 
 
 def _has_token_scale(op: DynamicMatMul, spec: Conditioning) -> bool:
@@ -126,14 +127,14 @@ def stages(products: Iterable[PlacedOp], context: LayerContext) -> list[Stage]:
     operations, scales, unit = 0, 0, ""
     for _, op, spec in _conditioned(products):
         operations += token_operations(op, spec)
-        new = tokens_leaving(op, spec.digital_tokens)
+        new = tokens_leaving(op, spec.most_digital_tokens)
         scales += op.batch * op.kv_heads * new if _has_token_scale(op, spec) else 0
         unit = attention_unit(op, CONDITIONING)
     if not operations:
         return []
     chip = context.chip
     lane_operations = operations * chip.vector.add
-    cost = components.lanes_cost(chip, lane_operations, context.working_lanes, context.vectors, name=CONDITIONING)
+    cost = lane_costs.lanes_cost(chip, lane_operations, context.working_lanes, context.vectors, name=CONDITIONING)
     stored = transfer_cost(chip, scales * context.bytes_per_value, 0.0)
     lanes = vector_units(context) or Lanes(context.working_lanes, unit, False)
     energy = sum_by_name(cost.energy, stored.energy)
@@ -145,16 +146,16 @@ def operations_beside(placed: PlacedOp) -> int:
     return sum(product_operations(op, spec) for _, op, spec in _conditioned([placed]))
 
 
-def operations_beside_by_keys(placed: PlacedOp) -> KeySum:
+def operations_beside_by_keys(placed: PlacedOp) -> PerQueryCost:
     """The operations of `operations_beside` for one query of a head, by the keys that it sees."""
-    return sum((operations_by_keys(op, spec) for _, op, spec in _conditioned([placed])), KeySum())
+    return sum((operations_by_keys(op, spec) for _, op, spec in _conditioned([placed])), PerQueryCost())
 
 
 def scales_read(placed: PlacedOp) -> int:
     """Number of token scales that a product reads from memory, for all samples."""
     products = _conditioned([placed])
     return sum(
-        op.batch * op.kv_heads * tokens_for_cells(op, spec.digital_tokens)
+        op.batch * op.kv_heads * tokens_for_cells(op, spec.most_digital_tokens)
         for _, op, spec in products
         if _has_token_scale(op, spec)
     )
@@ -174,7 +175,7 @@ def _state(op: DynamicMatMul, spec: Conditioning, *, shared: bool) -> DigitalSta
     """Values of one product: factors or matrices of both directions, means and scales; a cache keeps all samples."""
     d, of_value = op.head_width, op.role == "attention.value"
     constants = {"rescaled": 2 * d, "balanced": 2 * d * d}.get(spec.basis, 0)
-    per_sample = tokens_for_cells(op, spec.digital_tokens) if _has_token_scale(op, spec) else 0
+    per_sample = tokens_for_cells(op, spec.most_digital_tokens) if _has_token_scale(op, spec) else 0
     for per_feature in (spec.mean, of_value and spec.scale == "column"):
         if per_feature and op.causal:
             constants += d
@@ -182,5 +183,5 @@ def _state(op: DynamicMatMul, spec: Conditioning, *, shared: bool) -> DigitalSta
             per_sample += d
     samples = op.batch if op.written < op.tokens else 1
     values = op.kv_heads * samples * per_sample
-    digital = (min(op.tokens, spec.digital_tokens), op.tokens) if spec.digital_tokens else (0, 0)
+    digital = (min(op.tokens, spec.most_digital_tokens), op.tokens) if spec.most_digital_tokens else (0, 0)
     return DigitalState(op.kv_heads * constants, 0 if shared else values, values if shared else 0, *digital)

@@ -8,10 +8,9 @@ from functools import lru_cache
 from math import ceil, inf
 
 from ohmformer.array.event_counter import Counts
-from ohmformer.cost import components, kv_conditioning
-from ohmformer.cost.array_prices import number
+from ohmformer.cost import array_costs, kv_conditioning
 from ohmformer.cost.attention.beside_products import Beside, beside_products, sees, stage_keys, timed_by_keys
-from ohmformer.cost.attention.seen_keys import KeySum, SeenKeys
+from ohmformer.cost.attention.seen_keys import KeysPerQuery, KeyTerm, PerQueryCost
 from ohmformer.cost.attention.write_stages import write_stages
 from ohmformer.cost.chips.exchange import exchange_stage, on_chips
 from ohmformer.cost.cost import Cost, sum_by_name
@@ -32,7 +31,9 @@ from ohmformer.cost.operands import (
     time_of_reads,
 )
 from ohmformer.cost.power.standing import powered
+from ohmformer.cost.scaled_array_prices import number
 from ohmformer.cost.stage import CONDITIONING, Stage, merged
+from ohmformer.cost.vector import lane_costs
 from ohmformer.cost.vector.lanes import Lanes, lanes_of_engine, vector_units
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import ArrayEngine, ExactEngine, GpuEngine, SimdEngine, SramEngine, Work
@@ -247,7 +248,7 @@ def _on_lanes(
             "the layer has no cores; give a number of lanes"
         )
     chip, macs = context.chip, sum(computed_macs(placed.op) for placed in products)
-    product = components.lanes_cost(chip, macs * engine.ops_per_mac, count, context.vectors, name="simd")
+    product = lane_costs.lanes_cost(chip, macs * engine.ops_per_mac, count, context.vectors, name="simd")
     traffic = _traffic(_Request(name, ops, context).moves())
     rest = beside_products(ops, replace(context, lanes=count))
     energy = sum_by_name(product.energy, traffic.energy(chip), rest.cost.energy)
@@ -260,15 +261,15 @@ def _on_lanes(
     return stage.at_least(tile_memory_time(products, context, tiles)), traffic
 
 
-def _macs_by_keys(products: list[PlacedOp], seen: SeenKeys, context: LayerContext) -> KeySum:
+def _macs_by_keys(products: list[PlacedOp], seen: KeysPerQuery, context: LayerContext) -> PerQueryCost:
     """Multiply-accumulate operations for one token, by the keys that it sees."""
-    total = KeySum()
+    total = PerQueryCost()
     for placed in products:
         op = placed.op
         if isinstance(op, DynamicMatMul) and sees(op, seen):
-            total += KeySum(0.0, ((op.heads * op.head_width, 1, inf),))
+            total += PerQueryCost(0.0, (KeyTerm(op.heads * op.head_width, 1, inf),))
         else:
-            total += KeySum(computed_macs(op) / context.vectors)
+            total += PerQueryCost(computed_macs(op) / context.vectors)
     return total
 
 
@@ -289,13 +290,13 @@ def _on_arrays(name: str, side: str, ops: list[LayerOp], context: LayerContext) 
     parts, turns = [*rest.parts], array_turns(products)
     for placed in products:
         reads = array_reads(placed)
-        cost = components.mvm_cost(reads.matrices, reads.vectors, placed.role, partial=reads.partial)
+        cost = array_costs.mvm_cost(reads.matrices, reads.vectors, placed.role, partial=reads.partial)
         time, by_keys = time_of_reads(placed, reads, cost.interval)
         per_token = time / context.vectors
         if turns > 1 and limit_of(placed) is not None:
             per_token *= turns
         if rest.seen is not None:
-            parts += by_keys if by_keys and sees(placed.op, rest.seen) else (KeySum(per_token),)
+            parts += by_keys if by_keys and sees(placed.op, rest.seen) else (PerQueryCost(per_token),)
         fill = cost.latency - cost.interval + chip.network_latency
         total = total.beside(Cost(cost.energy, fill, per_token))
         counts += reads.counts
@@ -310,7 +311,7 @@ def _on_arrays(name: str, side: str, ops: list[LayerOp], context: LayerContext) 
         energy=sum_by_name(total.energy, transfers, rest.cost.energy),
         counts=counts,
     )
-    return stage if rest.seen is None else timed_by_keys(stage, rest.seen, (*parts, KeySum(spilled))), traffic
+    return stage if rest.seen is None else timed_by_keys(stage, rest.seen, (*parts, PerQueryCost(spilled))), traffic
 
 
 @lru_cache(maxsize=512)

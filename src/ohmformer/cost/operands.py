@@ -11,7 +11,7 @@ from typing import Literal
 from ohmformer.array.event_counter import Counts
 from ohmformer.array.spec import Crossbar
 from ohmformer.cost.attention.partial_reads import PartialReads, key_read_times, partial_reads, query_read_time
-from ohmformer.cost.attention.seen_keys import KeySum, KeyTimes, SeenKeys
+from ohmformer.cost.attention.seen_keys import KeysPerQuery, KeyTerm, KeyTimes, PerQueryCost
 from ohmformer.cost.attention.token_places import (
     slots_of,
     tokens_in_cells,
@@ -44,11 +44,12 @@ class LayerContext:
             vector units.
         homes: what lives in which memory.
         weight_uses: how often weights that no cell holds are read: once for all samples, or once for each.
-        filled: share of the arrays in the tiles of the layer's weights that hold its weights.
-        moving: True if what is off the chip changes from pass to pass; prices without it are then kept.
+        filled: number of arrays that hold weights of the layer, over the number of arrays in the same tiles.
+        moving: True if other values are off the chip in each pass, as the cache grows. A stage is then priced without
+            the memory off the chip first, and this price is kept for all passes; the memory is added in each pass.
         sharing: number of chips that share the layer, each of which does what its operations say.
-        turns: what takes turns in arrays of limited number: the `stages` of the layer if its weights need more arrays
-            than there are, `layers` if those of two layers do, and nothing ("") otherwise.
+        turns: what shares arrays whose number is limited, one after the other: `stages` if the weights of this layer
+            alone need more arrays than there are, `layers` if those of two layers do, "" if nothing takes turns.
     """
 
     hardware: Accelerator
@@ -163,7 +164,7 @@ def array_reads(placed: PlacedOp) -> ArrayReads:
     matrices = array_matrices(placed)
     left, digital = engine.written == "left", placed.digital
     tokens = op.queries if left else tokens_in_cells(op, engine, digital)
-    seen, slots = SeenKeys.of(op).beyond(digital), slots_of(op, engine, digital)
+    seen, slots = KeysPerQuery.of(op).beyond(digital), slots_of(op, engine, digital)
     partial = partial_reads(op, matrices, seen, inf if left else tokens, left=left) if seen.step else None
     if left:
         vectors = op.batch * op.outputs
@@ -196,7 +197,7 @@ def arrays_of(placed: PlacedOp) -> int:
     return 0 if cells is None else cells.arrays
 
 
-def time_of_reads(placed: PlacedOp, reads: ArrayReads, interval: float) -> tuple[float, tuple[KeySum, ...]]:
+def time_of_reads(placed: PlacedOp, reads: ArrayReads, interval: float) -> tuple[float, tuple[PerQueryCost, ...]]:
     """Time in which arrays multiply all input vectors of a product, one after another [s].
 
     Args:
@@ -214,7 +215,7 @@ def time_of_reads(placed: PlacedOp, reads: ArrayReads, interval: float) -> tuple
     digital, key = placed.digital, op.role == "attention.key"
     array, slots = placed.array, slots_of(op, engine, digital)
     if reads.partial is not None and engine.written == "left" and key:
-        return op.batch * query_read_time(array, placed.role, slots, SeenKeys.of(op)), ()
+        return op.batch * query_read_time(array, placed.role, slots, KeysPerQuery.of(op)), ()
     if reads.partial is None or engine.written == "left":
         columns = min(reads.matrices.outputs, slots) if key else array.columns
         if op.causal and columns < min(array.adc.columns_per_adc, array.columns):
@@ -225,9 +226,9 @@ def time_of_reads(placed: PlacedOp, reads: ArrayReads, interval: float) -> tuple
         one_head = key_read_times(array, placed.role, slots, cells)
     else:
         turns = cells > slots or digital
-        one_head = (KeySum(0.0, ((interval, slots, cells),)) if turns else KeySum(interval),)
+        one_head = (PerQueryCost(0.0, (KeyTerm(interval, slots, cells),)) if turns else PerQueryCost(interval),)
     parts = tuple(part.beyond(digital).times(op.group) for part in one_head)
-    return op.batch * KeyTimes(SeenKeys.of(op), parts).total, parts
+    return op.batch * KeyTimes(KeysPerQuery.of(op), parts).total, parts
 
 
 def lane_macs(placed: PlacedOp) -> int:
@@ -235,7 +236,7 @@ def lane_macs(placed: PlacedOp) -> int:
     op = placed.op
     if isinstance(op, StaticMatMul):
         return 0
-    return int(op.batch * op.heads * lane_macs_by_keys(placed).total(SeenKeys.of(op)))
+    return int(op.batch * op.heads * lane_macs_by_keys(placed).total(KeysPerQuery.of(op)))
 
 
 def kv_tokens_read(op: DynamicMatMul, placed: PlacedOp) -> int:
@@ -313,55 +314,55 @@ def partial_sums(placed: PlacedOp) -> int:
     """Number of additions that sum the partial results of the row blocks of a matrix, and of lanes, for all samples."""
     op, engine = placed.op, placed.engine
     if isinstance(op, DynamicMatMul):
-        return int(op.batch * op.heads * sums_by_keys(placed).total(SeenKeys.of(op)))
+        return int(op.batch * op.heads * sums_by_keys(placed).total(KeysPerQuery.of(op)))
     if not isinstance(engine, ArrayEngine):
         return 0
     return (ceil(op.inputs / engine.array.rows) - 1) * op.vectors * op.outputs
 
 
-def sums_by_keys(placed: PlacedOp) -> KeySum:
+def sums_by_keys(placed: PlacedOp) -> PerQueryCost:
     """The additions of `partial_sums` for one query of a head, by the keys that it sees."""
     op, engine, blocks = placed.op, placed.engine, block_sums_by_keys(placed)
     if not isinstance(op, DynamicMatMul) or op.role == "attention.key":
         return blocks
     if placed.digital:  # a query that sees keys in cells, too, adds the sum of the lanes
-        return blocks + KeySum(0, ((op.outputs, 1, 1),)).beyond(placed.digital)
+        return blocks + PerQueryCost(0, (KeyTerm(op.outputs, 1, 1),)).beyond(placed.digital)
     if not isinstance(engine, ArrayEngine) or not tokens_spilled(op, engine, 0):
         return blocks
     cells = tokens_in_cells(op, engine, 0)  # a query that sees more keys adds the sum of the lanes
-    return blocks + KeySum(0, ((op.outputs, 1, cells + 1), (-op.outputs, 1, cells)))
+    return blocks + PerQueryCost(0, (KeyTerm(op.outputs, 1, cells + 1), KeyTerm(-op.outputs, 1, cells)))
 
 
-def block_sums_by_keys(placed: PlacedOp) -> KeySum:
+def block_sums_by_keys(placed: PlacedOp) -> PerQueryCost:
     """Those of the additions of `sums_by_keys` that sum row blocks."""
     op, engine = placed.op, placed.engine
     if not isinstance(op, DynamicMatMul) or not isinstance(engine, ArrayEngine):
-        return KeySum()
+        return PerQueryCost()
     rows, digital = engine.array.rows, placed.digital
     if op.role == "attention.key":
-        return KeySum(0, ((ceil(op.inputs / rows) - 1, 1, inf),)).beyond(digital)
-    blocks = (op.outputs, rows, tokens_in_cells(op, engine, digital))
+        return PerQueryCost(0, (KeyTerm(ceil(op.inputs / rows) - 1, 1, inf),)).beyond(digital)
+    blocks = KeyTerm(op.outputs, rows, tokens_in_cells(op, engine, digital))
     if digital:  # a query that sees digital keys alone has no sum
-        return KeySum(0, (blocks, (-op.outputs, 1, 1))).beyond(digital)
-    return KeySum(-op.outputs, (blocks,))
+        return PerQueryCost(0, (blocks, KeyTerm(-op.outputs, 1, 1))).beyond(digital)
+    return PerQueryCost(-op.outputs, (blocks,))
 
 
-def lane_macs_by_keys(placed: PlacedOp) -> KeySum:
+def lane_macs_by_keys(placed: PlacedOp) -> PerQueryCost:
     """The operations of `lane_macs` for one query of a head, by the keys that it sees."""
     op, engine, digital = placed.op, placed.engine, placed.digital
     if isinstance(op, StaticMatMul) or not isinstance(engine, ArrayEngine):
-        return KeySum()
+        return PerQueryCost()
     if not digital and not tokens_spilled(op, engine, 0):
-        return KeySum()
-    in_cells = KeySum(0, ((-op.head_width, 1, tokens_in_cells(op, engine, digital)),)).beyond(digital)
-    return KeySum(0, ((op.head_width, 1, inf),)) + in_cells
+        return PerQueryCost()
+    in_cells = PerQueryCost(0, (KeyTerm(-op.head_width, 1, tokens_in_cells(op, engine, digital)),)).beyond(digital)
+    return PerQueryCost(0, (KeyTerm(op.head_width, 1, inf),)) + in_cells
 
 
 def computed_macs(op: StaticMatMul | DynamicMatMul) -> int:
     """Multiply-accumulate operations of a product, without those for keys that a causal query does not see."""
     if isinstance(op, StaticMatMul):
         return op.macs
-    return op.batch * op.heads * op.head_width * SeenKeys.of(op).blocks()
+    return op.batch * op.heads * op.head_width * KeysPerQuery.of(op).blocks()
 
 
 def rotations(placed: PlacedOp) -> int:

@@ -163,7 +163,7 @@ class Placement:
         return highest_loads(stage for layer, _ in self.distinct() for stage in layer.all_stages())
 
     @property
-    def digital_tokens(self) -> float | None:
+    def digital_token_share(self) -> float | None:
         """The share of tokens that no cell holds, of K and V whose first or last tokens are digital; None without."""
         states = [layer.digital_state for layer in self.layers]
         tokens = sum(state.tokens for state in states)

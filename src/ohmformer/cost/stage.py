@@ -8,7 +8,7 @@ from math import ceil, inf
 from typing import Literal, get_args
 
 from ohmformer.array.event_counter import Counts
-from ohmformer.cost.attention.seen_keys import KeySum, KeyTimes
+from ohmformer.cost.attention.seen_keys import KeyTimes, PerQueryCost
 from ohmformer.cost.cost import sum_by_name
 from ohmformer.cost.designs.per_design import largest
 from ohmformer.errors import BadInput, shown, suggest
@@ -213,5 +213,5 @@ def _in_turn(one: Stage, other: Stage) -> KeyTimes | None:
     first, second = one.by_keys, other.by_keys
     if first is None or second is None:
         alone, constant = (second, one.per_token) if first is None else (first, other.per_token)
-        return None if alone is None else alone.and_then((KeySum(constant),))
+        return None if alone is None else alone.and_then((PerQueryCost(constant),))
     return first.and_then(second.parts) if first.seen == second.seen else None

@@ -13,7 +13,6 @@ from typing import Literal
 
 from ohmformer import units
 from ohmformer.array.spec import Crossbar
-from ohmformer.cost.array_prices import priced
 from ohmformer.cost.attention.array_sides import second_set_area
 from ohmformer.cost.attention.token_places import slots_of
 from ohmformer.cost.designs.per_design import largest
@@ -21,6 +20,7 @@ from ohmformer.cost.engine_choice import LayerOp, PlacedOp
 from ohmformer.cost.memory.gpu_memory import stays_cached
 from ohmformer.cost.memory.limited_arrays import limit_of
 from ohmformer.cost.operands import array_reads, chip_of, written_plan
+from ohmformer.cost.scaled_array_prices import priced
 from ohmformer.cost.vector.units import lanes_for_all, lanes_of_a_layer
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import Accelerator, ArrayEngine, ExactEngine, SimdEngine, SramEngine

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ohmformer.cost import components
+from ohmformer.cost import array_costs
 from ohmformer.cost.attention.write_lines import matrix_lines
 from ohmformer.cost.cost import Cost
 from ohmformer.cost.engine_choice import EngineChoice
@@ -46,7 +46,7 @@ def programming(
         placed = choice.resolve(op)
         if isinstance(placed.engine, CrossbarEngine):
             plan = array_reads(placed).matrices
-            line = components.write_cost(plan, placed.role, lines=placed.engine.write_lines)
+            line = array_costs.write_cost(plan, placed.role, lines=placed.engine.write_lines)
             time = matrix_lines(plan, placed.engine) * line.interval
             total = total.beside(Cost(line.energy, time, time))
     return total

@@ -27,7 +27,7 @@ from ohmformer.cost.layers import PlacedLayer
 from ohmformer.cost.placement import Placement
 from ohmformer.cost.stage import Stage, is_memory
 from ohmformer.dataflow.blocks.block_times import BlockTimes, IntArray
-from ohmformer.dataflow.blocks.layer_plan import LayerPlan, Plans, Range, Run, Step
+from ohmformer.dataflow.blocks.layer_plan import LayerPlan, Plans, Range, StageRun, Step
 from ohmformer.dataflow.blocks.too_large import too_large
 from ohmformer.dataflow.spec import Dataflow
 from ohmformer.dataflow.steady import Steady, alike, never_later
@@ -330,7 +330,7 @@ class _Flow:
             memory = self.times.memory(stage, tokens)
             self.free[units[-1]] = start + (min(busy, memory) if self.single else np.minimum(busy, memory))
 
-    def _one_by_one(self, layer: PlacedLayer, run: Run, times: Array, last: dict[int, Time]) -> Array:
+    def _one_by_one(self, layer: PlacedLayer, run: StageRun, times: Array, last: dict[int, Time]) -> Array:
         """The times [1, B] at which blocks of one sample leave stages that share units."""
         count = times.shape[1]
         self._count(count * len(run.steps))
@@ -358,7 +358,7 @@ class _Flow:
                 left[:, block] = np.where(block < empty, times[:, block], left[:, block])
         return left
 
-    def _undo(self, run: Run, before: dict[str, Time], empty: npt.NDArray[np.bool_]) -> None:
+    def _undo(self, run: StageRun, before: dict[str, Time], empty: npt.NDArray[np.bool_]) -> None:
         """Make the units of some stages as they were before a block, in designs in which it is empty [D]."""
         for unit in {unit for step in run.steps for unit in step.units}:
             self.free[unit] = np.where(empty, before.get(unit, NEVER), self.free[unit])

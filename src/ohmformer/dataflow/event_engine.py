@@ -50,7 +50,7 @@ def run_jobs(jobs: Sequence[Job]) -> Schedule:
     return _Engine(jobs).run()
 
 
-class Pool:
+class UnitPool:
     """Equal units whose jobs wait first come, first served.
 
     Attributes:
@@ -111,14 +111,14 @@ class _Engine:
         self.held: dict[int, float] = {}
         self.followers: list[list[int]] = [[] for _ in jobs]
         self.queues: dict[str, deque[int]] = {}
-        self.pools: dict[str, Pool] = {}
-        self.crowded: dict[str, Pool] = {}
+        self.pools: dict[str, UnitPool] = {}
+        self.crowded: dict[str, UnitPool] = {}
         self.member: dict[int, str] = {}
         first, shared = 0, tuple[int, ...]()
         for number, job in enumerate(jobs):
             units = job.also
             if job.pool:
-                self.pools.setdefault(job.unit, Pool(job.unit, job.pool))
+                self.pools.setdefault(job.unit, UnitPool(job.unit, job.pool))
             else:
                 units = (job.unit, *units)
             for unit in units:

@@ -58,7 +58,7 @@ def _check(
         if not is_own(type(write)):
             # Deviation and mean first: a Gaussian kind defines these alone, and `after_write` follows from them.
             _check_std(write, "write_std", g, lambda g, _: cell.write_noise.write_std(g, cell), eps)
-            if isinstance(write, GaussianWriteNoise) and not write.unbiased:
+            if isinstance(write, GaussianWriteNoise) and not write.mean_is_target:
                 _tried(write, "write_mean", g, lambda g, _: write.write_mean(g, cell), eps)
             g_after = _tried(write, "after_write", g, lambda g, e: cell.write_noise.after_write(g, cell, e), eps)
             if bool((g_after.diff(dim=0) < 0).any()):

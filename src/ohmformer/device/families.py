@@ -165,14 +165,14 @@ class GaussianWriteNoise(WriteNoise):
         return g
 
     @property
-    def unbiased(self) -> bool:
+    def mean_is_target(self) -> bool:
         """True if the mean before the clamp is the target."""
         return type(self).write_mean is GaussianWriteNoise.write_mean
 
     @property
     def silent(self) -> bool:
         """True if every write is exact."""
-        return super().silent and self.unbiased
+        return super().silent and self.mean_is_target
 
     def after_write(self, g: Tensor, cell: CellRange, eps: Tensor) -> Tensor:
         """m + s eps."""
@@ -183,7 +183,8 @@ class GaussianWriteNoise(WriteNoise):
         g = _as_tensor(cell.g_min)
         std = called(self, "write_std", g, cell)
         try:
-            return bool((std == 0).all()) and (self.unbiased or bool((called(self, "write_mean", g, cell) == g).all()))
+            exact = bool((std == 0).all())
+            return exact and (self.mean_is_target or bool((called(self, "write_mean", g, cell) == g).all()))
         except (AttributeError, RuntimeError):  # no tensor of values, which `device.check` refuses by name
             return False
 

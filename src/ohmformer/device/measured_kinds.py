@@ -163,14 +163,14 @@ class MeasuredTable(TimedNoise):
         return self
 
     @property
-    def unbiased(self) -> bool:
+    def mean_is_target(self) -> bool:
         """True if no means are given."""
         return not self.mean
 
     @property
     def silent(self) -> bool:
         """True if all deviations are 0 and no means are given."""
-        return self.unbiased and not any(any(row) for row in self.std)
+        return self.mean_is_target and not any(any(row) for row in self.std)
 
     def scaled(self, factor: float) -> Self:
         """This kind with all deviations times `factor`; means stay."""

@@ -32,9 +32,9 @@ def write_mean(g: Tensor, cell: Cell) -> Tensor:
     return cell.write_noise.write_mean(g, cell) if isinstance(cell.write_noise, GaussianWriteNoise) else g
 
 
-def unbiased(cell: Cell) -> bool:
+def mean_is_target(cell: Cell) -> bool:
     """True if the mean of one Gaussian write, before the clamp, is its target."""
-    return not isinstance(cell.write_noise, GaussianWriteNoise) or cell.write_noise.unbiased
+    return not isinstance(cell.write_noise, GaussianWriteNoise) or cell.write_noise.mean_is_target
 
 
 def gaussian(cell: Cell) -> bool:

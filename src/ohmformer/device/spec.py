@@ -160,7 +160,7 @@ class Cell(Spec):
         states = _pairs(self.faults, "states")
         if not all(0 <= share <= 1 and 0 <= chance <= 1 for share, chance in states) or sum(p for _, p in states) > 1:
             raise ValueError(
-                f"faults: {type(self.faults).__name__} gives the states {cut(repr(states))}; give places that are "
+                f"faults: {type(self.faults).__name__} gives the states {cut(repr(states))}; give values that are "
                 "shares of the range, from 0 to 1, and probabilities that sum to 1 at most"
             )
         if reason := called(self.write_noise, "unsuited", self):
@@ -200,15 +200,15 @@ class Cell(Spec):
             raise ValueError(f"wear: {self.wear.kind!r} needs the endurance of the cell; give endurance, in pulses")
         if isinstance(self.wear, NoWear):
             return
-        places = _pairs(self.wear, "stuck_places", self.faults)
-        if not places and self.endurance != inf:
+        states = _pairs(self.wear, "stuck_states", self.faults)
+        if not states and self.endurance != inf:
             raise ValueError(
                 "wear: nothing says whether worn cells are stuck at g_min or at g_max; give wear.stuck_at_g_max, the "
                 "share of those at g_max, or faults"
             )
-        if not all(0 <= x <= 1 and 0 <= part <= 1 for x, part in places) or sum(part for _, part in places) > 1 + 1e-9:
+        if not all(0 <= x <= 1 and 0 <= part <= 1 for x, part in states) or sum(part for _, part in states) > 1 + 1e-9:
             raise ValueError(
-                f"wear: {type(self.wear).__name__} gives the stuck places {cut(repr(places))}; give places that are "
+                f"wear: {type(self.wear).__name__} gives the stuck states {cut(repr(states))}; give values that are "
                 "shares of the range, from 0 to 1, and parts that sum to 1"
             )
 
@@ -227,8 +227,9 @@ class Cell(Spec):
             raise BadInput(f"{name}.stuck_share: returns {shown(share)}; return a probability from 0 to 1")
         if not share:
             return self
-        places = _pairs(self.wear, "stuck_places", self.faults)
-        return self.model_copy(update={"faults": WornFaults(original=self.faults, share=share, places=places)})
+        states = _pairs(self.wear, "stuck_states", self.faults)
+        worn = WornFaults(original=self.faults, share=share, worn_states=states)
+        return self.model_copy(update={"faults": worn})
 
     def window(self, writes: float) -> tuple[float, float]:
         """Return the part of its range that a cell reaches after a number of writes, as shares: (0, 1) if all of it.

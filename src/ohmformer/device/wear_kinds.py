@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from ohmformer.device.families import FaultModel
 from ohmformer.quantities import Share
-from ohmformer.registry import Family, register
+from ohmformer.registry import Family, refuse_former_names, register
 
 MovingEnd = Literal["top", "bottom", "both"]
 """The end of the range that wear moves toward the other one."""
@@ -43,14 +43,23 @@ class WearModel(Family):
             endurance: `endurance` of the cell, in pulses; infinite if it has none.
         """
 
+    @classmethod
+    def check_class(cls) -> None:
+        """Refuse a class that still defines a method under a former name.
+
+        Raises:
+            BadInput: it does.
+        """
+        refuse_former_names(cls, {"stuck_places": "stuck_states"})
+
     def window(self, pulses: float) -> tuple[float, float]:
         """The part of its range that a cell still reaches, as shares of it: (0, 1) for all of it, the default."""
         return 0.0, 1.0
 
-    def stuck_places(self, faults: FaultModel) -> tuple[tuple[float, float], ...]:
-        """Where cells are stuck by wear: pairs of a share of the range, and its share of these cells; they sum to 1.
+    def stuck_states(self, faults: FaultModel) -> tuple[tuple[float, float], ...]:
+        """The conductances at which worn cells are stuck: pairs of a share of the range, and the part of these cells.
 
-        By default in proportion to the faults of the cell; empty if it has none.
+        The parts sum to 1. By default they are in proportion to the faults of the cell; empty if it has none.
         """
         states = [(x, probability) for x, probability in faults.states() if probability > 0]
         total = sum(probability for _, probability in states)
@@ -113,18 +122,19 @@ class Weibull(WearModel):
         loss = self.w * math.log1p(pulses / self.n0) / math.log(10)
         return {"top": (0.0, 1 - loss), "bottom": (loss, 1.0), "both": (loss / 2, 1 - loss / 2)}[self.moves]
 
-    def stuck_places(self, faults: FaultModel) -> tuple[tuple[float, float], ...]:
-        """G_max for the share `stuck_at_g_max`, G_min for the others; without it the places of the faults."""
+    def stuck_states(self, faults: FaultModel) -> tuple[tuple[float, float], ...]:
+        """G_max for the share `stuck_at_g_max`, G_min for the others; without it the states of the faults."""
         if self.stuck_at_g_max is None:
-            return super().stuck_places(faults)
+            return super().stuck_states(faults)
         return (0.0, 1 - self.stuck_at_g_max), (1.0, self.stuck_at_g_max)
 
 
 class WornFaults(FaultModel):
     """The faults of a cell, and those that wear has added; not a kind that files choose.
 
-    Every place where worn cells are stuck owns an interval of the uniform numbers that the faults leave. Its stuck part
-    begins at the lower end and grows with P, so a cell that is stuck stays so, at the same place.
+    Each conductance at which worn cells are stuck owns a fixed interval of the uniform numbers that the faults do not
+    use. A cell is stuck there if its number lies in the first part of the interval. This part grows with P, so a cell
+    that is stuck stays stuck, at the same conductance.
     """
 
     kind: Literal["worn"] = "worn"
@@ -132,8 +142,8 @@ class WornFaults(FaultModel):
     """The faults of the cell when it was new."""
     share: float
     """P, the probability that wear has made a cell stuck that had no fault."""
-    places: tuple[tuple[float, float], ...]
-    """What `WearModel.stuck_places` returns."""
+    worn_states: tuple[tuple[float, float], ...]
+    """What `WearModel.stuck_states` returns."""
 
     def states(self) -> tuple[tuple[float, float], ...]:
         """Those of the original faults, then those of wear."""
@@ -144,7 +154,7 @@ class WornFaults(FaultModel):
         found = list(self.original.intervals())
         start = found[-1][2] if found else 0.0
         working = max(0.0, 1.0 - start)
-        for x, part in self.places:
+        for x, part in self.worn_states:
             found.append((x, start, start + self.share * part * working))
             start += part * working
         return tuple(found)

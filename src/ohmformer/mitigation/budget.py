@@ -93,7 +93,9 @@ Limit = Annotated[
 
 @dataclass(frozen=True)
 class KVCost:
-    """The cost of one pass of a model with K and V protected in one way.
+    """The cost of one whole pass of a model whose K and V are protected in one way; only `cells` counts K and V alone.
+
+    All numbers are absolute. `ratios` divides them by those of doing nothing.
 
     Attributes:
         latency: time of the pass [s].

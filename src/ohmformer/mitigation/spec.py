@@ -117,7 +117,7 @@ class Conditioning(Spec):
     last_tokens: WholeNumber = 0
 
     @property
-    def digital_tokens(self) -> int:
+    def most_digital_tokens(self) -> int:
         """The largest number of tokens of a sequence that are digital at the same time."""
         return self.first_tokens + self.last_tokens
 
@@ -132,7 +132,7 @@ class Conditioning(Spec):
         Raises:
             BadInput: the operand has digital tokens, and holds queries; or it has a recent window, and is not causal.
         """
-        if self.digital_tokens and holds_queries:
+        if self.most_digital_tokens and holds_queries:
             field = "first_tokens" if self.first_tokens else "last_tokens"
             raise BadInput(
                 f"kv.{field} = {getattr(self, field)}: the cells of {name} hold queries, not keys or values; set "

@@ -17,7 +17,7 @@ from torch import nn
 from ohmformer.errors import BadInput
 from ohmformer.models.class_names import check_class_names, class_names
 from ohmformer.models.hf_private import model_class
-from ohmformer.models.image_processors import Settings, image_reader, read_settings
+from ohmformer.models.image_processors import ProcessorSettings, image_reader, read_settings
 from ohmformer.models.preprocessing import Preparation, remember
 from ohmformer.models.silence_loaders import quietly
 from ohmformer.models.sources import first_line, is_failure, is_file, is_folder
@@ -242,7 +242,7 @@ def _words(model: Any) -> int | None:
     return embedding.num_embeddings if isinstance(embedding, nn.Embedding) else None
 
 
-def _image_settings(place: str) -> tuple[Path, Settings] | None:
+def _image_settings(place: str) -> tuple[Path, ProcessorSettings] | None:
     """Read the settings of the image processor, and return them with their file; None if there is no such file.
 
     Raises:

@@ -86,7 +86,7 @@ def _optional(check: Any) -> Any:
     return BeforeValidator(lambda value: None if value is None else check(value))
 
 
-class Settings(BaseModel):
+class ProcessorSettings(BaseModel):
     """Settings in preprocessor_config.json. null means left out; other keys go to the processor class unchecked."""
 
     model_config = ConfigDict(extra="allow", strict=True)
@@ -120,7 +120,7 @@ class Settings(BaseModel):
         return name.replace("FeatureExtractor", "ImageProcessor") if name else None
 
 
-def read_settings(file: Path, content: Any) -> Settings:
+def read_settings(file: Path, content: Any) -> ProcessorSettings:
     """Validate the settings of a file.
 
     Raises:
@@ -129,7 +129,7 @@ def read_settings(file: Path, content: Any) -> Settings:
     if not isinstance(content, dict):
         raise BadInput(f"{file}: holds {type(content).__name__}; write a table of settings")
     try:
-        return Settings.model_validate(content)
+        return ProcessorSettings.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key, value = str(first["loc"][0]), repr(first["input"])
@@ -138,7 +138,7 @@ def read_settings(file: Path, content: Any) -> Settings:
         raise BadInput(f"{file}: {key} = {value[:80]}: {reason}; correct it, or leave it out") from None
 
 
-def image_reader(transformers: Any, file: Path, settings: Settings, config: Any) -> ImageReader:
+def image_reader(transformers: Any, file: Path, settings: ProcessorSettings, config: Any) -> ImageReader:
     """Return a reader that prepares images like the processor class that a folder names, or of its type of model.
 
     Args:
@@ -171,7 +171,7 @@ def image_reader(transformers: Any, file: Path, settings: Settings, config: Any)
     raise BadInput(f"{file}: image_processor_type = {shown(name)}: {why}; correct the file, or choose another model")
 
 
-def _classes(transformers: Any, file: Path, settings: Settings, config: Any) -> tuple[str, list[Any]]:
+def _classes(transformers: Any, file: Path, settings: ProcessorSettings, config: Any) -> tuple[str, list[Any]]:
     """Return the name of the processor and its candidate classes, that for PIL and NumPy first."""
     model_type = str(getattr(config, "model_type", ""))
     name = settings.class_name or image_processor_name(model_type)

@@ -15,7 +15,7 @@ from ohmformer.array.prices.converter_laws import AdcLaw, Converter
 from ohmformer.array.prices.differences import check_laws, converter_bits, differences
 from ohmformer.array.prices.spec import ArrayCost
 from ohmformer.array.spec import Crossbar
-from ohmformer.cost.array_prices import ArrayPrices, priced
+from ohmformer.cost.scaled_array_prices import ArrayPrices, priced
 from ohmformer.errors import BadInput
 from ohmformer.provenance import Source
 from ohmformer.report.describe import friendly

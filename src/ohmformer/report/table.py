@@ -97,7 +97,9 @@ def _metrics(measured: Sequence[Accuracy]) -> str:
 
 def digital_line(results: StudyResults) -> str:
     """The share of tokens of K and V that no cell held; empty where cells held all."""
-    shares = sorted({p.accuracy.digital_tokens for p in results.points if p.accuracy.digital_tokens is not None})
+    shares = sorted(
+        {p.accuracy.digital_token_share for p in results.points if p.accuracy.digital_token_share is not None}
+    )
     if not shares:
         return ""
     words = f"{shares[0]:.2%}" if len(shares) == 1 else f"{shares[0]:.2%} to {shares[-1]:.2%}"

@@ -204,7 +204,7 @@ def price(settings: CostSettings, chosen: Chosen | None = None) -> CostResult:
         load=most_of(run.placement.loads for run in runs),
         counts=_counts(runs),
         chips=chips_result([run.placement for run in runs]),
-        digital_tokens=last.placement.digital_tokens,
+        digital_token_share=last.placement.digital_token_share,
     )
 
 

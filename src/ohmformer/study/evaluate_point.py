@@ -142,7 +142,7 @@ def _accuracy(settings: Settings, task: Task, converted: nn.Module, calibration:
         score_sums=_score_sums(task, stats.scores),
         left_out=stats.jackknife_means or None,
         chosen=Chosen(**calibration.canonical()) if calibration else None,
-        digital_tokens=digital_token_share(converted),
+        digital_token_share=digital_token_share(converted),
     )
 
 

@@ -88,6 +88,7 @@ def served_result(settings: CostSettings, report: Callable[[], None] = lambda: N
     worn = served.first_worn(options.rate, leveling=options.leveling, spare=options.spare)
     passes, machine = served.passes, served.machine
     splits = {kind: served.energy_by(kind) for kind in ("component", "operation", "engine")}
+    last = served.decoding.prices.last if served.decoding else served.prefill
     return made(
         ServedResult,
         prompt=passes.prompt,
@@ -119,7 +120,7 @@ def served_result(settings: CostSettings, report: Callable[[], None] = lambda: N
             "tiles": machine.used.total,
         },
         chips=served_chips(served),
-        digital_tokens=(served.decoding.prices.last if served.decoding else served.prefill).digital_tokens,
+        digital_token_share=last.digital_token_share,
     )
 
 

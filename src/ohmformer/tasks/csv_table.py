@@ -23,7 +23,7 @@ from ohmformer.tasks.image_folder import MAX_CLASSES, read_labels
 from ohmformer.tasks.metric_kinds import is_allowed, label_kind
 from ohmformer.tasks.reading import Reading
 from ohmformer.tasks.spec import TaskChoice
-from ohmformer.tasks.splits import Split, calibration_size, in_hash_order, split
+from ohmformer.tasks.splits import SampleSets, calibration_size, in_hash_order, split
 from ohmformer.tasks.task import Task
 from ohmformer.textfiles import LARGEST_TEXT, read_text
 
@@ -175,7 +175,7 @@ def _labels(choice: TaskChoice, rows: list[Row], prepared: Preparation) -> Tenso
     return torch.tensor([class_of[row["label"]] for row in rows])
 
 
-def _split_by_column(choice: TaskChoice, rows: list[Row]) -> Split:
+def _split_by_column(choice: TaskChoice, rows: list[Row]) -> SampleSets:
     """Split rows by the column `split`."""
     members = {part: [index for index, row in enumerate(rows) if row["split"] == part] for part in PARTS}
     needed = [part for part in PARTS if part != "train" or choice.probe]
@@ -184,7 +184,7 @@ def _split_by_column(choice: TaskChoice, rows: list[Row]) -> Split:
             raise BadInput(f"{choice.where}: no row has split = {part}; mark some, or remove the column")
     calibration = members["calibration"][: choice.calibration] if choice.calibration else members["calibration"]
     train = members["train"][: choice.train] if choice.train else members["train"]
-    return Split(calibration, train if choice.probe else [], members["test"])
+    return SampleSets(calibration, train if choice.probe else [], members["test"])
 
 
 def _classes(choice: TaskChoice, labels: list[str], prepared: Preparation) -> dict[str, int]:

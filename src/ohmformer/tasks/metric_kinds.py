@@ -166,7 +166,7 @@ class Top5(Top1):
 
 
 @register
-class Accuracy(Top1):
+class TextAccuracy(Top1):
     """Share of texts whose largest logit is at the label: `top1`, by its usual name for texts."""
 
     kind: Literal["accuracy"] = "accuracy"  # type: ignore[assignment]

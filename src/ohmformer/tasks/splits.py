@@ -22,7 +22,7 @@ TRAIN_SHARE = 0.6
 
 
 @dataclass(frozen=True)
-class Split:
+class SampleSets:
     """Three disjoint sets of samples, as positions in a sequence of samples."""
 
     calibration: list[int]
@@ -36,7 +36,7 @@ def in_hash_order(names: Sequence[str]) -> list[int]:
     return sorted(range(len(names)), key=lambda index: (hashlib.sha256(encoded[index]).digest(), index))
 
 
-def split(choice: TaskChoice, names: Sequence[str]) -> Split:
+def split(choice: TaskChoice, names: Sequence[str]) -> SampleSets:
     """Split samples that no file has assigned. Test samples are in hash order, so the first n are a random subset.
 
     Args:
@@ -60,7 +60,7 @@ def split(choice: TaskChoice, names: Sequence[str]) -> Split:
             "task.calibration or task.train, or add samples"
         )
     parts = groups[:calibrating], groups[calibrating : calibrating + training], groups[calibrating + training :]
-    return Split(*([index for group in part for index in group] for part in parts))
+    return SampleSets(*([index for group in part for index in group] for part in parts))
 
 
 def calibration_size(choice: TaskChoice, samples: int) -> int:

@@ -10,8 +10,8 @@ import pytest
 from ohmformer.array.prices.array_laws import LineLaw
 from ohmformer.array.prices.differences import differences
 from ohmformer.array.spec import Crossbar
-from ohmformer.cost.array_prices import priced
-from ohmformer.cost.components import write_cost
+from ohmformer.cost.array_costs import write_cost
+from ohmformer.cost.scaled_array_prices import priced
 from ohmformer.errors import BadInput
 from ohmformer.hardware.entries import load_crossbar
 from ohmformer.mapping.planning import plan

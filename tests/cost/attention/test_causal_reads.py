@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import ohmformer as of
 from ohmformer.array.event_counter import Counts
 from ohmformer.cost.attention.partial_reads import key_read_times, partial_reads, query_read_time
-from ohmformer.cost.attention.seen_keys import KeySum, KeyTimes, SeenKeys
+from ohmformer.cost.attention.seen_keys import KeysPerQuery, KeyTerm, KeyTimes, PerQueryCost
 from ohmformer.cost.operands import computed_macs
 from ohmformer.cost.placement import Placement, place
 from ohmformer.cost.stage import Stage
@@ -42,11 +42,11 @@ def stages(placement: Placement, layer: int = 0) -> dict[str, Stage]:
 
 @given(st.integers(1, 40), st.integers(0, 30), st.integers(1, 9), st.sampled_from([inf, 1, 5, 12, 33]))
 def test_sums_over_queries_are_what_a_loop_adds_up(queries: int, cached: int, size: int, most: float) -> None:
-    seen = SeenKeys(cached + 1, queries, 1)
+    seen = KeysPerQuery(cached + 1, queries, 1)
     keys = [cached + 1 + each for each in range(queries)]
     assert seen.blocks(size, most) == sum(ceil(min(n, most) / size) for n in keys)
-    part = KeySum(0.25, ((3.0, size, most), (-1.0, 1, inf)))
-    other = KeySum(-2.0, ((1.0, 2, inf),))
+    part = PerQueryCost(0.25, (KeyTerm(3.0, size, most), KeyTerm(-1.0, 1, inf)))
+    other = PerQueryCost(-2.0, (KeyTerm(1.0, 2, inf),))
     times = KeyTimes(seen, (part, other))
     each = [max(one.of(n) for one in (part, other)) for n in keys]
     assert part.total(seen) == pytest.approx(sum(part.of(n) for n in keys))
@@ -90,7 +90,7 @@ def test_events_are_those_of_matrices_cut_to_size(encoding: str, role: Any, left
     op = DynamicMatMul("x", "key", 0, role, 2, 4, 2, 11, *sizes, 11, causal=True)
     whole = (op.queries, d) if left else (tokens, d) if role == "attention.key" else (d, tokens)
     matrices = plan(*whole, array, matrices=op.heads if left else op.kv_heads)
-    found = partial_reads(op, matrices, SeenKeys.of(op), inf, left=left)
+    found = partial_reads(op, matrices, KeysPerQuery.of(op), inf, left=left)
     assert found.counts == _by_loop(op, array, left)
 
 
@@ -227,7 +227,7 @@ STORING_Q = [
 def test_stored_queries_are_read_for_the_keys_that_they_see(queries: int, cached: int, slots: int, array: Any) -> None:
     """Turn by turn and key by key: a key passes if a query of the turn sees it, and is converted for these alone."""
     assert INTEGRATED.inputs.kind == "integrated"
-    seen = SeenKeys(cached + 1, queries, 1)
+    seen = KeysPerQuery(cached + 1, queries, 1)
     parts, total = key_read_times(array, "attention.key", slots), 0.0
     for first in range(0, queries, slots):
         turn = range(first, min(first + slots, queries))

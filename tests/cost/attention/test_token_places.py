@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ohmformer as of
-from ohmformer.cost.attention.seen_keys import KeySum, SeenKeys
+from ohmformer.cost.attention.seen_keys import KeysPerQuery, KeyTerm, PerQueryCost
 from ohmformer.cost.attention.token_places import slots_of, tokens_read_digitally, tokens_written
 from ohmformer.dataflow.explore import DesignPoint, explore
 from ohmformer.dataflow.serving.serve import serve
@@ -68,8 +68,8 @@ def test_memory_keeps_the_digital_tokens() -> None:
     assert kept == LAYERS * 2 * KV_HEADS * WIDTH * 6 * size
     many = Conditioning(first_tokens=100, last_tokens=1)
     assert simulate(work("decode"), CLIPFORMER, kv=many).timeline.peak_buffer()["kept_on_chip"] == kept / 6 * TOKENS
-    assert simulate(work("decode"), CLIPFORMER, kv=BOTH).placement.digital_tokens == 6 / TOKENS
-    assert simulate(work("decode"), CLIPFORMER).placement.digital_tokens is None
+    assert simulate(work("decode"), CLIPFORMER, kv=BOTH).placement.digital_token_share == 6 / TOKENS
+    assert simulate(work("decode"), CLIPFORMER).placement.digital_token_share is None
     batch = simulate(work("decode", batch=3), CLIPFORMER, kv=BOTH).timeline.peak_buffer()["kept_on_chip"]
     assert batch == 3 * kept
 
@@ -120,7 +120,7 @@ def test_served_requests(prompt: int) -> None:
     }
     ways = 2 * LAYERS * KV_HEADS * WIDTH * CELLS
     for kv, found in served.items():
-        digital = 0 if kv is None else kv.digital_tokens
+        digital = 0 if kv is None else kv.most_digital_tokens
         steps = [simulate(shapes(CAUSAL, phase="decode", context=prompt + i), CLIPFORMER, kv=kv) for i in range(11)]
         assert found.step_latency == pytest.approx([step.latency for step in steps], rel=1e-9), kv
         written = sum(mean * entry.cells for entry, _, mean in found.writes)
@@ -139,8 +139,8 @@ def test_served_requests(prompt: int) -> None:
 def test_sums_over_keys_are_those_of_each_query(
     first: int, queries: int, step: int, size: int, most: float, skipped: int
 ) -> None:
-    quantity = KeySum(0.5, ((2.0, size, most),)).beyond(skipped)
-    seen = SeenKeys(first, queries, step)
+    quantity = PerQueryCost(0.5, (KeyTerm(2.0, size, most),)).beyond(skipped)
+    seen = KeysPerQuery(first, queries, step)
     keys = [first + step * i for i in range(queries)]
     assert quantity.total(seen) == pytest.approx(sum(quantity.of(n) for n in keys))
     assert quantity.at(np.array([keys], dtype=float)).sum() == pytest.approx(quantity.total(seen))
@@ -158,7 +158,7 @@ def test_passes_write_every_token_once(tokens: int, new: int, first: int, last: 
         count = min(new, tokens - end)
         end += count
         op = DynamicMatMul("x", "x", 0, "attention.key", 1, 4, 2, count, 8, end, count, causal=True)
-        written += tokens_written(op, engine, kv.digital_tokens, shared=False)
-        assert 1 <= slots_of(op, engine, kv.digital_tokens) <= end
+        written += tokens_written(op, engine, kv.most_digital_tokens, shared=False)
+        assert 1 <= slots_of(op, engine, kv.most_digital_tokens) <= end
         assert min(end, first + min(last, 1)) <= tokens_read_digitally(op, kv) <= end
     assert written == max(0, tokens - first - last)

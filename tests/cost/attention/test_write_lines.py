@@ -10,10 +10,10 @@ import pytest
 import ohmformer as of
 from ohmformer.array.prices.array_laws import NoArrayLaw
 from ohmformer.array.spec import Crossbar
-from ohmformer.cost.array_prices import priced
+from ohmformer.cost.array_costs import write_cost
 from ohmformer.cost.attention.write_lines import matrix_lines
-from ohmformer.cost.components import write_cost
 from ohmformer.cost.placement import Placement, place
+from ohmformer.cost.scaled_array_prices import priced
 from ohmformer.cost.stage import Stage
 from ohmformer.cost.weight_programming import programming
 from ohmformer.dataflow import closed_form

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ohmformer.cost.attention.seen_keys import KeySum, KeyTimes, SeenKeys
+from ohmformer.cost.attention.seen_keys import KeysPerQuery, KeyTerm, KeyTimes, PerQueryCost
 from ohmformer.cost.designs.per_design import Disagreement, PerDesign, largest, of_designs, smallest, value_at
 
 NUMBERS = st.lists(st.floats(0.1, 10), min_size=2, max_size=5)
@@ -78,8 +78,12 @@ def test_the_largest_and_smallest_are_taken_design_by_design() -> None:
 @given(st.lists(st.floats(0, 5), min_size=3, max_size=3), st.integers(1, 30), st.integers(1, 40))
 def test_times_by_keys_are_those_of_each_design(seconds: list[float], block: int, queries: int) -> None:
     def times(first: float, second: float, third: float) -> KeyTimes:
-        parts = (KeySum(first, ((second, 1, inf),)), KeySum(0.0, ((third, 4, 20),)), KeySum(1.0))
-        return KeyTimes(SeenKeys(3, queries, 1), parts)
+        parts = (
+            PerQueryCost(first, (KeyTerm(second, 1, inf),)),
+            PerQueryCost(0.0, (KeyTerm(third, 4, 20),)),
+            PerQueryCost(1.0),
+        )
+        return KeyTimes(KeysPerQuery(3, queries, 1), parts)
 
     factors = (0.5, 1.0, 3.0)
     many = times(*(per_design(*(one * factor for factor in factors)) for one in seconds))  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ import ohmformer as of
 from ohmformer import BadInput, Conditioning, KVClip
 from ohmformer.nn.calibration import recipes
 from ohmformer.nn.calibration.calibrate import SingleInput, calibrate, protectable_operands
-from ohmformer.nn.calibration.recipes import best_clips, candidates, radices
+from ohmformer.nn.calibration.recipes import best_clips, candidate_clips, radices
 from ohmformer.nn.calibration.runs import CHIP
 from ohmformer.nn.convert.handle import crossbars
 from tests.nn.models import Decoder, SelfAttention
@@ -37,12 +37,12 @@ def converted(gamma: float, **changes: Any) -> nn.Module:
 
 def test_the_grid_starts_with_no_clip_and_leaves_out_what_leaves_nothing() -> None:
     array = hardware(1).attention.array
-    grid = candidates(array)
+    grid = candidate_clips(array)
     assert grid[0] == KVClip(alpha=0.0, beta=1.0)
     assert len(set(grid)) == len(grid) > 4
     narrow = of.replace(array, "cell.g_min", "2.5 uS")
-    assert {clip.beta for clip in candidates(narrow)} == {1.0, 0.5}, "beta r <= 1 for r = 4 and beta = 0.25"
-    assert candidates(of.replace(array, "encoding", "offset")) == []
+    assert {clip.beta for clip in candidate_clips(narrow)} == {1.0, 0.5}, "beta r <= 1 for r = 4 and beta = 0.25"
+    assert candidate_clips(of.replace(array, "encoding", "offset")) == []
 
 
 def test_slices_may_count_less_but_not_where_there_is_one() -> None:
@@ -111,7 +111,7 @@ def test_clips_by_head_are_the_best_of_the_grid_for_each(noise: float) -> None:
     chosen = best_clips(operand, noise)
     assert isinstance(chosen, tuple)
     assert len(chosen) == 2
-    for clip in ("none", *candidates(operand.array)):
+    for clip in ("none", *candidate_clips(operand.array)):
         operand.clip = clip
         each = recipes.expected_error(operand, operand.watched, noise=noise)
         operand.clip = chosen

@@ -7,13 +7,13 @@ import copy
 import numpy as np
 import torch
 
-from ohmformer.nn.shared.memory import Memory
+from ohmformer.nn.shared.memory import AttendedMemory
 
 MASK = (torch.tensor([[True, True, False], [True, False, False]]),)
 
 
-def noted(t: torch.Tensor) -> Memory:
-    memory = Memory()
+def noted(t: torch.Tensor) -> AttendedMemory:
+    memory = AttendedMemory()
     memory.note(t, MASK)
     return memory
 

@@ -150,9 +150,9 @@ def test_a_sweep_over_budgets_is_stored_and_found_again(tmp_path: Path) -> None:
     for point in found.points:
         chosen = point.accuracy.chosen
         assert chosen is not None
-        assert chosen.front is not None
+        assert chosen.comparison is not None
         assert point.cost is not None
-        (taken,) = (each for each in chosen.front.candidates if each.chosen)
+        (taken,) = (each for each in chosen.comparison.candidates if each.chosen)
         assert taken.name == chosen.recipe
         assert taken.cost is not None
         assert (taken.cost.latency, taken.cost.energy) == (point.cost.latency_s, point.cost.energy_J)
@@ -161,7 +161,7 @@ def test_a_sweep_over_budgets_is_stored_and_found_again(tmp_path: Path) -> None:
     tight, free = (found.points[index].accuracy.chosen for index in (1, 3))
     assert tight is not None
     assert free is not None
-    assert tight.front is not None
+    assert tight.comparison is not None
     assert all(spec.residual is None for spec in tight.kv.values())
     assert any(spec.residual is not None for spec in free.kv.values())
 
@@ -173,23 +173,25 @@ def test_candidates_without_a_price_are_left_out_where_there_is_a_limit() -> Non
         only = {"cells": 1.0} if limit != "unlimited" else {}
         chosen = evaluate_with_cost_half(settings(mitigation={"kv": {**kv, **only}})).accuracy.chosen
         assert chosen is not None
-        assert chosen.front is not None
-        names = [each.name for each in chosen.front.candidates]
+        assert chosen.comparison is not None
+        names = [each.name for each in chosen.comparison.candidates]
         if limit == "unlimited":
-            assert not chosen.front.left_out
-            assert {each.name for each in chosen.front.candidates if each.cost is None} == {
+            assert not chosen.comparison.left_out
+            assert {each.name for each in chosen.comparison.candidates if each.cost is None} == {
                 name for name in names if "residual" in name
             }
         else:
             assert names == ["none", "clip", "firm clip", "hadamard", "balanced", "range and radix"]
-            assert set(chosen.front.left_out) == {
+            assert set(chosen.comparison.left_out) == {
                 f"{name}, residual" for name in ("range and radix", "hadamard", "balanced")
             }
-            assert all("residual.bits = 12: is above the 8 bits" in reason for reason in chosen.front.left_out.values())
+            assert all(
+                "residual.bits = 12: is above the 8 bits" in reason for reason in chosen.comparison.left_out.values()
+            )
 
 
 def test_a_result_without_a_budget_has_no_front() -> None:
-    assert "front" not in Chosen(recipe="none").model_dump()
+    assert "comparison" not in Chosen(recipe="none").model_dump()
     assert answer().model_dump() == PointResult.model_validate(answer().model_dump(by_alias=True)).model_dump()
 
 

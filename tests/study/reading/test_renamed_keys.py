@@ -70,7 +70,18 @@ def test_former_names_of_methods_are_refused_with_the_new_ones() -> None:
         def read_energy(self, old: of.ArraySize, new: of.ArraySize) -> float:
             return 1.0
 
+    class Worn(of.WearModel):
+        kind: Literal["worn out"] = "worn out"
+
+        def stuck_share(self, pulses: float, endurance: float) -> float:
+            return 0.0
+
+        def stuck_places(self, faults: of.FaultModel) -> tuple[tuple[float, float], ...]:
+            return ((0.0, 1.0),)
+
     with pytest.raises(of.BadInput, match=r"register\(Joined\): the method joins is now called has_barrier; rename it"):
         of.register(Joined)
     with pytest.raises(of.BadInput, match=r"register\(Law\): the method read_energy is now called read_energy_ratio"):
         of.register(Law)
+    with pytest.raises(of.BadInput, match=r"register\(Worn\): the method stuck_places is now called stuck_states"):
+        of.register(Worn)

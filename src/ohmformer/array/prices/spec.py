@@ -76,7 +76,7 @@ class ArrayCost(Spec):
 
     Prices have no defaults. If a source lacks one, leave out the whole table; pricing the array is then refused. Prices
     hold for the array of `priced_at`. An array of another size is priced by `law`, another number of input bits by
-    `dac_law`, another converter by `adc_law` (see cost/array_prices.py).
+    `dac_law`, another converter by `adc_law` (see cost/scaled_array_prices.py).
     """
 
     by_size: ClassVar[tuple[str, ...]] = (

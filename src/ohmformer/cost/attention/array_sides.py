@@ -6,7 +6,7 @@ from functools import lru_cache
 from math import ceil
 
 from ohmformer.array.spec import Crossbar
-from ohmformer.cost.array_prices import Same, array_cost, priced
+from ohmformer.cost.scaled_array_prices import Same, array_cost, priced
 from ohmformer.errors import BadInput
 
 

@@ -10,8 +10,8 @@ from dataclasses import replace
 from math import inf
 from typing import Literal, NamedTuple
 
-from ohmformer.cost import components, kv_conditioning
-from ohmformer.cost.attention.seen_keys import KeySum, KeyTimes, SeenKeys
+from ohmformer.cost import kv_conditioning
+from ohmformer.cost.attention.seen_keys import KeysPerQuery, KeyTerm, KeyTimes, PerQueryCost
 from ohmformer.cost.cost import Cost
 from ohmformer.cost.designs.per_design import largest
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
@@ -27,6 +27,7 @@ from ohmformer.cost.operands import (
     sums_by_keys,
 )
 from ohmformer.cost.stage import CONDITIONING, Stage
+from ohmformer.cost.vector import lane_costs
 from ohmformer.workload.spec import DynamicMatMul, Elementwise, Lookup, Norm, Op, Softmax
 
 
@@ -40,18 +41,18 @@ class Beside(NamedTuple):
     """
 
     cost: Cost
-    seen: SeenKeys | None
-    parts: tuple[KeySum, ...]
+    seen: KeysPerQuery | None
+    parts: tuple[PerQueryCost, ...]
 
 
-def stage_keys(ops: Iterable[LayerOp], context: LayerContext) -> SeenKeys | None:
+def stage_keys(ops: Iterable[LayerOp], context: LayerContext) -> KeysPerQuery | None:
     """The keys that the tokens of a stage see, one query for each token; None if all tokens see the same keys.
 
     It is also None where queries do not follow the tokens of the layer, such as in windows. Then the work of causal
     products is spread evenly over the tokens.
     """
     found = {
-        SeenKeys.of(placed.op)
+        KeysPerQuery.of(placed.op)
         for placed in ops
         if isinstance(placed, PlacedOp) and isinstance(placed.op, DynamicMatMul) and _by_token(placed.op, context)
     }
@@ -60,15 +61,15 @@ def stage_keys(ops: Iterable[LayerOp], context: LayerContext) -> SeenKeys | None
 
 def _by_token(op: DynamicMatMul, context: LayerContext) -> bool:
     """True if a product is causal and has one query for each token of the layer, in the order of tokens."""
-    return SeenKeys.of(op).step > 0 and (op.queries, op.batch) == (context.tokens, context.batch) and not op.turned
+    return KeysPerQuery.of(op).step > 0 and (op.queries, op.batch) == (context.tokens, context.batch) and not op.turned
 
 
-def sees(op: Op, seen: SeenKeys | None) -> bool:
+def sees(op: Op, seen: KeysPerQuery | None) -> bool:
     """True if the work of a product depends on the keys of its stage."""
-    return seen is not None and isinstance(op, DynamicMatMul) and SeenKeys.of(op) == seen
+    return seen is not None and isinstance(op, DynamicMatMul) and KeysPerQuery.of(op) == seen
 
 
-def timed_by_keys(stage: Stage, seen: SeenKeys | None, parts: tuple[KeySum, ...]) -> Stage:
+def timed_by_keys(stage: Stage, seen: KeysPerQuery | None, parts: tuple[PerQueryCost, ...]) -> Stage:
     """The stage with times of tokens by the keys that they see, where they depend on them.
 
     Args:
@@ -79,7 +80,7 @@ def timed_by_keys(stage: Stage, seen: SeenKeys | None, parts: tuple[KeySum, ...]
     if seen is None or not any(part.terms for part in parts):
         return stage
     constant = [part.constant for part in parts if not part.terms]
-    slowest = (KeySum(largest(*constant)),) if constant else ()
+    slowest = (PerQueryCost(largest(*constant)),) if constant else ()
     times = KeyTimes(seen, (*(part for part in parts if part.terms), *slowest))
     return replace(stage, by_keys=times, per_token=times.total / seen.queries)
 
@@ -96,8 +97,8 @@ def beside_products(
     """
     chip, total, seen = context.chip, Cost(), stage_keys(ops, context)
     operations = conditioned = steady = 0.0
-    by_keys = KeySum()
-    units: list[KeySum] = []
+    by_keys = PerQueryCost()
+    units: list[PerQueryCost] = []
     for op in ops:
         match op:
             case Softmax():
@@ -108,15 +109,15 @@ def beside_products(
                     count = values * chip.vector.softmax
                     operations += count
                     steady += 0.0 if follows else count
-                    by_keys += KeySum(0.0, ((op.heads * chip.vector.softmax, 1, inf),)) if follows else KeySum()
+                    if follows:
+                        by_keys += PerQueryCost(0.0, (KeyTerm(op.heads * chip.vector.softmax, 1, inf),))
                     continue
-                work = components.softmax_cost(chip, chip.softmax, op.rows, values / op.rows)
+                work = lane_costs.softmax_cost(chip, chip.softmax, op.rows, values / op.rows)
                 rows_per_token = op.rows / (op.heads * context.vectors)
                 total = total.beside(Cost(work.energy, 0.0, work.interval * rows_per_token))
                 value_time = 1 / (chip.softmax.lanes_per_head * chip.clock)
-                units.append(
-                    KeySum(0.0, ((value_time, 1, inf),)) if follows else KeySum(work.interval * rows_per_token)
-                )
+                growing, mean = PerQueryCost(0.0, (KeyTerm(value_time, 1, inf),)), work.interval * rows_per_token
+                units.append(growing if follows else PerQueryCost(mean))
             case PlacedOp():
                 inputs = rotations(op) + scalings(op)
                 adds = (partial_sums(op) + inputs + compensations(op) + 2 * lane_macs(op)) * chip.vector.add
@@ -138,7 +139,7 @@ def beside_products(
     cost, units = (in_lanes, []) if where == "lanes" else (total.beside(in_lanes), units)
     if seen is None:
         return Beside(cost, None, ())
-    lanes = (KeySum(steady / context.vectors) + by_keys).times(1 / (context.working_lanes * chip.clock))
+    lanes = (PerQueryCost(steady / context.vectors) + by_keys).times(1 / (context.working_lanes * chip.clock))
     return Beside(cost, seen, (lanes, *units))
 
 
@@ -147,7 +148,7 @@ def _in_lanes(operations: float, conditioned: float, context: LayerContext) -> C
     total = Cost()
     for name, count in (("vector", operations), (CONDITIONING, conditioned)):
         if count:
-            work = components.lanes_cost(context.chip, count, context.working_lanes, context.vectors, name=name)
+            work = lane_costs.lanes_cost(context.chip, count, context.working_lanes, context.vectors, name=name)
             total = total.in_turn(work)
     return total
 
@@ -170,7 +171,7 @@ def _product_of(softmax: Softmax, ops: list[LayerOp]) -> DynamicMatMul | None:
     products = (placed.op for placed in ops if isinstance(placed, PlacedOp))
     keys = [op for op in products if isinstance(op, DynamicMatMul) and op.role == "attention.key"]
     scores = softmax.rows * softmax.length
-    return next((op for op in keys if SeenKeys.of(op).step and _scores(op) == scores), None)
+    return next((op for op in keys if KeysPerQuery.of(op).step and _scores(op) == scores), None)
 
 
 def _scores(op: DynamicMatMul) -> int:
@@ -182,10 +183,10 @@ def _values(softmax: Softmax, product: DynamicMatMul | None) -> int:
     """Scores that a softmax takes, without those that a causal mask hides."""
     if product is None:
         return softmax.rows * softmax.length
-    return product.batch * product.heads * SeenKeys.of(product).blocks()
+    return product.batch * product.heads * KeysPerQuery.of(product).blocks()
 
 
-def _operations_by_keys(placed: PlacedOp) -> KeySum:
+def _operations_by_keys(placed: PlacedOp) -> PerQueryCost:
     """Additions, multiplications and look-ups of lanes beside a product for one token, by the keys that it sees."""
     assert isinstance(placed.op, DynamicMatMul)
     macs = lane_macs_by_keys(placed).times(2)

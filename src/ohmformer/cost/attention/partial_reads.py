@@ -11,9 +11,9 @@ from math import ceil, inf
 
 from ohmformer.array.event_counter import Counts
 from ohmformer.array.spec import Crossbar
-from ohmformer.cost.array_prices import array_cost, priced
-from ohmformer.cost.attention.seen_keys import KeySum, SeenKeys
+from ohmformer.cost.attention.seen_keys import KeysPerQuery, KeyTerm, PerQueryCost
 from ohmformer.cost.designs.per_design import largest, rounded_down, smallest
+from ohmformer.cost.scaled_array_prices import array_cost, priced
 from ohmformer.mapping.planning import Plan
 from ohmformer.workload.spec import DynamicMatMul
 
@@ -31,7 +31,7 @@ class PartialReads:
     rows: int
 
 
-def partial_reads(op: DynamicMatMul, matrices: Plan, seen: SeenKeys, most: float, *, left: bool) -> PartialReads:
+def partial_reads(op: DynamicMatMul, matrices: Plan, seen: KeysPerQuery, most: float, *, left: bool) -> PartialReads:
     """The events of a causal product.
 
     Args:
@@ -51,10 +51,10 @@ def partial_reads(op: DynamicMatMul, matrices: Plan, seen: SeenKeys, most: float
     return _columns_in_part(matrices, scores, blocks)
 
 
-def _query_blocks(seen: SeenKeys, columns: int) -> int:
+def _query_blocks(seen: KeysPerQuery, columns: int) -> int:
     """Sum over all keys of the blocks of columns that hold queries from the key on."""
     cached, whole = seen.first - 1, ceil(seen.queries / columns)
-    before = SeenKeys(1, seen.queries, 1).blocks(columns) - seen.queries
+    before = KeysPerQuery(1, seen.queries, 1).blocks(columns) - seen.queries
     return (cached + seen.queries) * whole - before
 
 
@@ -87,7 +87,7 @@ def _rows_in_part(matrices: Plan, rows: int, blocks: int) -> PartialReads:
     return PartialReads(counts, cycles * arrays * rows)
 
 
-def key_read_times(array: Crossbar, role: str, slots: float, most: float = inf) -> tuple[KeySum, ...]:
+def key_read_times(array: Crossbar, role: str, slots: float, most: float = inf) -> tuple[PerQueryCost, ...]:
     """Time in which an array multiplies a query by the keys that it sees [s]: parts, the slowest of which counts.
 
     A converter that columns share converts those of keys alone. Tokens beyond `slots` take turns.
@@ -100,8 +100,9 @@ def key_read_times(array: Crossbar, role: str, slots: float, most: float = inf) 
     """
     read, convert, in_turn = _read_and_convert(array, role)
     shared = min(array.adc.columns_per_adc, array.columns, slots)
-    converting = KeySum(-convert * shared, ((convert, 1, min(shared, most)), (convert * shared, slots, most)))
-    reading = KeySum(0.0, ((read, slots, most),))
+    of_first_keys, of_groups = KeyTerm(convert, 1, min(shared, most)), KeyTerm(convert * shared, slots, most)
+    converting = PerQueryCost(-convert * shared, (of_first_keys, of_groups))
+    reading = PerQueryCost(0.0, (KeyTerm(read, slots, most),))
     return (reading + converting,) if in_turn else (reading, converting)
 
 
@@ -114,7 +115,7 @@ def _read_and_convert(array: Crossbar, role: str) -> tuple[float, float, bool]:
     return reads * prices.read_time, conversions * prices.adc_time, integrated
 
 
-def query_read_time(array: Crossbar, role: str, slots: int, seen: SeenKeys) -> float:
+def query_read_time(array: Crossbar, role: str, slots: int, seen: KeysPerQuery) -> float:
     """Time in which an array that stores Q multiplies all queries of a head by the keys that they see [s].
 
     Queries take turns in the cells. In a turn, the keys up to its last query pass through the array, one after another,

@@ -1,10 +1,14 @@
-"""The keys that queries see: all, or in causal attention those up to the query. Sums over queries are closed forms."""
+"""How many keys each query sees, and what it costs by that number; sums over queries are closed forms.
+
+A query sees all keys, or in causal attention those up to its own token.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, inf
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,17 +18,14 @@ from ohmformer.workload.spec import DynamicMatMul
 
 Array = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
-Term = tuple[float, float, float] | tuple[float, float, float, int]
-"""A coefficient c, a size s, a limit m and a number o of keys that do not count, 0 if it is left out. They stand for
-c ceil(min(n - o, m) / s), or 0 for n < o."""
 
 AT_ONCE = 1_000_000
 """Number of queries whose times are computed together."""
 
 
 @dataclass(frozen=True)
-class SeenKeys:
-    """How many keys each query of a head sees: query i, from 0, sees first + step i.
+class KeysPerQuery:
+    """The number of keys that each query of a head sees: query i, from 0, sees first + step i of them.
 
     Attributes:
         first: keys that the first query sees; a number below 0 counts as no key.
@@ -37,15 +38,15 @@ class SeenKeys:
     step: int = 0
 
     @classmethod
-    def of(cls, op: DynamicMatMul) -> SeenKeys:
+    def of(cls, op: DynamicMatMul) -> KeysPerQuery:
         """The keys that the queries of a product see. The last query of a causal product sees all keys."""
         if op.causal and 1 < op.queries <= op.tokens:
             return cls(op.tokens - op.queries + 1, op.queries, 1)
         return cls(op.tokens, op.queries)
 
-    def beyond(self, keys: int) -> SeenKeys:
-        """The keys that queries see beside `keys` of them."""
-        return SeenKeys(self.first - keys, self.queries, self.step) if keys else self
+    def beyond(self, keys: int) -> KeysPerQuery:
+        """The numbers of keys that count if `keys` of those that a query sees do not."""
+        return KeysPerQuery(self.first - keys, self.queries, self.step) if keys else self
 
     def blocks(self, size: int = 1, most: float = inf) -> int:
         """Sum over all queries of ceil(min(n, most) / size), where n is the number of keys that a query sees."""
@@ -64,44 +65,70 @@ def _blocks_up_to(last: int, size: int, most: float) -> int:
     return total + (ceil(most / size) * (last - rising) if last > rising else 0)
 
 
+class KeyTerm(NamedTuple):
+    """A term that grows with the number n of keys that a query sees: each ceil(min(n - skipped, most) / size).
+
+    It is 0 for n < skipped.
+
+    Attributes:
+        each: what each group of keys adds, in the unit of the cost.
+        size: number of keys in a group.
+        most: number of keys beyond which the term does not grow.
+        skipped: number of the keys seen that do not count.
+    """
+
+    each: float
+    size: float
+    most: float
+    skipped: int = 0
+
+    def of(self, keys: int) -> float:
+        """The term for a query that sees `keys` keys."""
+        return self.each * ceil(min(max(0, keys - self.skipped), self.most) / self.size)
+
+
 @dataclass(frozen=True)
-class KeySum:
-    """A quantity of one query that depends on the number n of keys that it sees: constant + sum of its terms."""
+class PerQueryCost:
+    """What one query costs, such as time, operations or bytes, as a function of the number of keys that it sees.
+
+    Attributes:
+        constant: the part that does not depend on the keys.
+        terms: the terms that grow with the number of keys; all parts are added up.
+    """
 
     constant: float = 0.0
-    terms: tuple[Term, ...] = ()
+    terms: tuple[KeyTerm, ...] = ()
 
-    def total(self, seen: SeenKeys) -> float:
-        """Sum over all queries."""
-        parts = (c * seen.beyond(sum(skipped)).blocks(int(size), most) for c, size, most, *skipped in self.terms)
+    def total(self, seen: KeysPerQuery) -> float:
+        """The cost of all queries together."""
+        parts = (term.each * seen.beyond(term.skipped).blocks(int(term.size), term.most) for term in self.terms)
         return sum(parts, self.constant * seen.queries)
 
     def of(self, keys: int) -> float:
-        """The quantity of a query that sees `keys` keys."""
-        return self.constant + sum(
-            c * ceil(min(max(0, keys - sum(skipped)), most) / size) for c, size, most, *skipped in self.terms
-        )
+        """The cost of a query that sees `keys` keys."""
+        return self.constant + sum(term.of(keys) for term in self.terms)
 
     def at(self, keys: Array) -> Array:
-        """The quantity of each of Q queries, by the number of keys that it sees: [Q], or [N, Q] for N designs."""
+        """The cost of each of Q queries, by the number of keys that it sees: [Q], or [N, Q] for N designs."""
         found: Array = np.zeros(keys.shape) + beside(self.constant, 1)
-        for c, size, most, *skipped in self.terms:
-            counted = np.maximum(keys - skipped[0], 0.0) if skipped else keys
-            found = found + beside(c, 1) * np.ceil(np.minimum(counted, most) / size)
+        for term in self.terms:
+            counted = np.maximum(keys - term.skipped, 0.0) if term.skipped else keys
+            found = found + beside(term.each, 1) * np.ceil(np.minimum(counted, term.most) / term.size)
         return found
 
-    def beyond(self, keys: int) -> KeySum:
-        """The quantity if `keys` of the keys that a query sees do not count in its terms."""
+    def beyond(self, keys: int) -> PerQueryCost:
+        """The cost if `keys` more of the keys that a query sees do not count in its terms."""
         if not keys:
             return self
-        return KeySum(self.constant, tuple((c, size, most, keys + sum(o)) for c, size, most, *o in self.terms))
+        return PerQueryCost(self.constant, tuple(term._replace(skipped=keys + term.skipped) for term in self.terms))
 
-    def __add__(self, other: KeySum) -> KeySum:
-        return KeySum(self.constant + other.constant, self.terms + other.terms)
+    def __add__(self, other: PerQueryCost) -> PerQueryCost:
+        return PerQueryCost(self.constant + other.constant, self.terms + other.terms)
 
-    def times(self, factor: float) -> KeySum:
-        """The quantity, multiplied by a factor."""
-        return KeySum(self.constant * factor, tuple((c * factor, *rest) for c, *rest in self.terms))  # type: ignore[misc]
+    def times(self, factor: float) -> PerQueryCost:
+        """The cost, multiplied by a factor."""
+        scaled = tuple(KeyTerm(term.each * factor, *term[1:]) for term in self.terms)
+        return PerQueryCost(self.constant * factor, scaled)
 
 
 @dataclass(frozen=True)
@@ -113,8 +140,8 @@ class KeyTimes:
         parts: what works at the same time for a query, as time of each [s]; the slowest one counts.
     """
 
-    seen: SeenKeys
-    parts: tuple[KeySum, ...]
+    seen: KeysPerQuery
+    parts: tuple[PerQueryCost, ...]
 
     @cached_property
     def total(self) -> float:
@@ -132,7 +159,7 @@ class KeyTimes:
     @cached_property
     def designs(self) -> int:
         """Number of designs whose times are computed together."""
-        numbers = (number for part in self.parts for number in (part.constant, *(term[0] for term in part.terms)))
+        numbers = (number for part in self.parts for number in (part.constant, *(term.each for term in part.terms)))
         return max(map(count_of, numbers))
 
     def by_block(self, size: int) -> Array:
@@ -181,8 +208,8 @@ class KeyTimes:
 
     def at_least(self, seconds: float) -> KeyTimes:
         """The times if every query takes at least `seconds`."""
-        return KeyTimes(self.seen, (*self.parts, KeySum(seconds)))
+        return KeyTimes(self.seen, (*self.parts, PerQueryCost(seconds)))
 
-    def and_then(self, parts: tuple[KeySum, ...]) -> KeyTimes:
+    def and_then(self, parts: tuple[PerQueryCost, ...]) -> KeyTimes:
         """The times if what takes the slowest of `parts` follows on the same unit."""
         return KeyTimes(self.seen, tuple(one + other for one in self.parts for other in parts))

@@ -23,7 +23,10 @@ def tokens_for_cells(op: DynamicMatMul, digital: int) -> int:
 
 
 def tokens_leaving(op: DynamicMatMul, digital: int) -> int:
-    """Tokens per sample that stop being digital in this pass, or never are: as many as a kept cache writes."""
+    """Tokens per sample that go into cells in this pass, if the cells keep the cache of earlier passes.
+
+    They are the new tokens that are not digital, and those that leave the recent window.
+    """
     return tokens_for_cells(op, digital) - max(0, op.tokens - op.written - digital)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ohmformer.array.event_counter import Counts
-from ohmformer.cost import components
+from ohmformer.cost import array_costs
 from ohmformer.cost.attention.token_places import slots_of, tokens_written
 from ohmformer.cost.attention.write_lines import feature_lines, reference_lines, token_is_line, token_lines
 from ohmformer.cost.cost import sum_by_name
@@ -111,7 +111,7 @@ def _write_stage(placed: PlacedOp, context: LayerContext) -> Stage | None:
     if cells is None:
         return None
     windows, number = windows_of(op, context.batch), cells_written(op, engine, cells, shared=placed.shared)
-    cost = components.write_cost(cells, placed.role, cells=number, lines=engine.write_lines)
+    cost = array_costs.write_cost(cells, placed.role, cells=number, lines=engine.write_lines)
     stage = Stage(
         "write",
         "attention",

@@ -18,7 +18,7 @@ from ohmformer.cost.chips.even_shares import divided_further, even_ends
 from ohmformer.cost.chips.tensor import layer_share
 from ohmformer.cost.engine_choice import EngineChoice
 from ohmformer.cost.layers import Divided
-from ohmformer.cost.memory.request_room import Held, check_both
+from ohmformer.cost.memory.request_room import ChipContents, check_both
 from ohmformer.errors import BadInput, shown
 from ohmformer.workload.spec import Layer, Op, StaticMatMul, Workload
 
@@ -264,7 +264,7 @@ class _Packing:
                 one = divided.in_arrays[kind]
                 arrays.append(replace(one, count=count, kv=[replace(use, layers=count) for use in one.kv]))
             found = contents_of(workload, self.hardware, distinct, arrays, self.kv_sets)
-            held.append(Held(workload, self.hardware, distinct, found.homes, found.arrays, found.kv))
+            held.append(ChipContents(workload, self.hardware, distinct, found.homes, found.arrays, found.kv))
         last, *prefill = held
         for each in prefill:
             check_both(each, last)

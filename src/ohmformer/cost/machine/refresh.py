@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 from ohmformer import units
-from ohmformer.cost import components
+from ohmformer.cost import array_costs
 from ohmformer.cost.attention.token_places import slots_of, tokens_for_cells
 from ohmformer.cost.attention.write_lines import matrix_lines
 from ohmformer.cost.cost import sum_by_name
@@ -95,7 +95,7 @@ def refresh_of(workload: Workload, arrays: list[KVArrays], hardware: Accelerator
     seconds, cells, off_chip, energy = 0.0, 0, 0.0, dict[str, float]()
     for entry in arrays:
         for use, plan, count in _held(workload, entry):
-            write = components.write_cost(plan, entry.role, lines=use.engine.write_lines)
+            write = array_costs.write_cost(plan, entry.role, lines=use.engine.write_lines)
             in_turn = entry.sets if entry.shared else caches(workload, use.op, shared=False)
             lines = matrix_lines(plan, use.engine, tokens_in_columns=entry.role == "attention.key")
             seconds = largest(seconds, in_turn * lines * write.interval)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import ceil
 
 from ohmformer.array.event_counter import Counts
-from ohmformer.cost import components
+from ohmformer.cost import array_costs
 from ohmformer.cost.cost import sum_by_name
 from ohmformer.cost.designs.per_design import largest
 from ohmformer.cost.operands import chip_of
@@ -50,7 +50,7 @@ def load_stage(hardware: Accelerator, arrays: LayerArrays, layers: list[LayerArr
     if chip.dram is None:
         raise BadInput("hardware.chip.dram: is missing, but the weights do not all fit and must be loaded; add it")
     size = _bytes_of(weights)
-    writes = [components.write_cost(plan, "projection", lines=engine.write_lines) for plan in weights]
+    writes = [array_costs.write_cost(plan, "projection", lines=engine.write_lines) for plan in weights]
     energy = sum_by_name({"dram": size * chip.dram.energy}, *(cost.energy for cost in writes))
     lines = engine.array.columns if engine.write_lines == "columns" else engine.array.rows
     turns = ceil(arrays.limited_arrays / engine.arrays)

@@ -19,7 +19,7 @@ from ohmformer.workload.spec import Workload
 
 
 @dataclass(frozen=True)
-class Held:
+class ChipContents:
     """What one chip holds in a pass.
 
     Attributes:
@@ -39,7 +39,7 @@ class Held:
     kv: list[KVArrays]
 
 
-def check_both(prefill: Held, last: Held) -> None:
+def check_both(prefill: ChipContents, last: ChipContents) -> None:
     """Refuse a request for which a chip has no room in its tiles or memories, though each pass alone fits.
 
     Raises:
@@ -50,7 +50,7 @@ def check_both(prefill: Held, last: Held) -> None:
     check_room(prefill, last, used.total)
 
 
-def check_room(prefill: Held, last: Held, tiles: int) -> None:
+def check_room(prefill: ChipContents, last: ChipContents, tiles: int) -> None:
     """Refuse a request whose weights and longest cache have no room at the same time.
 
     Args:
@@ -73,7 +73,7 @@ def check_room(prefill: Held, last: Held, tiles: int) -> None:
         raise _too_small(f"{where} = {units.show(memory.capacity, 'B')}", last, total, sizes)
 
 
-def _check_gpu(prefill: Held, last: Held) -> None:
+def _check_gpu(prefill: ChipContents, last: ChipContents) -> None:
     gpus = last.hardware.gpus
     if not gpus:
         return
@@ -89,17 +89,17 @@ def _check_gpu(prefill: Held, last: Held) -> None:
         raise _too_small(f"{role}.memory = {units.show(memory, 'B')}", last, total, sizes)
 
 
-def _on_gpu(held: Held) -> MemoryUse:
+def _on_gpu(held: ChipContents) -> MemoryUse:
     return memory_use(held.workload, held.hardware, held.layers)
 
 
-def _sizes(held: Held) -> dict[str, float]:
+def _sizes(held: ChipContents) -> dict[str, float]:
     """Kind of values -> bytes, wherever they live."""
     on_chip, off_chip = held.homes.on_chip, held.homes.off_chip
     return {name: on_chip.get(name, 0.0) + off_chip.get(name, 0.0) for name in (*on_chip, *off_chip)}
 
 
-def _too_small(field: str, last: Held, total: float, sizes: Mapping[str, float]) -> BadInput:
+def _too_small(field: str, last: ChipContents, total: float, sizes: Mapping[str, float]) -> BadInput:
     listed = ", ".join(f"{name} {units.show(size, 'B')}" for name, size in sizes.items() if size)
     return BadInput(
         f"hardware.{field}: requests to {shown(last.workload.title)} with batch = {last.workload.batch} need "

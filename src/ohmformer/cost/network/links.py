@@ -7,7 +7,7 @@ network is no part of it.
 from __future__ import annotations
 
 from ohmformer.cost.attention.beside_products import timed_by_keys
-from ohmformer.cost.attention.seen_keys import KeySum, SeenKeys
+from ohmformer.cost.attention.seen_keys import KeysPerQuery, PerQueryCost
 from ohmformer.cost.network.traffic import Traffic
 from ohmformer.cost.stage import Stage
 from ohmformer.errors import BadInput
@@ -59,7 +59,7 @@ def carried(stage: Stage, traffic: Traffic, chip: Chip) -> Stage:
     return loaded
 
 
-def _at_least(stage: Stage, bytes_each: KeySum, rate: float, seen: SeenKeys | None) -> Stage:
+def _at_least(stage: Stage, bytes_each: PerQueryCost, rate: float, seen: KeysPerQuery | None) -> Stage:
     """The stage if every token takes at least the time in which its bytes pass a link.
 
     Args:
@@ -69,7 +69,7 @@ def _at_least(stage: Stage, bytes_each: KeySum, rate: float, seen: SeenKeys | No
         seen: the keys that tokens see; None if they do not matter.
     """
     if bytes_each.terms:
-        parts = stage.by_keys.parts if stage.by_keys is not None else (KeySum(stage.per_token),)
+        parts = stage.by_keys.parts if stage.by_keys is not None else (PerQueryCost(stage.per_token),)
         return timed_by_keys(stage, seen, (*parts, bytes_each.times(1 / rate)))
     seconds = bytes_each.constant / rate
     return stage if stage.by_keys is None and seconds <= stage.per_token else stage.at_least(seconds)

@@ -15,7 +15,7 @@ from functools import lru_cache
 from math import ceil, log2
 from typing import NamedTuple
 
-from ohmformer.cost.attention.seen_keys import SeenKeys
+from ohmformer.cost.attention.seen_keys import KeysPerQuery
 from ohmformer.cost.engine_choice import PlacedOp
 from ohmformer.cost.operands import array_matrices, block_sums_by_keys
 from ohmformer.hardware.chip import Chip
@@ -76,7 +76,7 @@ def partial_sums_of(placed: PlacedOp, chip: Chip) -> PartialSums:
     if isinstance(op, StaticMatMul):
         count: float = (matrices.row_blocks - 1) * op.vectors * op.outputs
     else:
-        count = op.batch * op.heads * block_sums_by_keys(placed).total(SeenKeys.of(op))
+        count = op.batch * op.heads * block_sums_by_keys(placed).total(KeysPerQuery.of(op))
     width = sum_bytes(matrices, chip)
     return PartialSums(count * width, width, crossing(matrices, chip))
 

@@ -12,14 +12,14 @@ from math import ceil, inf
 from typing import NamedTuple
 
 from ohmformer.cost import kv_conditioning
-from ohmformer.cost.array_prices import number
 from ohmformer.cost.attention.beside_products import sees
-from ohmformer.cost.attention.seen_keys import KeySum, SeenKeys
+from ohmformer.cost.attention.seen_keys import KeysPerQuery, KeyTerm, PerQueryCost
 from ohmformer.cost.engine_choice import PlacedOp, role_of
 from ohmformer.cost.memory.limited_arrays import arrays_at_once
 from ohmformer.cost.memory.traffic import stored_bytes
 from ohmformer.cost.network.partial_sums import NO_SUMS, PartialSums, partial_sums_of
 from ohmformer.cost.operands import LayerContext, block_sums_by_keys, kv_tokens_read, lane_macs
+from ohmformer.cost.scaled_array_prices import number
 from ohmformer.cost.vector.lanes import lanes_of_engine
 from ohmformer.hardware.chip import Chip
 from ohmformer.hardware.spec import ArrayEngine, SimdEngine
@@ -43,11 +43,11 @@ class Traffic(NamedTuple):
     registers: float = 0.0
     memories: float = 0.0
     network: float = 0.0
-    sent: KeySum = KeySum()
-    passed: KeySum = KeySum()
+    sent: PerQueryCost = PerQueryCost()
+    passed: PerQueryCost = PerQueryCost()
     mean_sent: float = 0.0
     mean_passed: float = 0.0
-    seen: SeenKeys | None = None
+    seen: KeysPerQuery | None = None
 
     def energy(self, chip: Chip) -> dict[str, float]:
         """Component -> energy [J]."""
@@ -60,7 +60,7 @@ class Traffic(NamedTuple):
         return {name: value for name, value in energy.items() if value}
 
 
-def traffic_of(products: list[PlacedOp], context: LayerContext, seen: SeenKeys | None) -> Traffic:
+def traffic_of(products: list[PlacedOp], context: LayerContext, seen: KeysPerQuery | None) -> Traffic:
     """What the products of a stage move.
 
     Args:
@@ -69,7 +69,7 @@ def traffic_of(products: list[PlacedOp], context: LayerContext, seen: SeenKeys |
         seen: the keys that tokens see; None if they do not matter.
     """
     registers = memories = network = elsewhere = 0.0
-    sent, passed = KeySum(), KeySum()
+    sent, passed = PerQueryCost(), PerQueryCost()
     for placed in products:
         inputs, results = bytes_moved(placed, context)
         sums = partial_sums_of(placed, context.chip) if isinstance(placed.engine, ArrayEngine) else NO_SUMS
@@ -115,7 +115,7 @@ def values_moved(placed: PlacedOp) -> tuple[float, float]:
     if isinstance(op, StaticMatMul):
         return op.vectors * op.inputs, op.vectors * op.outputs
     rows = op.batch * op.heads * op.queries
-    scores = op.batch * op.heads * SeenKeys.of(op).blocks()
+    scores = op.batch * op.heads * KeysPerQuery.of(op).blocks()
     activations, results = (rows * op.inputs, scores) if op.role == "attention.key" else (scores, rows * op.outputs)
     return activations + _kv_read(op, placed) + kv_conditioning.scales_read(placed), results
 
@@ -137,13 +137,13 @@ def _cached_bytes(placed: PlacedOp, context: LayerContext) -> float:
 def _per_token(
     placed: PlacedOp,
     context: LayerContext,
-    seen: SeenKeys | None,
+    seen: KeysPerQuery | None,
     total: float,
     sums: PartialSums,
     of_sums: float,
     *,
     scores: bool,
-) -> KeySum:
+) -> PerQueryCost:
     """Bytes of a product for one token, by the keys that it sees.
 
     Args:
@@ -157,14 +157,14 @@ def _per_token(
     """
     op = placed.op
     if seen is None or not isinstance(op, DynamicMatMul) or not sees(op, seen):
-        return KeySum(total / context.vectors)
-    varying = KeySum()
+        return PerQueryCost(total / context.vectors)
+    varying = PerQueryCost()
     if scores:
-        varying += KeySum(0.0, ((op.heads * context.bytes_per_value, 1, inf),))
+        varying += PerQueryCost(0.0, (KeyTerm(op.heads * context.bytes_per_value, 1, inf),))
     if of_sums:
         varying += block_sums_by_keys(placed).times(op.heads * sums.width * of_sums / sums.bytes)
     rest = max(0.0, total - op.batch * varying.total(seen))
-    return KeySum(rest / context.vectors) + varying
+    return PerQueryCost(rest / context.vectors) + varying
 
 
 def _tiles(products: list[PlacedOp], context: LayerContext) -> float:

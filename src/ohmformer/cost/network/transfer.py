@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ohmformer.cost.array_prices import number
 from ohmformer.cost.cost import Cost
+from ohmformer.cost.scaled_array_prices import number
 from ohmformer.hardware.chip import Chip
 
 

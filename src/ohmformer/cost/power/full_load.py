@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from math import ceil
 
 from ohmformer.array.spec import Crossbar
-from ohmformer.cost import components
-from ohmformer.cost.array_prices import priced
+from ohmformer.cost import array_costs
 from ohmformer.cost.network.transfer import transfer_cost
 from ohmformer.cost.operands import chip_of
+from ohmformer.cost.scaled_array_prices import priced
 from ohmformer.errors import BadInput
 from ohmformer.hardware.chip import Chip
 from ohmformer.hardware.price_notes import machine_notes
@@ -67,7 +67,7 @@ def full_load(hardware: Accelerator, tiles: int | None = None) -> FullLoad:
     array, count = engine.array, tiles or chip.tiles or chip.tiles_per_node or 1
     arrays = chip.arrays_per_core * chip.cores_per_tile
     matrices = arrays / (array.slices() * array.polarities)
-    cost = components.mvm_cost(plan(array.columns, array.rows, array), 1, "projection")
+    cost = array_costs.mvm_cost(plan(array.columns, array.rows, array), 1, "projection")
     vectors = matrices / cost.interval
     moved = transfer_cost(chip, *(size * array.inputs.bits / 8 for size in (array.rows, array.columns)))
     lanes = chip.vector.lanes_per_core * chip.cores_per_tile

@@ -37,7 +37,7 @@ class Step(NamedTuple):
     sets: int | None
 
 
-class Run(NamedTuple):
+class StageRun(NamedTuple):
     """Consecutive stages that blocks pass without waiting for one another.
 
     Attributes:
@@ -66,7 +66,7 @@ class Range(NamedTuple):
     """
 
     in_turn: bool
-    runs: tuple[Run, ...]
+    runs: tuple[StageRun, ...]
     units: tuple[str, ...]
     writers: tuple[str, ...]
     reads: tuple[tuple[int, str], ...]
@@ -142,7 +142,7 @@ def _range(
         if chosen := tuple(steps[max(begin, first) : min(stop, end)]):
             names = [unit for step in chosen for unit in step.units]
             waits = chosen[0].place == begin and bool(begin or whole)
-            runs.append(Run(whole, waits, len(set(names)) < len(names), chosen))
+            runs.append(StageRun(whole, waits, len(set(names)) < len(names), chosen))
     stages = layer.stages
     readers = {writer_of(stages, place): place for place in range(first, end)}
     return Range(

@@ -161,7 +161,7 @@ def leaving_windows(operand: OperandAges, conditioning: Conditioning | None) -> 
         operand: its times if every token was written when it came.
         conditioning: how it is conditioned; None if it is not.
     """
-    if conditioning is None or not conditioning.digital_tokens:
+    if conditioning is None or not conditioning.most_digital_tokens:
         return operand
     count, first = len(operand.written), min(conditioning.first_tokens, len(operand.written))
     written = np.full(count, operand.read.max())

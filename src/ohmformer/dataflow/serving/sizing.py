@@ -13,7 +13,7 @@ from typing import Any
 from ohmformer.cost.chips.layout import ALONE, SharedChips
 from ohmformer.cost.machine.machine import Machine
 from ohmformer.cost.memory.homes import KV, WEIGHTS
-from ohmformer.cost.memory.request_room import Held, check_room
+from ohmformer.cost.memory.request_room import ChipContents, check_room
 from ohmformer.cost.placement import Placement
 from ohmformer.cost.tiles import tiles_of_chip
 from ohmformer.dataflow.placing import place_for
@@ -107,14 +107,14 @@ def _machine(prefill: Placement, last: Placement) -> Machine:
     return machine
 
 
-def _held(placed: Placement) -> list[Held]:
+def _held(placed: Placement) -> list[ChipContents]:
     """What a chip of each group holds in a pass."""
     assert placed.machine is not None
     divided = placed.divided()
     found = []
     for group, (chip, homes) in enumerate(zip(placed.machine.by_chip, placed.homes_by_chip, strict=True)):
         layers = divided.distinct_of(group)
-        found.append(Held(placed.workload, placed.hardware, layers, homes, chip.weights, chip.kv))
+        found.append(ChipContents(placed.workload, placed.hardware, layers, homes, chip.weights, chip.kv))
     return found
 
 

@@ -1,20 +1,28 @@
 """Which ways to protect K and V are compared within a budget?
 
-`recipes_within` is the one list of them: today's recipes, and conditionings with residual writing, copies, and first
-tokens that stay digital. A further way is a further entry there; how an entry sets an operand is up to its recipe.
+`recipes_within` is the list of them: the recipes that are compared without a budget, and conditionings combined with
+residual writing, redundancy, and first tokens that stay digital. A further way is a further entry of the list; its
+recipe says how an operand is set.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
-from typing import Literal
+from typing import ClassVar, Literal
 
 from ohmformer.array.residual.spec import Residual
 from ohmformer.array.spec import Copies, Crossbar
 from ohmformer.mitigation.budget import KVBudget
 from ohmformer.mitigation.spec import Conditioning
-from ohmformer.nn.calibration.recipes import RANGES, Recipe, best_conditioner, recipe_of, supported_radices, widen
+from ohmformer.nn.calibration.recipes import (
+    RANGES,
+    Recipe,
+    best_conditioner,
+    fit_range_to_observed,
+    recipe_of,
+    supported_radices,
+)
 from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.quantities import WholeNumber
 from ohmformer.registry import register
@@ -27,40 +35,42 @@ Basis = Literal["own", "hadamard", "balanced"]
 BASES: tuple[Basis, ...] = ("own", "hadamard", "balanced")
 """Bases of the further candidates, the cheapest first."""
 
-COPIES = 2
-"""Number of cells for every digit in the candidates with copies."""
+REDUNDANCY = 2
+"""Number of cells for every digit in the candidates with redundancy."""
 
 LOW_RANGES = (*RANGES, 0.5)
 """Ranges for residual writing, whose cells correct one another, so that saturation is what a larger range avoids."""
 
 
 @register
-class Written(Recipe):
-    """A conditioning with range and radix by operand, written at once or residually, with or without copies.
+class Combined(Recipe):
+    """A conditioning, combined with residual writing, redundancy and first tokens that stay digital, as far as stated.
 
-    With the basis `own`, neither mean nor scale changes, so range and radix cost nothing. Where an array supports no
-    residual writing or no copies, its operand is written without them.
+    Range and radix are chosen for each operand. With the basis `own`, neither mean nor scale changes, so range and
+    radix cost nothing. Where an array supports no residual writing or no redundancy, its operand is written without it.
 
     Attributes:
         basis: basis of the features.
         residual: the read-back of residual writing; None to write all cells of a value at once.
-        copies: factor of the redundancy of the array.
+        redundancy: factor by which the redundancy of the array is multiplied.
         first_tokens: number of tokens at the start of a sequence that stay digital.
     """
 
-    kind: Literal["written"] = "written"
+    renamed: ClassVar[dict[str, str]] = {"copies": "redundancy"}
+
+    kind: Literal["combined"] = "combined"
     basis: Basis = "own"
     residual: Residual | None = None
-    copies: Copies = 1
+    redundancy: Copies = 1
     first_tokens: WholeNumber = 0
 
     @property
     def label(self) -> str:
-        """Basis, way of writing, and copies in words."""
+        """Basis, way of writing, redundancy and digital tokens in words."""
         words = [
             "range and radix" if self.basis == "own" else self.basis,
             "residual" if self.residual is not None else "",
-            f"{self.copies} copies" if self.copies > 1 else "",
+            f"{self.redundancy} copies" if self.redundancy > 1 else "",
             f"first {self.first_tokens} digital" if self.first_tokens else "",
         ]
         return ", ".join(filter(None, words))
@@ -69,7 +79,7 @@ class Written(Recipe):
         """Set the conditioning with the smallest expected error."""
         ranges = RANGES if self.residual is None else LOW_RANGES
         operand.condition(best_conditioner(operand, self._start(operand.plain), ranges))
-        widen(operand)
+        fit_range_to_observed(operand)
 
     def _start(self, array: Crossbar) -> Conditioning:
         """The conditioning of an array but for its range and its radix: as wished, or without what it does not support.
@@ -85,13 +95,13 @@ class Written(Recipe):
         """Conditionings in falling order of preference."""
         residual = self.residual if array.residual is None else None  # the array has a read-back of its own
         own = self.basis == "own"
-        for how, copies in product(dict.fromkeys((residual, None)), dict.fromkeys((self.copies, 1))):
+        for how, factor in product(dict.fromkeys((residual, None)), dict.fromkeys((self.redundancy, 1))):
             yield Conditioning(
                 mean=not own,
                 basis=self.basis,
                 scale=None if own else "token",
                 unbiased=not own and how is None and array.residual is None,
-                redundancy=array.redundancy * copies if copies > 1 else None,
+                redundancy=array.redundancy * factor if factor > 1 else None,
                 residual=how,
                 first_tokens=self.first_tokens,
             )
@@ -100,11 +110,11 @@ class Written(Recipe):
 def recipes_within(budget: KVBudget) -> list[Recipe]:
     """Return the recipes to compare for a budget, the cheapest first."""
     further = [
-        Written(basis=basis, residual=residual, copies=copies, first_tokens=first)
+        Combined(basis=basis, residual=residual, redundancy=redundancy, first_tokens=first)
         for first in dict.fromkeys((0, budget.first_tokens))
-        for copies in ((1, COPIES) if budget.cells is None or budget.cells >= COPIES else (1,))
+        for redundancy in ((1, REDUNDANCY) if budget.cells is None or budget.cells >= REDUNDANCY else (1,))
         for residual in (None, budget.residual)
         for basis in BASES
-        if basis == "own" or residual is not None or copies > 1 or first  # else it is one of the plain ones
+        if basis == "own" or residual is not None or redundancy > 1 or first  # else it is one of the plain ones
     ]
     return [*(recipe_of(name) for name in PLAIN), *further]

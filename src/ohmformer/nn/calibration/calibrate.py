@@ -26,16 +26,16 @@ from ohmformer.nn.calibration.calibrate_weights import (
     weights_undone_on_failure,
 )
 from ohmformer.nn.calibration.calibration_inputs import input_batches
+from ohmformer.nn.calibration.candidates import CandidateComparison, Compared
 from ohmformer.nn.calibration.comparison import best_on_chips, input_numbers, losses_of
-from ohmformer.nn.calibration.front import Compared, Front
 from ohmformer.nn.calibration.operand_setting import OperandSetting, clips_of, conditionings_of
+from ohmformer.nn.calibration.recipe_search import RecipeSearch
 from ohmformer.nn.calibration.recipes import Recipe
 from ohmformer.nn.calibration.remedies import Remedy, recipes_of
 from ohmformer.nn.calibration.runs import OBSERVED, Runs, is_noiseless, losses_on_chips, on_calibration_chip
-from ohmformer.nn.calibration.trial import Trial
 from ohmformer.nn.checks.comparing import named_rows
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
-from ohmformer.nn.convert.handle import Crossbars, check_seed, crossbars
+from ohmformer.nn.convert.handle import Handle, check_seed, crossbars
 from ohmformer.nn.convert.unseen_ranges import warn_of_unseen
 from ohmformer.nn.operands.clipping import plain_clip
 from ohmformer.nn.operands.kv import KVOperand
@@ -55,7 +55,7 @@ class Calibration:
         clips: operand -> its clip, or one for each of its heads.
         kv: operand -> its conditioning.
         weights: the choice for static weights; None if they were left alone.
-        front: all candidates with their costs, if a budget was given.
+        comparison: all candidates that were compared for the budget, with their costs; None without a budget.
     """
 
     recipe: str
@@ -63,13 +63,13 @@ class Calibration:
     clips: dict[str, Clip | tuple[Clip, ...]]
     kv: dict[str, Conditioning]
     weights: WeightCalibration | None = None
-    front: Front | None = None
+    comparison: CandidateComparison | None = None
 
     def canonical(self) -> dict[str, Any]:
-        """Return the result as plain JSON values; `weights` and `front` only if there are such."""
+        """Return the result as plain JSON values; `weights` and `comparison` only if there are such."""
         clips = {name: plain_clip(clip) for name, clip in self.clips.items()}
         kv = {name: spec.canonical() for name, spec in self.kv.items()}
-        more = {"weights": self.weights, "front": self.front}
+        more = {"weights": self.weights, "comparison": self.comparison}
         further = {name: part.canonical() for name, part in more.items() if part is not None}
         return {"recipe": self.recipe, "losses": dict(self.losses), "clips": clips, "kv": kv, **further}
 
@@ -94,8 +94,8 @@ def calibrate(
     `STANDARD_ERRORS` standard errors of the difference over inputs. Tokens of one input share their noise, so their
     mean counts as one difference. For a single input nothing is done, with a warning.
 
-    With a budget, residual writing and copies are tried too (`recipes_within`), and the choice is among the candidates
-    within the budget: the best one, or the cheapest one that is as good. The result holds all of them (`front`).
+    With a budget, residual writing and redundancy are tried too (`recipes_within`). Of the candidates within the budget
+    the best one is chosen, or the cheapest one that is as good. The result holds all candidates (`comparison`).
 
     Static weights are chosen first, with K and V exact, and K and V then with these weights. At the end, all of it must
     be better than doing nothing, or it is undone.
@@ -129,8 +129,8 @@ def calibrate(
         tried = {"none": tried["none"]} if tried else {}
     seed = handle.state.seed if seed is None else check_seed(seed)
     with on_calibration_chip(handle, seed), _undone_on_failure(operands), weights_undone_on_failure(handle):
-        trial = Trial(Runs(model, handle, parts, batch), operands, tried, budget, price)
-        result, inputs_of = _choose_all(trial, tried_weights) if len(tried_weights) > 1 else _choose_kv(trial)
+        search = RecipeSearch(Runs(model, handle, parts, batch), operands, tried, budget, price)
+        result, inputs_of = _choose_all(search, tried_weights) if len(tried_weights) > 1 else _choose_kv(search)
     warn_of_unseen(model, handle.operands, stacklevel=2)
     _warn_of_single_input(tried, tried_weights, inputs_of)
     return result
@@ -155,43 +155,43 @@ def _check_budget(budget: KVBudget | None, price: PriceKV | None) -> None:
         )
 
 
-def _choose_all(trial: Trial, weights: Sequence[str]) -> tuple[Calibration, Tensor]:
+def _choose_all(search: RecipeSearch, weights: Sequence[str]) -> tuple[Calibration, Tensor]:
     """Choose static weights and then K and V; if all of it is not better than nothing, K and V alone.
 
     Returns:
         As `_choose_kv`.
     """
-    runs = trial.runs
-    for operand in trial.operands:
+    runs = search.runs
+    for operand in search.operands:
         operand.condition(None)
         operand.clip = "none"
     unprotected(runs)
     before = losses_on_chips(runs, "run")
     chosen = choose_weights(runs, weights)
-    result, inputs_of = _choose_kv(trial)
+    result, inputs_of = _choose_kv(search)
     if chosen.recipe != "none" and any(isinstance(operand, KVOperand) for operand in runs.handle.operands):
         both = {"none": before, "all": losses_on_chips(runs, "run")}
         if best_on_chips(both, losses_of(runs.reference, runs.reference), inputs_of) == "none":
             unprotected(runs)
             chosen = replace(chosen, recipe="none", weights={})
-            result, inputs_of = _choose_kv(trial)
+            result, inputs_of = _choose_kv(search)
     return replace(result, weights=chosen), inputs_of
 
 
-def _choose_kv(trial: Trial) -> tuple[Calibration, Tensor]:
+def _choose_kv(search: RecipeSearch) -> tuple[Calibration, Tensor]:
     """Choose clips and conditionings of K and V, and set them.
 
     Returns:
         The choice; and for each loss the number of its input.
     """
-    runs = trial.runs
+    runs = search.runs
     inputs_of = input_numbers(runs.reference, runs.handle.axis)
-    if not trial.tried:
+    if not search.tried:
         return Calibration("none", {}, {}, {}), inputs_of
     runs.run("observe tokens", OBSERVED)
-    _check_observations(trial.operands)
-    best = trial.choose(inputs_of)
-    return _calibration(best, trial.compared, trial.front(best)), inputs_of
+    _check_observations(search.operands)
+    best = search.choose(inputs_of)
+    return _calibration(best, search.compared, search.comparison(best)), inputs_of
 
 
 def _warn_of_single_input(tried: Mapping[str, Recipe], weights: Sequence[str], inputs_of: Tensor) -> None:
@@ -207,11 +207,11 @@ def _warn_of_single_input(tried: Mapping[str, Recipe], weights: Sequence[str], i
         )
 
 
-def _calibration(best: str, compared: Compared, front: Front | None) -> Calibration:
+def _calibration(best: str, compared: Compared, comparison: CandidateComparison | None) -> Calibration:
     """Return the result for the best recipe."""
     settings = compared.settings[best]
     losses = {recipe: float(loss.mean()) for recipe, loss in compared.losses.items()}
-    return Calibration(best, losses, clips_of(settings), conditionings_of(settings), front=front)
+    return Calibration(best, losses, clips_of(settings), conditionings_of(settings), comparison=comparison)
 
 
 @contextmanager
@@ -258,7 +258,7 @@ def set_kv(model: nn.Module, spec: Conditioning | None) -> None:
     warn_of_unseen(model, handle.operands, stacklevel=2)
 
 
-def _condition(model: nn.Module, handle: Crossbars, spec: Conditioning | None) -> None:
+def _condition(model: nn.Module, handle: Handle, spec: Conditioning | None) -> None:
     """Set the conditioning, fitted to observations of the sample, and calibrate all ranges anew."""
     operands, fitted = protectable_operands(handle), {}
     if spec is not None:
@@ -278,7 +278,7 @@ def _condition(model: nn.Module, handle: Crossbars, spec: Conditioning | None) -
     calibrate_ranges(model)
 
 
-def protectable_operands(handle: Crossbars) -> list[KVOperand]:
+def protectable_operands(handle: Handle) -> list[KVOperand]:
     """Return the operands K and V that are written into memristive cells and whose clip no rule sets."""
     operands = [op for op in handle.operands if isinstance(op, KVOperand)]
     return [operand for operand in operands if operand.conditionable and operand.plain_clip == "model"]

@@ -17,7 +17,7 @@ from ohmformer.nn.calibration.runs import OBSERVED, Runs, is_noiseless, losses_o
 from ohmformer.nn.calibration.weight_error import just_written
 from ohmformer.nn.calibration.weight_recipes import RECIPES, FittedMitigation, best_mitigation
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
-from ohmformer.nn.convert.handle import Crossbars
+from ohmformer.nn.convert.handle import Handle
 from ohmformer.nn.convert.weight_mitigation import (
     assignment,
     assignments,
@@ -74,7 +74,7 @@ def weight_recipes(remedy: WeightRemedy | None) -> list[str]:
     return ["none", *(name for name in names if name != "none")]
 
 
-def protectable_weights(handle: Crossbars) -> list[WeightOperand]:
+def protectable_weights(handle: Handle) -> list[WeightOperand]:
     """Return the operands of static weights in memristive cells whose mitigation no rule sets."""
     found = []
     for operand in weight_operands(handle):
@@ -129,7 +129,7 @@ def unprotected(runs: Runs) -> None:
 
 
 @contextmanager
-def weights_undone_on_failure(handle: Crossbars) -> Iterator[None]:
+def weights_undone_on_failure(handle: Handle) -> Iterator[None]:
     """Context after which static weights have their former mitigation and ranges again if it fails."""
     names = ("array", "rotated", "mitigation", "scaling", "cells", "x_range", "adc_range")
     before = [(operand, {name: getattr(operand, name) for name in names}) for operand in weight_operands(handle)]
@@ -144,7 +144,7 @@ def weights_undone_on_failure(handle: Crossbars) -> Iterator[None]:
         raise
 
 
-def _chosen_by(handle: Crossbars, operands: Sequence[WeightOperand], recipe: str) -> dict[str, FittedMitigation]:
+def _chosen_by(handle: Handle, operands: Sequence[WeightOperand], recipe: str) -> dict[str, FittedMitigation]:
     """Return operand -> what a recipe chooses for it; operands for which it has nothing are left out."""
     chosen: dict[str, FittedMitigation] = {}
     for group in groups(operands) if recipe != "none" else ():

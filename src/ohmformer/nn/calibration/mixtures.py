@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import product
 
 from ohmformer.mitigation.budget import KVBudget, PriceKV
-from ohmformer.nn.calibration.front import Compared, checked_cost
+from ohmformer.nn.calibration.candidates import Compared, checked_cost
 from ohmformer.nn.calibration.operand_setting import OperandSetting
 
 MOST = 3
@@ -15,10 +15,10 @@ MOST = 3
 BASES = 3
 """Number of candidates within the budget that are mixed with others: those with the smallest measured losses."""
 
-Settings = dict[str, OperandSetting]
+SettingsByOperand = dict[str, OperandSetting]
 
 
-def mixtures(compared: Compared, budget: KVBudget, price: PriceKV) -> dict[str, Settings]:
+def mixtures(compared: Compared, budget: KVBudget, price: PriceKV) -> dict[str, SettingsByOperand]:
     """Return mixtures of candidates within the budget with candidates beyond it, by name.
 
     For each pair, layers are ordered by what the candidate beyond the budget would gain there in expected error. It
@@ -32,7 +32,7 @@ def mixtures(compared: Compared, budget: KVBudget, price: PriceKV) -> dict[str, 
     beyond = [name for name in compared.losses if not compared.holds(budget, name)]
     within = [name for name in compared.losses if name not in beyond]
     within.sort(key=lambda name: float(compared.losses[name].mean()))
-    found: list[tuple[float, str, Settings]] = []
+    found: list[tuple[float, str, SettingsByOperand]] = []
     for pair in product(within[:BASES], beyond):
         layers = _layers_by_gain(compared, *pair)
         count = _most_layers(compared, budget, price, pair, layers)
@@ -63,7 +63,7 @@ def _layers_by_gain(compared: Compared, base: str, other: str) -> list[list[str]
     return [names for gain, names in sorted(gains, key=lambda entry: -entry[0]) if gain > 0]
 
 
-def _mixed(compared: Compared, pair: tuple[str, str], layers: list[list[str]]) -> Settings:
+def _mixed(compared: Compared, pair: tuple[str, str], layers: list[list[str]]) -> SettingsByOperand:
     """The settings of the first candidate, with those of the second in some layers."""
     base, other = (compared.settings[name] for name in pair)
     return {**base, **{name: other[name] for names in layers for name in names}}

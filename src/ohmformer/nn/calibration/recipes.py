@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from itertools import product
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 
@@ -20,6 +20,7 @@ from ohmformer.nn.calibration.expected_error import expected_error, moments
 from ohmformer.nn.calibration.fit import fit
 from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.kv_transform import Conditioner
+from ohmformer.nn.operands.observation import first_samples
 from ohmformer.quantities import Fraction
 from ohmformer.registry import Family, called, named, register
 
@@ -56,8 +57,9 @@ class Recipe(Family):
     def set_up(self, operand: KVOperand) -> None:
         """Set the conditioning and the clip of an operand that has observed the calibration inputs.
 
-        A kind may use `operand.watched`, `operand.array` and `operand.axis`, and the functions `fitted`, `widen` and
-        `expected_error`. After the conditioning, it must set the range of a causal operand by `widen`.
+        A kind may use `operand.watched`, `operand.array` and `operand.axis`, and the functions `fitted`,
+        `fit_range_to_observed` and `expected_error`. After the conditioning, it must set the range of
+        a causal operand by `fit_range_to_observed`.
 
         Args:
             operand: K or V, without clip and conditioning; call its `condition(...)` and set its `clip`.
@@ -72,7 +74,7 @@ class Unprotected(Recipe):
 
     def set_up(self, operand: KVOperand) -> None:
         """Set the range alone."""
-        widen(operand)
+        fit_range_to_observed(operand)
 
 
 @register
@@ -85,7 +87,7 @@ class Clipped(Recipe):
 
     def set_up(self, operand: KVOperand) -> None:
         """Set a clip for each head."""
-        widen(operand)
+        fit_range_to_observed(operand)
         operand.clip = best_clips(operand, self.variance)
 
 
@@ -107,7 +109,7 @@ class Conditioned(Recipe):
         unbiased = operand.plain.residual is None
         start = Conditioning(mean=True, basis=self.basis, scale="token", unbiased=unbiased)
         operand.condition(best_conditioner(operand, start))
-        widen(operand)
+        fit_range_to_observed(operand)
 
 
 @register
@@ -155,8 +157,11 @@ def apply(recipe: Recipe | str, operand: KVOperand) -> None:
         raise BadInput(f"{type(chosen).__name__}.set_up: the clip of {operand.name} is {operand.clip!r}; set a KVClip")
 
 
-def widen(operand: KVOperand) -> None:
-    """Set the range of a causal operand to that of its observed tokens."""
+def fit_range_to_observed(operand: KVOperand) -> None:
+    """Set the range of a causal operand to that of its observed tokens, without its digital first tokens.
+
+    Operands that are not causal are left alone: their range follows from the tokens of each call.
+    """
     if operand.causal:
         operand.w_range = None
         first = 0 if operand.conditioner is None else operand.conditioner.spec.first_tokens
@@ -164,7 +169,7 @@ def widen(operand: KVOperand) -> None:
             operand.observe_range(observation.tokens, observation.unpadding)
 
 
-def candidates(array: Crossbar, alphas: Sequence[float] = ALPHAS, betas: Sequence[float] = BETAS) -> list[KVClip]:
+def candidate_clips(array: Crossbar, alphas: Sequence[float] = ALPHAS, betas: Sequence[float] = BETAS) -> list[KVClip]:
     """Return the clips of a grid that leave values to write (beta r > 1), from the weakest to the strongest."""
     grid = [KVClip(alpha=alpha, beta=beta) for beta, alpha in product(sorted(betas, reverse=True), sorted(alphas))]
     return [clip for clip in grid if clip.fits(array)] if array.encoding == "differential" else []
@@ -177,11 +182,11 @@ def best_clips(operand: KVOperand, noise: float) -> Clip | tuple[Clip, ...]:
         operand: K or V; its clip is changed by the search.
         noise: weight of the variance of write noise.
     """
-    clips: list[Clip] = ["none", *candidates(operand.array)[1:]]
-    errors = []
+    clips: list[Clip] = ["none", *candidate_clips(operand.array)[1:]]
+    errors, watched = [], first_samples(operand.watched)
     for clip in clips:
         operand.clip = clip
-        errors.append(expected_error(operand, operand.watched, noise=noise))
+        errors.append(expected_error(operand, watched, noise=noise))
     chosen = torch.stack(errors).argmin(dim=0).tolist()
     return tuple(clips[index] for index in chosen)
 
@@ -199,13 +204,14 @@ def best_conditioner(operand: KVOperand, start: Conditioning, ranges: Sequence[f
     """
     best: tuple[float, Conditioner] | None = None
     fit_once, supported = fitted(operand, start), supported_radices(operand.plain, start)
+    watched = first_samples(operand.watched)
     if not supported:
         start.on(operand.plain)  # says why
     for radix, share in product(supported, ranges):
         candidate = fit_once.changed(range=share, radix=radix)
         operand.condition(candidate)
-        widen(operand)
-        error = float(expected_error(operand, operand.watched, noise=NOISE).sum())
+        fit_range_to_observed(operand)
+        error = float(expected_error(operand, watched, noise=NOISE).sum())
         if best is None or error < best[0]:
             best = error, candidate
     assert best is not None
@@ -220,11 +226,11 @@ def fitted(operand: KVOperand, spec: Conditioning) -> Conditioner:
     """
     spec.check_tokens(operand.name, causal=operand.causal)
     longest = max(max(each.unpadding.lengths) if each.unpadding else each.tokens.shape[2] for each in operand.watched)
-    if spec.digital_tokens >= longest:
+    if spec.most_digital_tokens >= longest:
         raise BadInput(
-            f"kv: {spec.digital_tokens} digital tokens (first_tokens + last_tokens), but {operand.name} has at most "
-            f"{longest} tokens on the calibration inputs, so no range of its cells is known; give longer inputs, or "
-            "fewer digital tokens"
+            f"kv: {spec.most_digital_tokens} digital tokens (first_tokens + last_tokens), but {operand.name} has at "
+            f"most {longest} tokens on the calibration inputs, so no range of its cells is known; give longer inputs, "
+            "or fewer digital tokens"
         )
     watched = [observation.after(spec.first_tokens) for observation in operand.watched]
     observed = moments(watched, operand.axis, center=spec.mean, fixed_mean=operand.causal)
@@ -249,3 +255,11 @@ def _supports(array: Crossbar, spec: Conditioning) -> bool:
     except BadInput:
         return False
     return True
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name == "widen":
+            raise AttributeError(f"{__name__}.widen is now {__name__}.fit_range_to_observed; rename it")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,7 +17,7 @@ from ohmformer.capture.inputs import Inputs, batches, call, size, take
 from ohmformer.device import noise
 from ohmformer.nn.calibration.calibration_inputs import first_inputs
 from ohmformer.nn.calibration.comparison import Answer, answer_of, losses_of
-from ohmformer.nn.convert.handle import Crossbars
+from ohmformer.nn.convert.handle import Handle
 from ohmformer.nn.shared.state import Mode
 from ohmformer.streams import samples
 
@@ -30,7 +30,7 @@ OBSERVED = 16
 
 
 @contextmanager
-def on_calibration_chip(handle: Crossbars, seed: int) -> Iterator[None]:
+def on_calibration_chip(handle: Handle, seed: int) -> Iterator[None]:
     """Context in which the model is on the chip of calibration; afterward it has its former chip and seed."""
     state = handle.state
     with state.changing("calibrate", unfinished=True):
@@ -54,7 +54,7 @@ class Runs:
     """
 
     model: nn.Module
-    handle: Crossbars
+    handle: Handle
     parts: list[Inputs]
     batch: int
 

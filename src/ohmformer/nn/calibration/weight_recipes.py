@@ -15,7 +15,7 @@ from ohmformer.errors import BadInput
 from ohmformer.mitigation.spec import WeightMitigation
 from ohmformer.nn.calibration.recipes import radices
 from ohmformer.nn.calibration.weight_error import Sampled, expected_error
-from ohmformer.nn.convert.handle import Crossbars
+from ohmformer.nn.convert.handle import Handle
 from ohmformer.nn.convert.weight_mitigation import assignment, scaling_factors
 from ohmformer.nn.operands.observation import Vectors
 from ohmformer.nn.operands.weight import WeightOperand
@@ -52,8 +52,8 @@ RECIPES: Mapping[str, WeightRecipe] = {
     "codes": WeightRecipe(_ALL, cells=True),
     "residual": WeightRecipe(_ALL, cells=True, residual=True),
 }
-"""Recipe -> how it chooses. `scaled` changes no code and no cell; `codes` chooses unbiased codes, range and radix, and
-`residual` writes residually; both choose rotation and scaling too."""
+"""Recipe -> how it chooses. `scaled` changes no code and no cell; `codes` chooses bias-corrected codes, range and
+radix, and `residual` writes residually; both choose rotation and scaling too."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class FittedMitigation:
     scaling: Tensor | None = None
 
 
-def best_mitigation(handle: Crossbars, group: Sequence[WeightOperand], recipe: WeightRecipe) -> FittedMitigation | None:
+def best_mitigation(handle: Handle, group: Sequence[WeightOperand], recipe: WeightRecipe) -> FittedMitigation | None:
     """Return the mitigation with the smallest expected error that a recipe allows; the cheapest of about equals.
 
     The radix is chosen for the first pair of rotation and exponent, and kept for the others.
@@ -102,7 +102,7 @@ def best_mitigation(handle: Crossbars, group: Sequence[WeightOperand], recipe: W
 
 
 def _best_cells(
-    handle: Crossbars,
+    handle: Handle,
     operand: WeightOperand,
     seen: Sequence[tuple[WeightOperand, Vectors]],
     plain: WeightMitigation,
@@ -141,7 +141,7 @@ def _with_cells(array: Crossbar, plain: WeightMitigation, radix: int | None, rec
     return plain.model_copy(update={"scale": "column", "radix": radix, "unbiased": unbiased, "residual": residual})
 
 
-def assigned_array(handle: Crossbars, name: str) -> Crossbar:
+def assigned_array(handle: Handle, name: str) -> Crossbar:
     """Return the array of static weights without a mitigation."""
     array = assignment(handle, name, WeightMitigation()).array
     assert array is not None

@@ -39,8 +39,8 @@ ATTENDED = ("encoder_hidden_states", "key_value_states", "cross_attention_states
 """Arguments of Hugging Face that hold the tokens [B, N, features] to which a module attends."""
 
 
-class Handle(Protocol):
-    """The attributes of `Crossbars` that hooks use."""
+class HookHandle(Protocol):
+    """The attributes of a `Handle` (nn/convert/handle.py) that hooks use."""
 
     state: State
     axis: int
@@ -52,7 +52,7 @@ class Handle(Protocol):
         """The operands on crossbars."""
 
 
-def attach(model: nn.Module, handle: Handle, run: DryRun, frames: set[str]) -> None:
+def attach(model: nn.Module, handle: HookHandle, run: DryRun, frames: set[str]) -> None:
     """Attach all hooks to a converted model, and note its structure.
 
     Args:
@@ -84,7 +84,7 @@ def attach(model: nn.Module, handle: Handle, run: DryRun, frames: set[str]) -> N
 
 
 @eager
-def begin(handle: Handle, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def begin(handle: HookHandle, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Begin a call of the whole model: read its arguments and reset the counts of uses.
 
     In variation-aware training the call is the next step, unless it is recomputed for the gradients of a step.
@@ -127,7 +127,7 @@ def begin(handle: Handle, model: nn.Module, args: tuple[Any, ...], kwargs: dict[
 
 
 @eager
-def finish(handle: Handle, _model: nn.Module, _args: object, output: object) -> None:
+def finish(handle: HookHandle, _model: nn.Module, _args: object, output: object) -> None:
     """End a call of the whole model, and let gradients of its outputs restore its record.
 
     PyTorch may recompute layers for these gradients, which must then draw the same noise.
@@ -150,7 +150,7 @@ def finish(handle: Handle, _model: nn.Module, _args: object, output: object) -> 
 
 @eager
 def begin_encoder(
-    handle: Handle, prefix: str, encoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    handle: HookHandle, prefix: str, encoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> None:
     """Begin a call of an encoder, inside a call of the model or separately: read its own tokens and padding.
 
@@ -172,7 +172,7 @@ def begin_encoder(
 
 
 @eager
-def finish_encoder(handle: Handle, _encoder: nn.Module, _args: object, output: object) -> None:
+def finish_encoder(handle: HookHandle, _encoder: nn.Module, _args: object, output: object) -> None:
     """End a call of an encoder, and note its outputs, so that the decoder recognizes them as no new tokens."""
     state = handle.state
     if not state.in_own_call:

@@ -15,7 +15,7 @@ from ohmformer.capture.torch_private import tree_leaves
 from ohmformer.errors import BadInput
 from ohmformer.nn.calls.larger_inputs import magnitudes_of_sample
 from ohmformer.nn.checks.comparing import named_rows
-from ohmformer.nn.convert.handle import Crossbars, crossbars
+from ohmformer.nn.convert.handle import Handle, crossbars
 from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.weight import share_converter_ranges, share_ranges
 
@@ -47,7 +47,7 @@ def calibrate_ranges(model: nn.Module, batches: Inputs = ()) -> None:
         _widen(model, handle, samples)
 
 
-def _widen(model: nn.Module, handle: Crossbars, samples: Sequence[Any]) -> None:
+def _widen(model: nn.Module, handle: Handle, samples: Sequence[Any]) -> None:
     """Widen all ranges to these batches, or restore them if the model fails on one.
 
     Raises:
@@ -70,7 +70,7 @@ def _widen(model: nn.Module, handle: Crossbars, samples: Sequence[Any]) -> None:
         ) from error
 
 
-def _observe(model: nn.Module, handle: Crossbars, samples: Sequence[Any]) -> None:
+def _observe(model: nn.Module, handle: Handle, samples: Sequence[Any]) -> None:
     """Run the model on these batches, and widen all ranges to the values that occur."""
     for sample in samples:
         with torch.no_grad(), named_rows(sample, handle.axis), handle.state.set_mode("observe inputs"):

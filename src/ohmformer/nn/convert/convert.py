@@ -22,7 +22,7 @@ from ohmformer.nn.checks.noise_check import warn_of_unstable_noise
 from ohmformer.nn.convert.arguments import as_config, checked_sample
 from ohmformer.nn.convert.attention_marks import all_cross_attention, mark_cross_attention, unmark_partial_attention
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
-from ohmformer.nn.convert.handle import Crossbars
+from ohmformer.nn.convert.handle import Handle
 from ohmformer.nn.convert.replace import Replacer
 from ohmformer.nn.convert.sharing import REMOVALS, Model, share_parameters
 from ohmformer.nn.convert.spec import ConvertConfig
@@ -87,7 +87,7 @@ def convert(
             replacer = Replacer(converted, config.hardware, state, config.rules, run, config.weights, ages)
             table = replacer.replace()
         state.causal = any(map(_is_causal, replacer.operands)) or all_cross_attention(run, sample)
-        handle = Crossbars(
+        handle = Handle(
             state, table, tuple(replacer.operands), sample, (config.seed, config.chip), config.hardware, config.rules,
             run.axis, config.weights, ages=ages)  # fmt: skip
         converted.ohmformer_crossbars = handle  # type: ignore[assignment]
@@ -106,7 +106,7 @@ def _dry_run(converted: nn.Module, sample: Any) -> DryRun:
     return run
 
 
-def _attach(converted: nn.Module, handle: Crossbars, run: DryRun, replacer: Replacer) -> None:
+def _attach(converted: nn.Module, handle: Handle, run: DryRun, replacer: Replacer) -> None:
     """Attach hooks of calls and of the state dictionary, and fit the factors of weights to the sample."""
     attach(converted, handle, run, set(replacer.frames))
     attach_ranges(converted, handle.operands)
@@ -118,14 +118,14 @@ def _is_causal(operand: Operand) -> bool:
     return isinstance(operand, KVOperand) and operand.causal
 
 
-def _calibrate(model: nn.Module, converted: nn.Module, handle: Crossbars) -> None:
+def _calibrate(model: nn.Module, converted: nn.Module, handle: Handle) -> None:
     """Calibrate all ranges; then warn if noise depends on padding, other rows or a cache."""
     calibrate_ranges(converted)
     if handle.axis == 0:
         warn_of_unstable_noise(model, converted, handle.state, handle.operands, handle.sample, stacklevel=3)
 
 
-def _report(converted: nn.Module, handle: Crossbars, verbose: bool) -> None:
+def _report(converted: nn.Module, handle: Handle, verbose: bool) -> None:
     """Print the capture table, or warn the caller of `convert` of products left over; warn of ranges without values."""
     table = handle.table
     note_digital(converted, table)

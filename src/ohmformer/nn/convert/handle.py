@@ -23,8 +23,8 @@ from ohmformer.quantities import whole_number
 
 
 @dataclass(eq=False)
-class Crossbars:
-    """The handle of a converted model: its settings, operands and conversion.
+class Handle:
+    """The handle of a converted model: the record of its settings, operands and conversion.
 
     Attributes:
         state: the settings and calls that all layers share.
@@ -55,7 +55,7 @@ class Crossbars:
     largest_inputs: dict[str, float] = field(default_factory=dict)
 
 
-def crossbars(model: nn.Module) -> Crossbars:
+def crossbars(model: nn.Module) -> Handle:
     """Return the handle of a converted model.
 
     Raises:
@@ -66,14 +66,14 @@ def crossbars(model: nn.Module) -> Crossbars:
     return handle
 
 
-def handle_of(model: nn.Module) -> Crossbars:
+def handle_of(model: nn.Module) -> Handle:
     """Return the handle of a converted model, which may have been changed since its conversion.
 
     Raises:
         BadInput: the model was not converted.
     """
     handle = getattr(model, "ohmformer_crossbars", None)
-    if isinstance(handle, Crossbars):
+    if isinstance(handle, Handle):
         return handle
     raise BadInput(_not_converted(model))
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from ohmformer.capture.torch_private import post_hooks, pre_hooks, state_dict_hooks
 from ohmformer.nn.calls.hooks import CROSSBAR_HOOKS
-from ohmformer.nn.convert.handle import Crossbars, handle_of
+from ohmformer.nn.convert.handle import Handle, handle_of
 from ohmformer.nn.convert.sharing import Model, share_parameters
 from ohmformer.nn.convert.state_dict_ranges import RANGE_HOOKS
 from ohmformer.nn.modules.class_swap import added_values, converted_part, restore_class
@@ -50,7 +50,7 @@ def _added_objects(model: nn.Module) -> list[object]:
     added: list[object] = []
     for module in model.modules():
         for value in added_values(module):
-            added += [value, value.state, *value.operands] if isinstance(value, Crossbars) else [value]
+            added += [value, value.state, *value.operands] if isinstance(value, Handle) else [value]
         for hooks, _ in (pre_hooks(module), post_hooks(module)):
             ours = (h for h in hooks.values() if isinstance(h, partial) and h.func in CROSSBAR_HOOKS)
             added += [hook.args[0] for hook in ours]

@@ -19,7 +19,7 @@ from ohmformer.hardware.rules import Rule, RuleBook
 from ohmformer.mitigation.spec import WeightMitigation
 from ohmformer.nn.checks.comparing import named_rows
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
-from ohmformer.nn.convert.handle import Crossbars, crossbars
+from ohmformer.nn.convert.handle import Handle, crossbars
 from ohmformer.nn.convert.operand_choice import check_closed_form
 from ohmformer.nn.convert.unseen_ranges import warn_of_unseen
 from ohmformer.nn.operands.observation import Vectors
@@ -55,12 +55,12 @@ def set_weights(model: nn.Module, spec: WeightMitigation | None) -> None:
     warn_of_unseen(model, handle.operands, stacklevel=2)
 
 
-def weight_operands(handle: Crossbars) -> list[WeightOperand]:
+def weight_operands(handle: Handle) -> list[WeightOperand]:
     """Return the operands of static weights."""
     return [operand for operand in handle.operands if isinstance(operand, WeightOperand)]
 
 
-def assignments(handle: Crossbars, chosen: Mapping[str, WeightMitigation]) -> dict[str, WeightAssignment]:
+def assignments(handle: Handle, chosen: Mapping[str, WeightMitigation]) -> dict[str, WeightAssignment]:
     """Return operand -> its place with a mitigation.
 
     Args:
@@ -74,7 +74,7 @@ def assignments(handle: Crossbars, chosen: Mapping[str, WeightMitigation]) -> di
     return {name: assignment(handle, name, chosen.get(name, handle.weights)) for name in names}
 
 
-def assignment(handle: Crossbars, name: str, mitigation: WeightMitigation) -> WeightAssignment:
+def assignment(handle: Handle, name: str, mitigation: WeightMitigation) -> WeightAssignment:
     """Return the place of an operand with a mitigation; rules have precedence.
 
     Raises:
@@ -86,12 +86,12 @@ def assignment(handle: Crossbars, name: str, mitigation: WeightMitigation) -> We
     return found
 
 
-def rule_of(handle: Crossbars, name: str) -> Rule:
+def rule_of(handle: Handle, name: str) -> Rule:
     """Return the rule that holds for an operand of static weights."""
     return RuleBook(handle.rules).rule(weight_rule_names(name))
 
 
-def mitigate(handle: Crossbars, assigned: Mapping[str, WeightAssignment], scaling: Mapping[str, Tensor]) -> None:
+def mitigate(handle: Handle, assigned: Mapping[str, WeightAssignment], scaling: Mapping[str, Tensor]) -> None:
     """Let weights be written with other mitigations from now on, equal weights once, and forget their ranges.
 
     Args:
@@ -121,7 +121,7 @@ def observing(operands: Iterable[WeightOperand]) -> Iterator[None]:
             operand.observed = None
 
 
-def fit_scaling(model: nn.Module, handle: Crossbars) -> None:
+def fit_scaling(model: nn.Module, handle: Handle) -> None:
     """Set the factors of all weights whose mitigation scales inputs, for the inputs of the sample."""
     operands = [operand for operand in weight_operands(handle) if operand.mitigation.scaling is not None]
     if not operands:

@@ -25,7 +25,7 @@ from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.clipping import soft_clips
 from ohmformer.nn.operands.digital_tokens import DigitalTokens, TokenCount, divide
 from ohmformer.nn.operands.kv_ages import TokenAges, has_factor
-from ohmformer.nn.operands.kv_aging import AgedRead, Written
+from ohmformer.nn.operands.kv_aging import AgedRead, CellState
 from ohmformer.nn.operands.kv_cache import WrittenTokens, split
 from ohmformer.nn.operands.kv_tokens import KVTokens, percentile_range, shared_axes, token_has_range
 from ohmformer.nn.operands.kv_transform import TRADE, Conditioner
@@ -43,12 +43,12 @@ class KVOperand(Operand):
     """K or V, written at run time.
 
     Attributes:
-        fault_name: of the arrays that hold it; layers that share arrays share their faults.
+        fault_name: name of the arrays that hold it; layers with the same name share arrays, and thus faults.
         axis: "K" (tokens are outputs) or "V" (tokens are inputs).
-        write: which factor of the product is written; "left" for Q in place of K, whose tokens are outputs.
+        write: which factor of the product is written: "right" for K or V; "left" for Q in the product Q K^T.
         causal: tokens may come one by one, since no query sees later ones, or since queries are written. Each token
             draws the noise of its number, and ranges over several tokens are fixed by calibration.
-        memristive: False if its cells need no mitigation.
+        memristive: True if its cells are memristive, so that mitigation of K and V applies to them.
         clip: "model" takes that of the model; a tuple has one for each head.
         w_range: the calibrated range of a causal operand, [1, R or 1, 1, d or 1].
         conditioner: what is done to tokens before they are written, and undone behind the product.
@@ -113,7 +113,7 @@ class KVOperand(Operand):
         if not self.simulated or self.state.mode == "ideal":
             return self._exact_product(x, tokens, valid, new, use)
         unpadding, numbers = self._places(tokens, valid, use)
-        if self.conditioner is None or not self.conditioner.spec.digital_tokens:
+        if self.conditioner is None or not self.conditioner.spec.most_digital_tokens:
             return self._product_of_cells(x, tokens, unpadding, numbers, new, use)
         digital = self._divided(self.conditioner.spec, x, tokens, unpadding, numbers, new, use)
         self._count(digital)
@@ -217,10 +217,10 @@ class KVOperand(Operand):
         if self.conditioner is not None:
             spec, places = self.conditioner.spec, self._places(tokens, valid, use)
             first = replace_field(spec, "last_tokens", 0)
-            if spec.digital_tokens and self.axis == "V":
+            if spec.most_digital_tokens and self.axis == "V":
                 x = self._divided(spec, x, tokens, *places, new, use).inputs(x)
             x = self.conditioner.to(x).inputs(x)
-            if first.digital_tokens:
+            if first.most_digital_tokens:
                 unpadding = self._divided(first, x, tokens, *places, new, use).in_cells
         self.observe_input(x)
         if self.causal:
@@ -231,7 +231,7 @@ class KVOperand(Operand):
         self,
         x: Tensor,
         w: Tensor,
-        cells: Written,
+        cells: CellState,
         batch: KVTokens,
         new: int,
         reads: SampleStreams | None,
@@ -247,14 +247,14 @@ class KVOperand(Operand):
         queries = numbers_of_queries(B, new, use.info, self.name, needed=self.causal) if numbered else ()
         groups = self.ages.groups(use.call_index, queries, keys, holds_queries=self.write == "left")
 
-        def rewrite(refresh: tuple[int, ...]) -> Written:
+        def rewrite(refresh: tuple[int, ...]) -> CellState:
             counts = refresh * B if len(refresh) == 1 else refresh
             keyed = tuple(s.child("refresh", r) if r else s for s, r in zip(streams.streams, counts, strict=True))
             return self._write(replace(batch, streams=replace(streams, streams=keyed)), array, use)
 
         return AgedRead(self, array, self.axis, new, queries, reads, rewrite).product(x, w, cells, groups)
 
-    def _write(self, batch: KVTokens, array: Crossbar, use: Use) -> Written:
+    def _write(self, batch: KVTokens, array: Crossbar, use: Use) -> CellState:
         """Write tokens into cells."""
         codec = self.codec
         codes, column_range = codec.codes(batch.values, batch.code_range, array), batch.column_range
@@ -272,7 +272,7 @@ class KVOperand(Operand):
             major="outputs" if self.axis == "K" else "inputs",
         )
 
-    def write_function(self, array: Crossbar, use: Use) -> Callable[..., Written]:
+    def write_function(self, array: Crossbar, use: Use) -> Callable[..., CellState]:
         """See `Operand`; cells that age are kept as they were written."""
         if self.ages is None or self._ages_by_factor(array):
             return super().write_function(array, use)
@@ -287,7 +287,7 @@ class KVOperand(Operand):
         """True if what cells hold when they are read depends on no random numbers."""
         return writing.exact(array) and (self.ages is None or self._ages_by_factor(array))
 
-    def _cells(self, batch: KVTokens, new: int, array: Crossbar, use: Use) -> Written:
+    def _cells(self, batch: KVTokens, new: int, array: Crossbar, use: Use) -> CellState:
         """Write the tokens of a call that cells do not hold yet, and return what the cells hold of all.
 
         The last `new` tokens of each sample come with the call: they are written in any case.

@@ -22,8 +22,8 @@ from ohmformer.nn.operands.kv_ages import ReadGroup
 from ohmformer.nn.operands.token_numbers import Numbers
 from ohmformer.streams import PaddedStreams, SampleStreams, TokenStreams
 
-Written = Folded | Programmed | Unaged
-"""What cells hold: of cells that age, as they were written."""
+CellState = Folded | Programmed | Unaged
+"""What the cells of K or V hold; the cells of `Unaged` are kept as they were written, and aged when they are read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +47,9 @@ class AgedRead:
     new: int
     queries: Numbers
     reads: SampleStreams | None
-    rewrite: Callable[[tuple[int, ...]], Written]
+    rewrite: Callable[[tuple[int, ...]], CellState]
 
-    def product(self, x: Tensor, w: Tensor, written: Written, groups: Iterable[ReadGroup]) -> Tensor:
+    def product(self, x: Tensor, w: Tensor, written: CellState, groups: Iterable[ReadGroup]) -> Tensor:
         """Multiply inputs by what the cells hold when each query reads them.
 
         Args:
@@ -62,7 +62,7 @@ class AgedRead:
             [B, R, M, O].
         """
         found: list[tuple[list[int], Tensor]] = []
-        rewritten: dict[tuple[int, ...], Written] = {}
+        rewritten: dict[tuple[int, ...], CellState] = {}
         pending: list[ReadGroup] = []
         by_factor = isinstance(written, Folded) and not (self.axis == "V" and _needs_gradients(x, w))
         for group in groups:
@@ -111,7 +111,7 @@ class AgedRead:
         assert factor is not None
         return factor.to(like)
 
-    def _aged(self, cells: Written, group: ReadGroup) -> Folded | Programmed:
+    def _aged(self, cells: CellState, group: ReadGroup) -> Folded | Programmed:
         """What cells hold when a group reads them."""
         ages = group.ages.unsqueeze(-1 if self.axis == "K" else -2)
         if isinstance(cells, Unaged):
@@ -121,7 +121,7 @@ class AgedRead:
         assert isinstance(cells, Folded)
         return replace(cells, weight=cells.weight * self._factor(ages, cells.weight)[:, None])
 
-    def _where(self, again: Tensor, rewritten: Written, written: Written) -> Written:
+    def _where(self, again: Tensor, rewritten: CellState, written: CellState) -> CellState:
         """The rewritten cells of tokens [B or 1, n] that are written again, and those that were written of others."""
         mask = again.unsqueeze(-1 if self.axis == "K" else -2)
         if isinstance(rewritten, Unaged):

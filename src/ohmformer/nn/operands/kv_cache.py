@@ -49,7 +49,7 @@ class WrittenTokens:
         return alike and type(self.streams) is type(batch.streams)
 
 
-class Lookup(NamedTuple):
+class TokenPlaces(NamedTuple):
     """Where each token of a call stands.
 
     Attributes:
@@ -78,7 +78,7 @@ class Split:
 
     to_write: KVTokens | None
     cells: Folded | Unaged | None = None
-    lookup: Lookup | None = None
+    lookup: TokenPlaces | None = None
     moved: frozenset[Moved] | None = None
 
     def merged(
@@ -173,7 +173,7 @@ def _split_by_number(
     n = tokens.shape[-2]
     rest_streams = TokenStreams(streams.streams, numbers=tuple(tuple(each) for each in rest))
     to_write = _part(batch, rest_streams, lambda t: places.gather(t, -2) if t.shape[-2] == n > 1 else t)
-    return Split(to_write, cache.cells, Lookup(places, known, row, place), moved)
+    return Split(to_write, cache.cells, TokenPlaces(places, known, row, place), moved)
 
 
 def _part(batch: KVTokens, streams: TokenStreams, of: Callable[[Tensor], Tensor]) -> KVTokens:

@@ -16,8 +16,8 @@ from ohmformer.mitigation.spec import Conditioning
 from ohmformer.nn.operands.unpad import Unpadding
 
 TRADE = 0.1
-"""Weight of the variance of a code against the square of its bias, where codes are unbiased. It is small since biases
-add up over the features of a token, and noise evens out."""
+"""Weight of the variance of a code against the square of its bias, where codes are bias-corrected. It is small since
+biases add up over the features of a token, and noise evens out."""
 
 CLOSE = 1e-2
 """Largest difference of basis times inverse from the identity; rounding gives far less."""

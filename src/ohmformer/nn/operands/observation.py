@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -16,6 +17,9 @@ QUERIES = 64
 """Largest number of inputs of a sample that are kept, evenly spread."""
 VECTORS = 256
 """Largest number of input vectors of static weights that are kept of one call, evenly spread."""
+TOKENS = 1024
+"""Number of tokens at which the search for a setting takes no further samples: with some dozen features each, more of
+them do not change what it finds."""
 CALLS = 4
 """Largest number of calls of which input vectors are kept; maxima are those of all calls."""
 
@@ -65,11 +69,38 @@ class Observation:
         x = self.x if self.axis == "K" else self.x[..., start:] * there.transpose(-2, -1)
         return replace(self, x=x, tokens=self.tokens[:, :, start:] * there, unpadding=rest)
 
+    def samples(self, count: int) -> Observation:
+        """The observation of the first `count` samples."""
+        places = self.unpadding
+        if places is not None:
+            places = replace(
+                places, index=places.index[:count], kept=places.kept[:count], lengths=places.lengths[:count]
+            )
+        return replace(self, x=self.x[:count], tokens=self.tokens[:count], unpadding=places)
+
     def centered(self, mean: Tensor | None) -> Tensor:
         """Tokens minus a mean [R, 1, d], by default their own; places without a token stay zero."""
         mean = token_mean(self.tokens, self.unpadding) if mean is None else mean
         tokens = self.tokens - mean
         return tokens if self.unpadding is None else tokens * self.unpadding.kept[:, None, :, None].to(tokens.dtype)
+
+
+def first_samples(watched: Sequence[Observation], tokens: int = TOKENS) -> list[Observation]:
+    """Return the observations of the first samples, as many as have at least this number of tokens; all if none have.
+
+    Args:
+        watched: observations of one operand.
+        tokens: the number of tokens, padding included.
+    """
+    found: list[Observation] = []
+    for each in watched:
+        length = max(1, each.tokens.shape[2])
+        count = min(len(each.tokens), -(-tokens // length))
+        found.append(each.samples(count))
+        tokens -= count * length
+        if tokens <= 0:
+            break
+    return found
 
 
 @dataclass(eq=False)

@@ -22,7 +22,7 @@ from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import Conditioning, KVClip, WeightMitigation
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
 from ohmformer.nn.convert.convert import convert
-from ohmformer.nn.convert.handle import Crossbars, crossbars
+from ohmformer.nn.convert.handle import Handle, crossbars
 from ohmformer.nn.convert.sharing import Model
 from ohmformer.nn.convert.state_dict_ranges import PREFIX
 from ohmformer.nn.convert.weight_mitigation import assignments, mitigate, weight_operands
@@ -179,13 +179,13 @@ def _weights(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
     return weights, tied
 
 
-def _remedies_of_kv(handle: Crossbars) -> dict[str, dict[str, Any]]:
+def _remedies_of_kv(handle: Handle) -> dict[str, dict[str, Any]]:
     """Return K or V -> the conditioning and clip that were set for it alone, if any."""
     remedies = {op.name: _remedy(op) for op in handle.operands if isinstance(op, KVOperand)}
     return {name: remedy for name, remedy in remedies.items() if remedy}
 
 
-def _remedies_of_weights(handle: Crossbars) -> dict[str, dict[str, Any]]:
+def _remedies_of_weights(handle: Handle) -> dict[str, dict[str, Any]]:
     """Return static weights -> the mitigation that was set for them alone, if it is not that of the conversion."""
     usual = assignments(handle, {})
     return {
@@ -237,7 +237,7 @@ def _restore_remedies(
 
 
 def _restore_weights(
-    handle: Crossbars, remedies: Mapping[str, Any], tensors: Mapping[str, Tensor], file: str | Path
+    handle: Handle, remedies: Mapping[str, Any], tensors: Mapping[str, Tensor], file: str | Path
 ) -> None:
     """Set the mitigations of single static weights as the file holds them.
 
@@ -262,7 +262,7 @@ def _restore_weights(
         mitigate(handle, assignments(handle, specs), scaling)
 
 
-def _restore_ranges(handle: Crossbars, tensors: Mapping[str, Tensor], file: str | Path) -> None:
+def _restore_ranges(handle: Handle, tensors: Mapping[str, Tensor], file: str | Path) -> None:
     """Set the calibrated ranges as the file holds them.
 
     Raises:

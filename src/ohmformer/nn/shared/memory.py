@@ -48,7 +48,7 @@ class MemoryTensor:
         return self.mask if x.numel() == prod(shape) else ()
 
 
-class Memory:
+class AttendedMemory:
     """Tensors [B, N, features] or [B, features] that do not hold new tokens, recognized by their storage.
 
     Views are recognized too, and copies are not. A tensor is forgotten when its storage is freed; another one at the
@@ -87,9 +87,9 @@ class Memory:
         noted = self.noted.get(storage_id(x)) if self.noted else None
         return None if noted is None else noted.mask_of(x)
 
-    def __reduce__(self) -> tuple[type[Memory], tuple[()]]:
+    def __reduce__(self) -> tuple[type[AttendedMemory], tuple[()]]:
         """A copy starts empty."""
-        return Memory, ()
+        return AttendedMemory, ()
 
 
 def _layout(t: Tensor) -> tuple[int, tuple[int, ...], tuple[int, ...]]:

@@ -14,7 +14,7 @@ from ohmformer.capture.torch_private import in_backward
 from ohmformer.device.spec import Cell
 from ohmformer.errors import BadInput
 from ohmformer.mitigation.spec import KVClip
-from ohmformer.nn.shared.memory import Mask, Memory
+from ohmformer.nn.shared.memory import AttendedMemory, Mask
 from ohmformer.nn.shared.threads import SettingsBlock, Threads, Users
 from ohmformer.streams import Part, Stream, current_samples
 
@@ -163,7 +163,7 @@ class State:
     causal: bool = False
     training: TrainingSteps | None = None
     threads: Threads[Call] = field(default_factory=lambda: Threads(Call))
-    memory: Memory = field(default_factory=Memory)
+    memory: AttendedMemory = field(default_factory=AttendedMemory)
     users: Users = field(default_factory=Users)
 
     def __getstate__(self) -> dict[str, object]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from ohmformer.study.results.part import Count, Number, Part, Text
 
 
@@ -63,11 +65,11 @@ class CostResult(Part):
         load: link ("network", "tile memory") -> bytes that pass in the stage that loads it most, over those that its
             limit allows, before it slows the stage; empty where no limit is known.
         chips: the chips; None if there is one.
-        digital_tokens: share of the tokens of K and V that no cell holds in the last pass; None if no K and V have
-            digital tokens.
+        digital_token_share: share of the tokens of K and V that no cell holds in the last pass; None if no K and V
+            have digital tokens. The key in JSON is `digital_tokens`.
     """
 
-    omitted_at_default = frozenset({"digital_tokens"})
+    omitted_at_default = frozenset({"digital_token_share"})
 
     latency_s: Number
     energy_J: Number
@@ -85,7 +87,7 @@ class CostResult(Part):
     load: dict[Text, Number]
     counts: dict[Text, Number]
     chips: ChipsResult | None = None
-    digital_tokens: Number | None = None
+    digital_token_share: Number | None = Field(default=None, alias="digital_tokens")
 
 
 class PartCost(Part):
@@ -156,10 +158,10 @@ class ServedResult(Part):
         load: as that of `CostResult`, of all passes.
         counts: arrays and tiles.
         chips: the chips; None if there is one.
-        digital_tokens: as that of `CostResult`, in the last decoding step.
+        digital_token_share: as that of `CostResult`, in the last decoding step.
     """
 
-    omitted_at_default = frozenset({"digital_tokens"})
+    omitted_at_default = frozenset({"digital_token_share"})
 
     prompt: Count
     generate: Count
@@ -183,4 +185,4 @@ class ServedResult(Part):
     load: dict[Text, Number]
     counts: dict[Text, Number]
     chips: ChipsResult | None = None
-    digital_tokens: Number | None = None
+    digital_token_share: Number | None = Field(default=None, alias="digital_tokens")

@@ -13,8 +13,8 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_vali
 from ohmformer.array.spec import Level
 from ohmformer.errors import BadInput
 from ohmformer.mitigation.spec import Clip, Conditioning, KVClip, WeightMitigation
+from ohmformer.study.results.candidates import ComparisonResult
 from ohmformer.study.results.costs import CostResult, ServedResult
-from ohmformer.study.results.front import FrontResult
 from ohmformer.study.results.part import Count, Finite, Number, Part, Text, first_fault, is_number
 from ohmformer.study.results.requirements import Requirements
 from ohmformer.tasks.metric_kinds import METRICS, Metric, MetricName
@@ -45,17 +45,17 @@ class Chosen(Part):
         losses: recipe -> difference of the model's outputs from those of the original.
         clips: operand -> its clip, or those of its heads: 'none', 'model' or alpha and beta.
         kv: operand -> its conditioning.
-        front: all candidates with their costs; None without a budget.
+        comparison: all candidates that were compared for the budget, with their costs; None without a budget.
         weights: choice for static weights; None if they were left alone.
     """
 
-    omitted_at_default = frozenset({"front", "weights"})
+    omitted_at_default = frozenset({"comparison", "weights"})
 
     recipe: Text
     losses: dict[Text, Number] = Field(default_factory=dict)
     clips: dict[Text, OperandClip] = Field(default_factory=dict)
     kv: dict[Text, Conditioning] = Field(default_factory=dict)
-    front: FrontResult | None = None
+    comparison: ComparisonResult | None = None
     weights: ChosenWeights | None = None
 
     @property
@@ -84,11 +84,11 @@ class Accuracy(Part):
         left_out: for such a metric, the mean over chips of its value without each part of the samples in turn.
             Paired intervals need it.
         chosen: choice of calibration; None if nothing was calibrated.
-        digital_tokens: share of the tokens of K and V that no cell held, as the mean over scored calls; None if no K
-            and V have digital tokens.
+        digital_token_share: share of the tokens of K and V that no cell held, as the mean over scored calls; None if
+            no K and V have digital tokens. The key in JSON is `digital_tokens`.
     """
 
-    omitted_at_default = frozenset({"score_sums", "left_out", "chosen", "digital_tokens"})
+    omitted_at_default = frozenset({"score_sums", "left_out", "chosen", "digital_token_share"})
 
     metric: MetricName
     level: Level
@@ -100,7 +100,7 @@ class Accuracy(Part):
     score_sums: tuple[Number, ...] | None = Field(default=None, alias="hits")
     left_out: tuple[Finite, ...] | None = None
     chosen: Chosen | None = None
-    digital_tokens: Annotated[Number, Field(ge=0, le=1)] | None = None
+    digital_token_share: Annotated[Number, Field(ge=0, le=1)] | None = Field(default=None, alias="digital_tokens")
 
     @property
     def shown(self) -> Metric:

@@ -1,9 +1,10 @@
 """The prices of one array at its own size, converter and technology.
 
-A library or a user publishes prices for one array (`ArrayCost.priced_at`, `adc_bits`). Here they are carried over to
-the array that is used, by the laws that its table names: `law` for rows, columns, feature size and conductances,
-`dac_law` for the bits of a row driver, `adc_law` for the converter. A published price is used as it is, to the bit,
-where nothing differs. A difference that no law covers is refused (`array/prices/differences.py`).
+A library or a user publishes prices for one array (`ArrayCost` in array/prices/spec.py, with `priced_at` and
+`adc_bits`). Here they are carried over to the array that is used, by the laws that its table names: `law` for rows,
+columns, feature size and conductances, `dac_law` for the bits of a row driver, `adc_law` for the converter. A published
+price is used as it is, to the bit, where nothing differs. A difference that no law covers is refused
+(`array/prices/differences.py`).
 """
 
 from __future__ import annotations

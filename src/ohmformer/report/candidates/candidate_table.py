@@ -7,7 +7,7 @@ from rich.table import Table
 
 from ohmformer import units
 from ohmformer.report.cost_table import duration_text, point_name
-from ohmformer.study.results.front import CandidateResult, FrontResult
+from ohmformer.study.results.candidates import CandidateResult, ComparisonResult
 from ohmformer.study.results.spec import MeasuredPoint, StudyResults
 from ohmformer.terminal.plain import clean
 
@@ -21,23 +21,23 @@ CAPTION = (
 """What the columns hold."""
 
 
-def fronts(results: StudyResults) -> list[tuple[MeasuredPoint, FrontResult]]:
+def comparisons(results: StudyResults) -> list[tuple[MeasuredPoint, ComparisonResult]]:
     """The points whose candidates a budget compared, each with its candidates."""
-    pairs = [(point, point.accuracy.chosen and point.accuracy.chosen.front) for point in results.points]
-    return [(point, front) for point, front in pairs if front]
+    pairs = [(point, point.accuracy.chosen and point.accuracy.chosen.comparison) for point in results.points]
+    return [(point, comparison) for point, comparison in pairs if comparison]
 
 
-def front_tables(results: StudyResults) -> Group:
+def candidate_tables(results: StudyResults) -> Group:
     """A table for each of the first points with a budget; empty if there is none."""
-    found = fronts(results)
-    tables = [_table(point, front) for point, front in found[:MOST]]
+    found = comparisons(results)
+    tables = [_table(point, comparison) for point, comparison in found[:MOST]]
     more = len(found) - MOST
     return Group(*tables, *([f"results.json has the candidates of {more} more points"] if more > 0 else []))
 
 
-def limits_text(front: FrontResult) -> str:
+def limits_text(comparison: ComparisonResult) -> str:
     """The limits in words: 'latency +10 %, cells +0 %'."""
-    return ", ".join(f"{name} {change(limit)}" for name, limit in front.limits.items()) or "no limit"
+    return ", ".join(f"{name} {change(limit)}" for name, limit in comparison.limits.items()) or "no limit"
 
 
 def change(ratio: float | None) -> str:
@@ -45,11 +45,11 @@ def change(ratio: float | None) -> str:
     return "" if ratio is None else f"{round(100 * (ratio - 1), 4) + 0.0:+.3g} %"  # adding 0.0 makes +0 of -0
 
 
-def _table(point: MeasuredPoint, front: FrontResult) -> Table:
-    table = Table(title=f"candidates for K and V, {clean(point_name(point))}: {limits_text(front)}")
+def _table(point: MeasuredPoint, comparison: ComparisonResult) -> Table:
+    table = Table(title=f"candidates for K and V, {clean(point_name(point))}: {limits_text(comparison)}")
     table.title_justify = table.caption_justify = "left"
     reasons: dict[str, list[str]] = {}
-    for name, reason in front.left_out.items():
+    for name, reason in comparison.left_out.items():
         reasons.setdefault(reason, []).append(name)
     lines = [f"left out, without a price: {'; '.join(names)}: {reason}" for reason, names in reasons.items()]
     table.caption = "\n".join([CAPTION, *map(clean, lines)])
@@ -57,19 +57,19 @@ def _table(point: MeasuredPoint, front: FrontResult) -> Table:
     for column in ("loss", "expected", "latency", "energy", "cells", "area", "lifetime"):
         table.add_column(column, justify="right")
     table.add_column("budget")
-    for each in front.candidates:
-        table.add_row(*_row(front, each))
+    for each in comparison.candidates:
+        table.add_row(*_row(comparison, each))
     return table
 
 
-def _row(front: FrontResult, each: CandidateResult) -> tuple[str, ...]:
+def _row(comparison: ComparisonResult, each: CandidateResult) -> tuple[str, ...]:
     expected = "" if each.expected is None else f"{each.expected:.3g}"
-    first = each is front.candidates[0]
+    first = each is comparison.candidates[0]
     if first and each.cost is not None:
         costs = [units.show(each.cost.latency, "s"), units.show(each.cost.energy, "J")]
         costs += [f"{each.cost.cells:,}", units.square_mm(each.cost.area)]
     else:
-        costs = [change(front.ratio(each, name)) for name in ("latency", "energy", "cells", "area")]
+        costs = [change(comparison.ratio(each, name)) for name in ("latency", "energy", "cells", "area")]
     lifetime = "" if each.cost is None or each.cost.lifetime is None else duration_text(each.cost.lifetime)
     within = "chosen" if each.chosen else "within" if each.within else "beyond"
-    return clean(each.name), f"{front.excess(each):.3g}", expected, *costs, lifetime, within
+    return clean(each.name), f"{comparison.excess(each):.3g}", expected, *costs, lifetime, within

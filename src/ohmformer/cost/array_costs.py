@@ -1,19 +1,18 @@
-"""Component models: energy and time of one use of each hardware component, and the area of an array.
+"""The cost of using arrays: of matrix-vector products, of writing cells, and of the read-backs of a write.
 
-Components of an energy breakdown: array, dac, adc, sample, shift_add, write, verify, read back, register, buffer, bus,
-network, vector, softmax, conditioning, simd, dram, gpu, static.
+The price of each event (a read, a conversion) is that of `cost/scaled_array_prices.py`; here it is multiplied by the
+number of events.
 """
 
 from __future__ import annotations
 
 from ohmformer.array.prices.differences import check_write, converter_bits
 from ohmformer.array.spec import Crossbar
-from ohmformer.cost.array_prices import array_cost, priced
 from ohmformer.cost.attention.array_sides import by_columns
 from ohmformer.cost.attention.partial_reads import PartialReads
 from ohmformer.cost.cost import Cost
+from ohmformer.cost.scaled_array_prices import array_cost, priced
 from ohmformer.errors import BadInput
-from ohmformer.hardware.chip import Chip, SoftmaxUnit
 from ohmformer.hardware.write_lines import WriteLines
 from ohmformer.mapping.planning import Plan
 from ohmformer.mapping.write_effort import effort
@@ -126,35 +125,3 @@ def _read_back_energy(array: Crossbar, role: str) -> float:
     conversions = 1.0 if how is None else array.column_circuits
     share = prices.read_energy / array.rows + prices.dac_energy
     return share / array.columns + conversions * (prices.sample_energy + prices.adc_energy)
-
-
-def lanes_cost(chip: Chip, operations: float, count: int, vectors: float, *, name: str = "vector") -> Cost:
-    """Cost of operations on vector lanes.
-
-    Args:
-        chip: clock and prices.
-        operations: number of operations for all tokens.
-        count: number of lanes.
-        vectors: number of tokens.
-        name: component of the breakdown.
-
-    Returns:
-        The energy of all operations; as interval the time per token.
-    """
-    time = operations / vectors / (count * chip.clock)
-    return Cost({name: operations * chip.vector.energy_per_op}, 0.0, time)
-
-
-def softmax_cost(chip: Chip, unit: SoftmaxUnit, rows: float, length: float) -> Cost:
-    """Cost of softmax in dedicated units, one per head.
-
-    Args:
-        chip: clock.
-        unit: lanes and prices.
-        rows: number of rows of scores, of all heads.
-        length: values per row, as their mean.
-
-    Returns:
-        The energy of all rows; as interval the time of one row in the lanes of its head.
-    """
-    return Cost({"softmax": rows * length * unit.energy_per_element}, 0.0, length / (unit.lanes_per_head * chip.clock))

@@ -11,10 +11,10 @@ import pytest
 from pydantic import ValidationError
 from rich.console import Console
 
-from ohmformer.report.fronts.front_figure import draw, save_front_figure
-from ohmformer.report.fronts.front_table import MOST, change, front_tables, fronts
+from ohmformer.report.candidates.candidate_figure import draw, save_candidate_figure
+from ohmformer.report.candidates.candidate_table import MOST, candidate_tables, change, comparisons
 from ohmformer.report.view import kv_name
-from ohmformer.study.results.front import FrontResult
+from ohmformer.study.results.candidates import ComparisonResult
 from ohmformer.study.results.spec import MeasuredPoint
 from tests.report.results import GAMMA, changed, point, study
 
@@ -24,11 +24,11 @@ def candidate(name: str, loss: float, latency: float | None, **changes: Any) -> 
     return {"name": name, "loss": loss, "expected": 0.5, "cost": cost, "within": True, "chosen": False, **changes}
 
 
-def front(*candidates: dict[str, Any]) -> dict[str, Any]:
+def comparison(*candidates: dict[str, Any]) -> dict[str, Any]:
     return {"limits": {"latency": 1.1}, "floor": 1.0, "candidates": candidates}
 
 
-FRONT = front(
+COMPARED = comparison(
     candidate("none", 2.0, 1e-6, expected=1.0),
     candidate("hadamard", 1.5, 1.05e-6, chosen=True),
     candidate("same $x_y$ \x1b[31m", 1.7, 1.06e-6),
@@ -36,20 +36,20 @@ FRONT = front(
 )
 
 
-def with_front(gamma: float = 5.0, held: dict[str, Any] = FRONT) -> MeasuredPoint:
+def with_comparison(gamma: float = 5.0, held: dict[str, Any] = COMPARED) -> MeasuredPoint:
     found = point(0.5, recipe="hadamard", gamma=gamma, **{GAMMA: gamma})
-    return changed(found, "accuracy.chosen", {"recipe": "hadamard", "front": held})
+    return changed(found, "accuracy.chosen", {"recipe": "hadamard", "comparison": held})
 
 
 def shown(*points: MeasuredPoint) -> str:
     console = Console(width=200)
     with console.capture() as captured:
-        console.print(front_tables(study(*points)))
+        console.print(candidate_tables(study(*points)))
     return captured.get()
 
 
 def test_the_table_says_what_each_candidate_brings_and_costs() -> None:
-    text = shown(with_front())
+    text = shown(with_comparison())
     assert "candidates for K and V, write noise γ = 5.0: latency +10 %" in text
     rows = {
         line.split("│")[1].strip(): [cell.strip() for cell in line.split("│")[2:-1]]
@@ -64,58 +64,58 @@ def test_the_table_says_what_each_candidate_brings_and_costs() -> None:
 
 
 def test_few_points_are_shown_and_others_counted() -> None:
-    text = shown(*(with_front(gamma) for gamma in range(MOST + 3)))
+    text = shown(*(with_comparison(gamma) for gamma in range(MOST + 3)))
     assert text.count("candidates for K and V") == MOST
     assert "results.json has the candidates of 3 more points" in text
-    assert fronts(study(point(0.5, recipe="hadamard"), point(0.5))) == []
+    assert comparisons(study(point(0.5, recipe="hadamard"), point(0.5))) == []
 
 
 def test_the_figure_has_a_row_for_each_point_with_prices(tmp_path: Path) -> None:
-    unpriced = front(candidate("none", 2.0, None), candidate("hadamard", 1.5, None, chosen=True))
-    figure = draw(study(with_front(), with_front(6.0), with_front(7.0, unpriced)))
+    unpriced = comparison(candidate("none", 2.0, None), candidate("hadamard", 1.5, None, chosen=True))
+    figure = draw(study(with_comparison(), with_comparison(6.0), with_comparison(7.0, unpriced)))
     assert len(figure.axes) == 4
-    files = save_front_figure(study(with_front()), tmp_path)
-    assert sorted(file.name for file in files) == ["front.png", "front.svg"]
+    files = save_candidate_figure(study(with_comparison()), tmp_path)
+    assert sorted(file.name for file in files) == ["candidates.png", "candidates.svg"]
     assert all(file.stat().st_size for file in files)
-    assert save_front_figure(study(with_front(7.0, unpriced)), tmp_path / "none") == []
-    assert save_front_figure(study(point(0.5)), tmp_path / "none") == []
+    assert save_candidate_figure(study(with_comparison(7.0, unpriced)), tmp_path / "none") == []
+    assert save_candidate_figure(study(point(0.5)), tmp_path / "none") == []
 
 
 @pytest.mark.parametrize("word", [r"$\frac{$", "\x1b[31m", "日本 語", "x" * 5000, "a b " * 500, "\ud800"])
 def test_any_text_is_drawn_as_it_is(word: str, tmp_path: Path) -> None:
-    held = front(candidate("none", 2.0, 1e-6), candidate(word[:200], 1.5, 1.05e-6, chosen=True))
-    found = study(changed(with_front(5.0, held), "label", word), name=word)
+    held = comparison(candidate("none", 2.0, 1e-6), candidate(word[:200], 1.5, 1.05e-6, chosen=True))
+    found = study(changed(with_comparison(5.0, held), "label", word), name=word)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        svg, png = save_front_figure(found, tmp_path)
+        svg, png = save_candidate_figure(found, tmp_path)
     ElementTree.parse(svg)
     assert png.read_bytes().startswith(b"\x89PNG")
 
 
 def test_what_has_no_price_is_named_below_the_table() -> None:
     held = {
-        **front(candidate("none", 2.0, 1e-6, chosen=True)),
+        **comparison(candidate("none", 2.0, 1e-6, chosen=True)),
         "left_out": {"a": "no ADC; add one", "b": "no ADC; add one"},
     }
-    assert "left out, without a price: a; b: no ADC; add one" in shown(with_front(5.0, held))
-    assert "left_out" not in FrontResult.model_validate(FRONT).model_dump()
+    assert "left out, without a price: a; b: no ADC; add one" in shown(with_comparison(5.0, held))
+    assert "left_out" not in ComparisonResult.model_validate(COMPARED).model_dump()
 
 
 def test_the_line_joins_candidates_that_no_other_one_beats() -> None:
-    found = FrontResult.model_validate(FRONT)
+    found = ComparisonResult.model_validate(COMPARED)
     assert [each.name for each in found.best_for("latency")] == ["none", "hadamard", "residual"]
     assert [each.name for each in found.best_for("energy")] == ["residual"]
 
 
 def test_one_candidate_is_chosen_and_it_is_within_the_budget() -> None:
     for wrong in (
-        front(candidate("none", 2.0, 1e-6)),
-        front(candidate("none", 2.0, 1e-6, chosen=True), candidate("a", 1.0, 1e-6, chosen=True)),
-        front(candidate("none", 2.0, 1e-6, chosen=True, within=False)),
-        front(),
+        comparison(candidate("none", 2.0, 1e-6)),
+        comparison(candidate("none", 2.0, 1e-6, chosen=True), candidate("a", 1.0, 1e-6, chosen=True)),
+        comparison(candidate("none", 2.0, 1e-6, chosen=True, within=False)),
+        comparison(),
     ):
         with pytest.raises(ValidationError):
-            FrontResult.model_validate(wrong)
+            ComparisonResult.model_validate(wrong)
 
 
 def test_budgets_and_changes_in_words() -> None:

@@ -50,8 +50,8 @@ class CandidateResult(Part):
     chosen: bool
 
 
-class FrontResult(Part):
-    """All candidates that a budget compared.
+class ComparisonResult(Part):
+    """The comparison of all candidates for a budget, also of those beyond it.
 
     Attributes:
         limits: quantity -> its limit, as a factor of what doing nothing takes.

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ohmformer.mitigation.budget import KVBudget, KVCost
-from ohmformer.nn.calibration.front import EQUAL, Compared
+from ohmformer.nn.calibration.candidates import EQUAL, Compared
 from ohmformer.nn.calibration.mixtures import mixtures
 from ohmformer.nn.calibration.operand_setting import OperandSetting, clips_of
 
@@ -66,14 +66,14 @@ def test_nothing_is_done_unless_something_is_better_by_more_than_chance() -> Non
 def test_a_front_says_what_is_within_the_budget_and_what_is_chosen() -> None:
     found = compared(none=(1.0, 1.0), cheap=(0.6, 1.05), dear=(0.2, 1.5))
     found.errors = {"none": {"a.K": 2.0, "a.V": 0.0}, "cheap": {"a.K": 1.0, "a.V": 0.0}, "dear": {"a.K": 0.5, "a.V": 0}}
-    front = found.front(KVBudget(latency="+10 %"), 0.05, "cheap")
-    assert [(each.name, each.within, each.chosen, each.expected) for each in front.candidates] == [
+    comparison = found.comparison(KVBudget(latency="+10 %"), 0.05, "cheap")
+    assert [(each.name, each.within, each.chosen, each.expected) for each in comparison.candidates] == [
         ("none", True, False, 1.0),
         ("cheap", True, True, 0.5),
         ("dear", False, False, 0.25),
     ]
-    assert front.limits == {"latency": pytest.approx(1.1)}
-    assert front.floor == 0.05
+    assert comparison.limits == {"latency": pytest.approx(1.1)}
+    assert comparison.floor == 0.05
 
 
 def setting(clip: str) -> OperandSetting:

@@ -43,8 +43,8 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Front:
-    """All candidates that were compared for a budget.
+class CandidateComparison:
+    """The comparison of all candidates for a budget: also of those beyond it, and of those that another one beats.
 
     Attributes:
         limits: quantity -> its limit, as a factor of what doing nothing takes.
@@ -59,7 +59,7 @@ class Front:
     left_out: dict[str, str] = field(default_factory=dict)
 
     def canonical(self) -> dict[str, Any]:
-        """Return the front as plain JSON values."""
+        """Return the comparison as plain JSON values."""
         candidates = [asdict(each) for each in self.candidates]
         left_out = {"left_out": dict(self.left_out)} if self.left_out else {}
         return {"limits": dict(self.limits), "floor": self.floor, "candidates": candidates, **left_out}
@@ -67,7 +67,7 @@ class Front:
 
 @dataclass
 class Compared:
-    """What is known of the candidates while they are compared: candidate -> each.
+    """What is known of the candidates while they are compared. All attributes but `left_out` map a candidate's name.
 
     Attributes:
         settings: operand -> its setting.
@@ -123,8 +123,8 @@ class Compared:
         ratios = self.costs[name].ratios(self.costs["none"])
         return prod(ratios[part] for part in ("latency", "energy", "cells"))
 
-    def front(self, budget: KVBudget, floor: float, chosen: str) -> Front:
-        """Return all candidates, with the chosen one marked.
+    def comparison(self, budget: KVBudget, floor: float, chosen: str) -> CandidateComparison:
+        """Return the comparison of all candidates, with the chosen one marked.
 
         Args:
             budget: the budget.
@@ -142,7 +142,7 @@ class Compared:
             )
             for name, loss in self.losses.items()
         )
-        return Front(budget.limits, floor, tuple(candidates), self.left_out)
+        return CandidateComparison(budget.limits, floor, tuple(candidates), self.left_out)
 
     def _expected(self, name: str) -> float | None:
         """Mean over operands of the expected error as a share of that of doing nothing."""

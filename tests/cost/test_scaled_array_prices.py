@@ -15,9 +15,9 @@ from ohmformer import catalog
 from ohmformer.array.prices.array_laws import ArraySize, LineLaw
 from ohmformer.array.prices.differences import differences
 from ohmformer.array.spec import Crossbar
-from ohmformer.cost.array_prices import priced
-from ohmformer.cost.components import mvm_cost, write_cost
+from ohmformer.cost.array_costs import mvm_cost, write_cost
 from ohmformer.cost.placement import place
+from ohmformer.cost.scaled_array_prices import priced
 from ohmformer.dataflow.simulate import simulate
 from ohmformer.errors import BadInput
 from ohmformer.hardware.entries import load, load_crossbar

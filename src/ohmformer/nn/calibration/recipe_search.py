@@ -1,4 +1,4 @@
-"""Runs a model on calibration inputs with one candidate after another, and chooses among them."""
+"""Search for the best recipe: runs a model on calibration inputs with each candidate in turn, and chooses one."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from torch import Tensor
 
 from ohmformer.mitigation.budget import KVBudget, PriceKV
 from ohmformer.nn.calibration import recipes
+from ohmformer.nn.calibration.candidates import CandidateComparison, Compared, Unpriced, checked_cost
 from ohmformer.nn.calibration.comparison import best_recipe, losses_of
 from ohmformer.nn.calibration.expected_error import expected_error
-from ohmformer.nn.calibration.front import Compared, Front, Unpriced, checked_cost
 from ohmformer.nn.calibration.mixtures import mixtures
 from ohmformer.nn.calibration.operand_setting import OperandSetting
 from ohmformer.nn.calibration.recipes import Recipe
 from ohmformer.nn.calibration.runs import Runs
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
 from ohmformer.nn.operands.kv import KVOperand
+from ohmformer.nn.operands.observation import first_samples
 
 
 @dataclass
-class Trial:
-    """The comparison of candidates for K and V on calibration inputs.
+class RecipeSearch:
+    """The search for the best recipe for K and V: every candidate is tried on calibration inputs, and one is kept.
 
     Attributes:
         runs: the converted model, on the chip of calibration, with the inputs.
@@ -46,9 +47,9 @@ class Trial:
         """The losses of the original itself."""
         return losses_of(self.runs.reference, self.runs.reference)
 
-    def front(self, chosen: str) -> Front | None:
-        """Return all candidates; None without a budget."""
-        return None if self.budget is None else self.compared.front(self.budget, float(self.floor.mean()), chosen)
+    def comparison(self, chosen: str) -> CandidateComparison | None:
+        """Return the comparison of all candidates; None without a budget."""
+        return None if self.budget is None else self.compared.comparison(self.budget, float(self.floor.mean()), chosen)
 
     def choose(self, inputs_of: Tensor) -> str:
         """Try all recipes on operands that have observed their tokens, keep the best, and return its name.
@@ -93,7 +94,8 @@ class Trial:
         if self.budget is not None:
             if compared.holds_same(settings):
                 return
-            errors = {each.name: float(expected_error(each, each.watched).mean()) for each in self.operands}
+            watched = {each.name: first_samples(each.watched) for each in self.operands}
+            errors = {each.name: float(expected_error(each, watched[each.name]).mean()) for each in self.operands}
             if self.price is not None:
                 try:
                     compared.costs[name] = checked_cost(self.price, settings)
