@@ -163,7 +163,7 @@ def _small(point: Row) -> Row:
 
 def _small_choice(chosen: Row) -> Row:
     """A choice without fields that have their usual values."""
-    kept = {name: chosen[name] for name in ("recipe", "losses", "front") if chosen.get(name)}
+    kept = {name: chosen[name] for name in ("recipe", "losses", "comparison") if chosen.get(name)}
     if any(clip != "none" for clip in chosen["clips"].values()):
         kept["clips"] = chosen["clips"]
     if chosen["kv"]:

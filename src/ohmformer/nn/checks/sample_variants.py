@@ -38,7 +38,7 @@ class Variant:
 
 def row_alone(sample: Any) -> Any:
     """Return the checked row of a sample batch, without padding."""
-    return _without_padding(_rows(sample, [_checked_row(sample)]))
+    return _without_padding(_rows(sample, [checked_row(sample)]))
 
 
 def _without_padding(row: Any) -> Any:
@@ -78,7 +78,7 @@ def shortened(alone: Mapping[str, Any]) -> dict[str, Any]:
 def in_a_batch(sample: Any) -> Iterator[Variant]:
     """Yield the checked row in one batch with the first row, if there are two."""
     if batch_size(sample) > 1:
-        pair = _rows(sample, [_checked_row(sample), 0])
+        pair = _rows(sample, [checked_row(sample), 0])
         yield Variant("in a batch with others", pair, _token_span(pair) or (None, None))
 
 
@@ -144,7 +144,7 @@ def _padded(model: nn.Module, alone: Mapping[str, Any], side: str) -> dict[str, 
     return padded
 
 
-def _checked_row(sample: Any) -> int:
+def checked_row(sample: Any) -> int:
     """Return the index of the checked row: the last one."""
     return batch_size(sample) - 1
 

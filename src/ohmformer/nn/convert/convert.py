@@ -19,6 +19,7 @@ from ohmformer.mitigation.spec import KVClip, WeightMitigation
 from ohmformer.nn.calls.hooks import attach
 from ohmformer.nn.checks import self_check
 from ohmformer.nn.checks.noise_check import warn_of_unstable_noise
+from ohmformer.nn.checks.written_tokens import keeping_tokens
 from ohmformer.nn.convert.arguments import as_config, checked_sample
 from ohmformer.nn.convert.attention_marks import all_cross_attention, mark_cross_attention, unmark_partial_attention
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
@@ -120,7 +121,8 @@ def _is_causal(operand: Operand) -> bool:
 
 def _calibrate(model: nn.Module, converted: nn.Module, handle: Handle) -> None:
     """Calibrate all ranges; then warn if noise depends on padding, other rows or a cache."""
-    calibrate_ranges(converted)
+    with keeping_tokens(handle.operands if handle.axis == 0 else (), handle.sample):
+        calibrate_ranges(converted)
     if handle.axis == 0:
         warn_of_unstable_noise(model, converted, handle.state, handle.operands, handle.sample, stacklevel=3)
 

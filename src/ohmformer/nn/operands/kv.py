@@ -56,6 +56,7 @@ class KVOperand(Operand):
         plain: the array without a conditioner.
         plain_clip: the clip that rules set, without a calibration.
         watched: what calibration has observed.
+        watched_row: the row of a batch of which the mode `observe inputs` keeps tokens in `watched`; None for no row.
     """
 
     dynamic: ClassVar[bool] = True
@@ -72,6 +73,7 @@ class KVOperand(Operand):
     plain: Crossbar = field(init=False)
     plain_clip: Literal["model"] | Clip | tuple[Clip, ...] = field(init=False)
     watched: list[Observation] = field(default_factory=list, repr=False)
+    watched_row: int | None = None
 
     def __post_init__(self) -> None:
         """Keep array and clip as they are without calibration."""
@@ -199,6 +201,9 @@ class KVOperand(Operand):
         mode, unpadding = self.state.mode, unpad(valid, len(tokens))
         if mode == "observe inputs":
             self._observe(x, tokens, valid, new, use)
+            if self.watched_row is not None:
+                observed = Observation.of(x.detach(), tokens.detach(), unpadding, self.axis)
+                self.watched.append(observed.of_sample(self.watched_row))
         if mode == "observe tokens" and self.conditionable:
             self.watched.append(Observation.of(x.detach(), tokens.detach(), unpadding, self.axis))
         if mode != "ideal" or unpadding is None:
@@ -294,7 +299,7 @@ class KVOperand(Operand):
         """
         call, state = self.state.threads.call, self.state
         # Tokens may come back from a cache, where cells can be taken apart token by token.
-        if not self._separable() or not (use.info.cached or (self.causal and not torch.is_grad_enabled())):
+        if not self.separable() or not (use.info.cached or (self.causal and not torch.is_grad_enabled())):
             cells = self._write(batch, array, use)
             call.written.pop(self.name, None)
             return cells
@@ -326,7 +331,7 @@ class KVOperand(Operand):
             return TokenStreams(streams, numbers=numbers)
         return SampleStreams(streams, None if unpadding is None else unpadding.lengths)
 
-    def _separable(self) -> bool:
+    def separable(self) -> bool:
         """True if what cells hold can be taken apart token by token.
 
         Faults and mismatch of converters belong to places, not to tokens; reference columns and losses in wires to all
@@ -338,7 +343,7 @@ class KVOperand(Operand):
     def _places_matter(self) -> bool:
         """True if a token's result depends on its place among the tokens of its sample."""
         noisy = self.noisy_reads and (self.axis == "K" or draws_for_reads(self.array))
-        return noisy or not self._separable()
+        return noisy or not self.separable()
 
     @property
     def codec(self) -> Codec:

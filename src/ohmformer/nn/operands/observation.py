@@ -49,6 +49,13 @@ class Observation:
             x = x if axis == "K" else unpadding.gather(x, -1)
         return Observation(x, tokens, unpadding, axis)
 
+    def of_sample(self, b: int) -> Observation:
+        """Copy the part of sample b, which leaves the memory of the others free."""
+        x, tokens, where = self.x[b : b + 1].clone(), self.tokens[b : b + 1].clone(), self.unpadding
+        if where is not None:
+            where = Unpadding(where.index[b : b + 1], where.kept[b : b + 1], where.lengths[b : b + 1], where.slots)
+        return Observation(x, tokens, where, self.axis)
+
     def after(self, first: int) -> Observation:
         """The observation without the first tokens of each sample, which no cell holds.
 
