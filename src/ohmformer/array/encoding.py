@@ -49,22 +49,22 @@ def magnitude_range(magnitudes: Tensor, dims: tuple[int, ...], percent: float) -
     return percentiles.reshape([1 if dim in dims else size for dim, size in enumerate(magnitudes.shape)])
 
 
-def unit_of(value_range: Tensor, top: int) -> Tensor:
+def unit_of(code_range: Tensor, top: int) -> Tensor:
     """The value of one code, where `top` codes span the range.
 
     A range of zero is that of a matrix of zeros; its unit is 1 / top, to avoid a division by zero.
     """
-    unit = value_range / top
+    unit = code_range / top
     return torch.where(unit > 0, unit, 1.0 / top)
 
 
-def quantize(w: Tensor, array: Crossbar, w_range: Tensor, *, rounded: bool = True) -> Tensor:
+def quantize(values: Tensor, array: Crossbar, code_range: Tensor, *, rounded: bool = True) -> Tensor:
     """Quantize values to codes of the same shape and dtype.
 
     Args:
-        w: real values [..., O, I]; values beyond the range saturate.
+        values: [..., O, I], real; values beyond the range saturate.
         array: the hardware.
-        w_range: the value of the largest code; broadcasts against w.
+        code_range: the value of the largest code; broadcasts against the values.
         rounded: round to integers; False bypasses the quantizer.
 
     Returns:
@@ -73,14 +73,14 @@ def quantize(w: Tensor, array: Crossbar, w_range: Tensor, *, rounded: bool = Tru
     Raises:
         BadInput: a value or a range is NaN or infinite, or a range is negative.
     """
-    if not bool(((w_range >= 0) & (w_range < math.inf)).all() & torch.isfinite(w.sum())):
-        raise _unusable("a matrix to be programmed", w_range)
-    return _clamped(w / unit_of(w_range, array.max_code), -array.max_code, array.max_code, rounded)
+    if not bool(((code_range >= 0) & (code_range < math.inf)).all() & torch.isfinite(values.sum())):
+        raise _unusable("a matrix to be programmed", code_range)
+    return _clamped(values / unit_of(code_range, array.max_code), -array.max_code, array.max_code, rounded)
 
 
-def _unusable(what: str, value_range: Tensor) -> BadInput:
-    if bool((value_range < 0).any()):
-        return BadInput(f"the range of {what} is {value_range.min():g}: must be 0 or more; give the largest magnitude")
+def _unusable(what: str, code_range: Tensor) -> BadInput:
+    if bool((code_range < 0).any()):
+        return BadInput(f"the range of {what} is {code_range.min():g}: must be 0 or more; give the largest magnitude")
     return BadInput(f"{what}, or its range, holds NaN or infinity; look for the layer that made it")
 
 
@@ -141,17 +141,15 @@ def slice_digits(stored: Tensor, array: Crossbar, slices: int) -> Iterator[Tenso
     Returns:
         One tensor of the same shape per slice. Copies of a slice are the same tensor: do not change it.
     """
-    for slice_digit in _digits_without_copies(stored, array, slices // array.redundancy):
-        yield from repeat(slice_digit, array.redundancy)
-
-
-def _digits_without_copies(stored: Tensor, array: Crossbar, slices: int) -> Iterator[Tensor]:
-    """`slice_digits` with every slice once; `slices` counts no copies."""
+    without_copies = slices // array.redundancy
     if array.base == 1:
-        return _even_digits(stored, slices)
-    if array.base <= array.max_digit:
-        return _greedy_digits(stored, array, slices)
-    return _positional_digits(stored, array.base, slices)
+        by_slice = _even_digits(stored, without_copies)
+    elif array.base <= array.max_digit:
+        by_slice = _greedy_digits(stored, array, without_copies)
+    else:
+        by_slice = _positional_digits(stored, array.base, without_copies)
+    for slice_digit in by_slice:
+        yield from repeat(slice_digit, array.redundancy)
 
 
 def _positional_digits(stored: Tensor, base: int, slices: int) -> Iterator[Tensor]:

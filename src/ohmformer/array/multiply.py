@@ -109,7 +109,7 @@ def reads_may_follow_tokens(level: Level) -> bool:
 
 def product(
     codes: Tensor,
-    held: Programmed | Folded,
+    cells: Programmed | Folded,
     array: Crossbar,
     *,
     level: Level,
@@ -125,7 +125,7 @@ def product(
 
     Args:
         codes: inputs [..., M, I].
-        held: the matrix [..., O, I].
+        cells: what the cells hold of the matrix [..., O, I].
         array: the hardware.
         level: fidelity level.
         signed: as in `mvm`.
@@ -136,13 +136,13 @@ def product(
     Returns:
         Results [..., M, O], in values of the matrix times input units.
     """
-    if isinstance(held, Folded) or not needs_cells(level, array):
+    if isinstance(cells, Folded) or not needs_cells(level, array):
         added = _conversions(converting or array, array, signed=signed, adc_range=adc_range)
-        held = held if isinstance(held, Folded) else fold(held, read_noise=has_read_noise(level))
-        return folded_product(codes, held, array, stream, signed=signed, converters=added)
+        cells = cells if isinstance(cells, Folded) else fold(cells, read_noise=has_read_noise(level))
+        return folded_product(codes, cells, array, stream, signed=signed, converters=added)
     span = converters.adc_range(array, signed=signed, calibrated=adc_range)
     computed = cell_level.product if level == "cell" else converted_product
-    return computed(codes, held, signed=signed, stream=stream, span=span).mul_(held.unit.transpose(-2, -1))
+    return computed(codes, cells, signed=signed, stream=stream, span=span).mul_(cells.unit.transpose(-2, -1))
 
 
 def _conversions(

@@ -133,10 +133,24 @@ class Writer:
         Returns:
             What the cells hold; without any error its digits are `target` itself.
         """
-        digits, written = self._held(target)
-        if self.array.wires is None:
+        array, cell, s = self.array, self.cell, self.next_slice
+        self.next_slice += 1
+        digits, written = target, None
+        if self.noisy or self.drifts or self.faulty or cell.uneven or self.saturates:
+            g_target = encoding.target_conductances(target, array)
+            g = self._noisy(g_target, target, s)
+            if self.drifts:
+                written = self._to_digits_(g.clone()) if self.keeps_written else None
+                g = drift.drift(g, g_target, cell, self._normal(self.drift_numbers, target, len(target)), age=array.age)
+            if self.faulty:
+                u = self._fault_numbers(target, s)
+                g = faults.apply_faults(g, cell, u)
+                if written is not None:
+                    written = self._to_digits_(faults.apply_faults(cell.g_min + self.step * written, cell, u))
+            digits = self._to_digits_(g)
+        if array.wires is None:
             return Held(digits, written)
-        acting = act_through_wires(digits, self.array)
+        acting = act_through_wires(digits, array)
         return Held(acting, written, self._read_std(digits, acting, written))
 
     def _read_std(self, digits: Tensor, acting: Tensor, written: Tensor | None) -> Tensor | None:
@@ -155,24 +169,6 @@ class Writer:
         g_written = None if written is None else g_min + self.step * written
         std = noise.read_std(g_min + self.step * digits, cell, age=self.array.age, written=g_written)
         return std.div_(self.step).mul_(effective_shares(digits, acting, self.array))
-
-    def _held(self, target: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Digits and, if read noise depends on them, digits before drift, as `write` returns them but without wires."""
-        array, cell, s = self.array, self.cell, self.next_slice
-        self.next_slice += 1
-        if not (self.noisy or self.drifts or self.faulty or cell.uneven or self.saturates):
-            return target, None
-        g_target = encoding.target_conductances(target, array)
-        g, written = self._noisy(g_target, target, s), None
-        if self.drifts:
-            written = self._to_digits_(g.clone()) if self.keeps_written else None
-            g = drift.drift(g, g_target, cell, self._normal(self.drift_numbers, target, len(target)), age=array.age)
-        if self.faulty:
-            u = self._fault_numbers(target, s)
-            g = faults.apply_faults(g, cell, u)
-            if written is not None:
-                written = self._to_digits_(faults.apply_faults(cell.g_min + self.step * written, cell, u))
-        return self._to_digits_(g), written
 
     def _noisy(self, g_target: Tensor, target: Tensor, s: int) -> Tensor:
         """Conductances [S] just after slice s is written; `g_target` itself if writes are exact."""

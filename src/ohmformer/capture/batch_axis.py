@@ -63,8 +63,8 @@ class BatchAxis:
 
     def to_heads(self, factor: Tensor, samples: int) -> Tensor:
         """A factor [..., M, I] as [B, R, M, I]; R is the product of all leading axes but samples, such as heads."""
-        first = self.move_samples_first(factor, samples)
-        return first.unsqueeze(1) if first.dim() == 3 else first.flatten(1, -3)
+        factor = self.move_samples_first(factor, samples)
+        return factor.unsqueeze(1) if factor.dim() == 3 else factor.flatten(1, -3)
 
     def from_heads(self, y: Tensor, lead: tuple[int, ...]) -> Tensor:
         """The inverse of `to_heads`: y[B, R, M, O] as [..., M, O], where `lead` are the sizes of the axes `...`."""

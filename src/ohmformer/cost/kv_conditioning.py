@@ -114,14 +114,18 @@ def _conditioned(ops: Iterable[LayerOp]) -> Iterator[tuple[PlacedOp, DynamicMatM
             yield placed, placed.op, placed.conditioning
 
 
-def stages(ops: Iterable[LayerOp], context: LayerContext) -> list[Stage]:
-    """The stage in which lanes condition the new tokens of the first attention among `ops` before they are written.
+def stages(products: Iterable[PlacedOp], context: LayerContext) -> list[Stage]:
+    """The stage in which lanes condition the new tokens of one attention before they are written.
+
+    Args:
+        products: Q K^T and P V.
+        context: what prices them.
 
     Returns:
         The stage, or [] if nothing is conditioned.
     """
     operations, scales, unit = 0, 0, ""
-    for _, op, spec in _conditioned(first_attention(ops)):
+    for _, op, spec in _conditioned(products):
         operations += token_operations(op, spec)
         new = tokens_leaving(op, spec.most_digital_tokens)
         scales += op.batch * op.kv_heads * new if _has_token_scale(op, spec) else 0

@@ -111,10 +111,10 @@ def _without_prices(engine: ArrayEngine) -> tuple[object, ...]:
 
 @lru_cache(maxsize=512)
 def _written_stages(request: _Request) -> tuple[Stage, ...]:
-    """The stages that condition and write K and V before the operations of a request."""
-    ops, context = request.ops, request.context
-    stages = (*kv_conditioning.stages(ops, context), *write_stages(ops, context))
-    on = (powered(stage, () if stage.name == CONDITIONING else ops, context) for stage in stages)
+    """The stages that condition and write K and V of the attention of a request."""
+    products, context = first_attention(request.ops), request.context
+    stages = (*kv_conditioning.stages(products, context), *write_stages(products, context))
+    on = (powered(stage, () if stage.name == CONDITIONING else products, context) for stage in stages)
     return tuple(on_chips(stage, context.sharing) for stage in on)
 
 

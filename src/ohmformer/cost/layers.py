@@ -187,7 +187,7 @@ class Divided(NamedTuple):
         return self._replace(around=around)
 
     def place_kind(self, first: int, layer: Layer, work: list[LayerOp], homes: Homes | None = None) -> PlacedLayer:
-        """Price a layer of the kind whose first layer is at `first`.
+        """Price a layer of the kind whose first layer is at `first`, and find the stages that wait for all tokens.
 
         Args:
             first: its position.
@@ -197,9 +197,30 @@ class Divided(NamedTuple):
         """
         context, setup = self.around[first]
         context = context if homes is None else replace(context, homes=homes, moving=True)
-        entry = _place_layer(layer, work, context, setup)
-        entry = replace(entry, chip=self.group_of(first) + 1) if self.groups else entry
-        return replace(entry, kept=_kept(self.workload, layer)) if self.workload.batch > 1 else entry
+        stages = tuple(layer_stages(work, context))
+        keys = [op for op in layer.ops if isinstance(op, DynamicMatMul) and op.role == "attention.key"]
+        names = [stage.name.split("+") for stage in stages]
+        waits = bool(keys) and not keys[0].causal and not keys[0].across and keys[0].written == keys[0].queries
+        barrier = next((i for i, parts in enumerate(names) if keys and keys[0].stage in parts), None) if waits else None
+        gather = None
+        if barrier and kv_conditioning.needs_all_tokens(work):
+            gather = next((i for i, parts in enumerate(names) if CONDITIONING in parts), None)
+        waiting = [op.stage for op in keys if _needs_all_tokens(op)]
+        later = (i for i, parts in enumerate(names) if i and i != barrier and any(name in parts for name in waiting))
+        return PlacedLayer(
+            layer.name,
+            layer.tokens,
+            stages,
+            barrier or None,
+            setup,
+            max(((op.heads, op.queries, op.tokens) for op in keys), key=prod, default=None),
+            gather,
+            kv_conditioning.digital_state(work),
+            later_barriers=tuple(later),
+            kept=self.workload.batch > 1 and _kept(self.workload, layer),
+            softmax=_softmax_stages(layer, stages, names, context),
+            chip=self.group_of(first) + 1 if self.groups else None,
+        )
 
     def placed(self) -> tuple[PlacedLayer, ...]:
         """All layers of the workload, priced."""
@@ -245,35 +266,6 @@ def _first_equal_layer(workload: Workload, choice: EngineChoice, tenants: frozen
     ]
     keys = enumerate(zip(workload.kinds, products, strict=True))
     return tuple(first.setdefault(key, position) for position, key in keys)
-
-
-def _place_layer(layer: Layer, work: list[LayerOp], context: LayerContext, setup: Stage | None) -> PlacedLayer:
-    """Price a layer, and find the stages that wait for all tokens."""
-    stages = tuple(layer_stages(work, context))
-    keys = [op for op in layer.ops if isinstance(op, DynamicMatMul) and op.role == "attention.key"]
-    scores = max(((op.heads, op.queries, op.tokens) for op in keys), key=prod, default=None)
-    names = [stage.name.split("+") for stage in stages]
-    waits = bool(keys) and not keys[0].causal and not keys[0].across and keys[0].written == keys[0].queries
-    barrier = next((i for i, parts in enumerate(names) if keys and keys[0].stage in parts), None) if waits else None
-    gather = None
-    if barrier and kv_conditioning.needs_all_tokens(work):
-        gather = next((i for i, parts in enumerate(names) if CONDITIONING in parts), None)
-    state = kv_conditioning.digital_state(work)
-    waiting = [op.stage for op in keys if _needs_all_tokens(op)]
-    later = tuple(i for i, parts in enumerate(names) if i and i != barrier and any(name in parts for name in waiting))
-    softmax = _softmax_stages(layer, stages, names, context)
-    return PlacedLayer(
-        layer.name,
-        layer.tokens,
-        stages,
-        barrier or None,
-        setup,
-        scores,
-        gather,
-        state,
-        later_barriers=later,
-        softmax=softmax,
-    )
 
 
 def _needs_all_tokens(op: DynamicMatMul) -> bool:

@@ -296,7 +296,8 @@ def study_costs(study: Study[CostSettings], chosen: Sequence[Chosen | None] = ()
     priced = []
     with bar("prices", len(pairs), show=len(pairs) >= MANY) as display:
         for point, choice in pairs:
-            priced.append(_priced(study, point, choice))
+            with named_point(study, point):
+                priced.append(PricedPoint(set=point.set, label=point.label, cost=price(point.settings, choice)))
             display.advance()
     return StudyCosts(
         schema=SCHEMA,
@@ -306,16 +307,6 @@ def study_costs(study: Study[CostSettings], chosen: Sequence[Chosen | None] = ()
         points=tuple(priced),
         notes=tuple(notes([point.settings for point in study.points], [point.cost for point in priced])),
     )
-
-
-def _priced(study: Study[CostSettings], point: Point[CostSettings], chosen: Chosen | None) -> PricedPoint:
-    """A point with its price; messages name the file, and the point where there are several.
-
-    Raises:
-        BadInput: the point has no price.
-    """
-    with named_point(study, point):
-        return PricedPoint(set=point.set, label=point.label, cost=price(point.settings, chosen))
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from ohmformer.mitigation.spec import Conditioning, KVClip
 from ohmformer.nn.calibration.calibrate import Calibration, calibrate, set_kv
 from ohmformer.nn.convert.convert import StaysDigital, convert
 from ohmformer.nn.convert.handle import capture_table, digital_token_share
-from ohmformer.nn.monte_carlo import Interrupted, Stats, UnknownInterval, monte_carlo
+from ohmformer.nn.monte_carlo import Interrupted, UnknownInterval, monte_carlo
 from ohmformer.stats.intervals import Floats
 from ohmformer.study.loaded import all_rules, loaded, one_thread, software_metric
 from ohmformer.study.noise_labels import write_noise
@@ -57,10 +57,8 @@ def evaluate_point(settings: Settings, ages: Ages | None = None, price: PriceKV 
         converted = _converted(settings, model, task, ages)
         calibration = _calibrated(settings, task, converted, price)
         digital_token_share(converted)  # calibration does not count
-        stats = _tried_on_chips(settings, task, converted)
-        software = software_metric(settings.model, settings.task, settings.simulation.batch)
         return PointResult(
-            accuracy=_accuracy(settings, task, stats, software, calibration, digital_token_share(converted)),
+            accuracy=_accuracy(settings, task, converted, calibration),
             capture=Capture(**capture_table(converted).summary()),
             write_noise=write_noise(settings.hardware),
             notes=_notes(settings, task),
@@ -110,18 +108,19 @@ def _calibrated(settings: Settings, task: Task, converted: nn.Module, price: Pri
     return calibrate(converted, inputs, remedy=remedy, weights=weights, **options)
 
 
-def _tried_on_chips(settings: Settings, task: Task, converted: nn.Module) -> Stats:
-    """Statistics of the scores on all chips.
+def _accuracy(settings: Settings, task: Task, converted: nn.Module, calibration: Calibration | None) -> Accuracy:
+    """The metric of a point on all chips, with that of the software model beside it.
 
     Raises:
         BadInput: there are too few scores for an interval.
         KeyboardInterrupt: Ctrl-C came before all chips were done.
     """
-    measure = partial(scores, task=task, batch=settings.simulation.batch)
+    batch = settings.simulation.batch
     trials = {"chips": settings.trials.chips, "seed": settings.seed}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Interrupted)
         warnings.simplefilter("ignore", UnknownInterval)  # refused below
+        measure = partial(scores, task=task, batch=batch)
         stats = monte_carlo(converted, measure, **trials, progress=False, summarize=task.summarize)
     if stats.interrupted:
         raise KeyboardInterrupt
@@ -130,24 +129,12 @@ def _tried_on_chips(settings: Settings, task: Task, converted: nn.Module) -> Sta
             f"{task.name}: samples = {stats.samples}, trials.chips = {len(stats.chips)}: too few to show how much "
             f"{task.metric} varies, so it has no 95 % interval; score more samples (task.limit), on more chips"
         )
-    return stats
-
-
-def _accuracy(
-    settings: Settings,
-    task: Task,
-    stats: Stats,
-    software: float,
-    calibration: Calibration | None,
-    token_share: float | None,
-) -> Accuracy:
-    """The metric of a point from the statistics of its scores; `software` is the metric without crossbars."""
     return made(
         Accuracy,
         "accuracy.",
         metric=task.metric,
         level=settings.simulation.level,
-        software=software,
+        software=software_metric(settings.model, settings.task, batch),
         mean=stats.mean,
         ci95=stats.ci95,
         chips=stats.chips,
@@ -155,7 +142,7 @@ def _accuracy(
         score_sums=_score_sums(task, stats.scores),
         left_out=stats.jackknife_means or None,
         chosen=Chosen(**calibration.canonical()) if calibration else None,
-        digital_token_share=token_share,
+        digital_token_share=digital_token_share(converted),
     )
 
 

@@ -8,6 +8,7 @@ import torch
 import ohmformer as of
 from ohmformer.array import encoding, quantize_unbiased, unbiased_codes
 from ohmformer.array.codes.codec import Codec, SoftClip
+from ohmformer.array.spec import analog
 
 ARRAY = of.load("clipformer_tcad_2024").attention.array
 VALUES = torch.randn(2, 3, 5, 4, generator=torch.Generator().manual_seed(0))
@@ -41,3 +42,14 @@ def test_codes_are_corrected_after_the_clip() -> None:
     table = unbiased_codes(ARRAY, 0.1, FIRM.max_code)
     full = torch.tensor(float(ARRAY.max_code))
     assert torch.equal(codec.codes(VALUES, RANGE), quantize_unbiased(soft, ARRAY, full, table))
+
+
+def test_without_rounding_codes_span_those_of_an_array_without_digits() -> None:
+    """A radix changes the largest code, and the array without digits has no radix."""
+    hardware = of.replace(ARRAY, "radix", 3)
+    written = analog(hardware)
+    assert written.max_code != hardware.max_code
+    codec = Codec(hardware, (None, FIRM, None), rounded=False)
+    codes = codec.codes(VALUES, RANGE, written)
+    assert torch.equal(codes, codec.codes(VALUES, RANGE) * (written.max_code / hardware.max_code))
+    assert torch.allclose(codes[:, 0] * RANGE[:, 0] / written.max_code, VALUES[:, 0])

@@ -70,12 +70,14 @@ class Codec:
         largest = [clip.max_code for clip in self.clips if clip is not None]
         return max(largest) if largest and len(largest) == len(self.clips) else None
 
-    def codes(self, values: Tensor, value_range: Tensor) -> Tensor:
+    def codes(self, values: Tensor, code_range: Tensor, written: Crossbar | None = None) -> Tensor:
         """Turn values into codes.
 
         Args:
             values: [B, H, N, D]; without clips, any [..., O, I].
-            value_range: the value of the largest code; broadcasts against values.
+            code_range: the value of the largest code; broadcasts against values.
+            written: the hardware that the codes are written to, if it is `analog(array)`: its largest code is another
+                one where the array has a radix. None for the array itself.
 
         Returns:
             Codes of the same shape and dtype: integers if `rounded`, but not for cells that correct one another
@@ -85,24 +87,27 @@ class Codec:
             BadInput: a value or a range is NaN or infinite, a range is negative, or H is not a multiple of the number
                 of clips.
         """
-        uneven = self.array.cell.uneven
-        if self.array.residual is not None:
-            codes = self._clipped(encoding.quantize(values, self.array, value_range, rounded=False), rounded=False)
-            return codes if self.max_code is None else codes.clamp_(-self.max_code, self.max_code)
-        round_first = self.rounded and not self.round_last and not uneven
-        codes = encoding.quantize(values, self.array, value_range, rounded=round_first)
-        codes = self._clipped(codes, round_first)
-        if round_first or not self.rounded:
+        array, uneven, residual = self.array, self.array.cell.uneven, self.array.residual is not None
+        round_first = self.rounded and not self.round_last and not (uneven or residual)
+        codes = self._clipped(encoding.quantize(values, array, code_range, rounded=round_first), round_first)
+        if residual:
+            codes = codes if self.max_code is None else codes.clamp_(-self.max_code, self.max_code)
+        elif self.rounded and not round_first:
+            codes = self._rounded(codes)
+        if written is None or written.max_code == array.max_code:
             return codes
-        if self.trade is None and not uneven:
+        return codes * (written.max_code / array.max_code)
+
+    def _rounded(self, codes: Tensor) -> Tensor:
+        """Numbers between codes, rounded to codes whose cells hold them best."""
+        array = self.array
+        if self.trade is None and not array.cell.uneven:
             return codes.round_()
-        corrected = self.trade is not None and self.round_last
-        table = (
-            unbiased_codes(self.array, self.trade, self.max_code)
-            if corrected
-            else nearest_codes(self.array, self.max_code)
-        )
-        return quantize_unbiased(codes, self.array, codes.new_tensor(float(self.array.max_code)), table)
+        if self.trade is not None and self.round_last:
+            table = unbiased_codes(array, self.trade, self.max_code)
+        else:
+            table = nearest_codes(array, self.max_code)
+        return quantize_unbiased(codes, array, codes.new_tensor(float(array.max_code)), table)
 
     def _clipped(self, codes: Tensor, rounded: bool) -> Tensor:
         """Codes [B, H, N, D] with the clip of each head applied."""

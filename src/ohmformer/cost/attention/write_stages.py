@@ -16,12 +16,11 @@ from ohmformer.cost.attention.token_places import slots_of, tokens_written
 from ohmformer.cost.attention.write_lines import feature_lines, reference_lines, token_is_line, token_lines
 from ohmformer.cost.cost import sum_by_name
 from ohmformer.cost.designs.per_design import largest
-from ohmformer.cost.engine_choice import LayerOp, PlacedOp
+from ohmformer.cost.engine_choice import PlacedOp
 from ohmformer.cost.operands import (
     LayerContext,
     attention_unit,
     cells_written,
-    first_attention,
     windows_of,
     written_plan,
 )
@@ -35,15 +34,19 @@ MOST_COMPARED = 1_000_000
 """Maximum number of sizes of blocks for which two writes are compared."""
 
 
-def write_stages(ops: Iterable[LayerOp], context: LayerContext) -> list[Stage]:
-    """The write of K (or Q) and V of the first attention among `ops`, as at most one stage.
+def write_stages(products: Iterable[PlacedOp], context: LayerContext) -> list[Stage]:
+    """The write of K (or Q) and V of one attention, as at most one stage.
 
     K and V are written in parallel into separate arrays, so the stage takes as long as the slower of the two.
+
+    Args:
+        products: Q K^T and P V.
+        context: what prices them.
 
     Returns:
         The stage, or [] if nothing is written.
     """
-    writes = [stage for placed in first_attention(ops) if (stage := _write_stage(placed, context)) is not None]
+    writes = [stage for placed in products if (stage := _write_stage(placed, context)) is not None]
     if not writes:
         return []
     return [

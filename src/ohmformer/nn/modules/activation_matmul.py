@@ -77,7 +77,8 @@ class ActivationMatmulSite:
             shown = self._shown_queries(B, x.shape[-2])
             valid = _seen_by_samples(seen, axis, tuple(lead), B, shown)
             spread = self.operand.simulated and (shown is not None or shows_nothing(seen))
-        y = multiply(self.operand, x, w, self.groups, valid, sees_unwritten=spread)
+        tokens = w if self.operand.axis == "K" else w.transpose(-2, -1)
+        y = multiply(self.operand, x, tokens, self.groups, valid, sees_unwritten=spread)
         return factors.finish(axis.from_heads(y, tuple(lead)).to(dtype))
 
     def _shown_queries(self, B: int, M: int) -> Tensor | None:

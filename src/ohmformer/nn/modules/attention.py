@@ -91,7 +91,7 @@ class AttentionSite:
         if self.value is None:
             output = p @ every_head(v, H)
         else:
-            output = multiply(self.value, p, v.transpose(-2, -1), self.groups, valid, sees_unwritten=spread)
+            output = multiply(self.value, p, v, self.groups, valid, sees_unwritten=spread)
         return self.batch_axis.from_heads(output, query.shape[:-2]).to(dtype), weights
 
     def _samples(self, query: Tensor) -> int:

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from ohmformer.array import converters
 from ohmformer.array.calibrate_adc import column_percentiles, widest
-from ohmformer.array.codes.codec import Codec
 from ohmformer.array.crossbar import write
 from ohmformer.array.encoding import quantize_input
 from ohmformer.array.folded import Folded, fold
@@ -127,21 +126,19 @@ class Operand:
             return x @ w.transpose(-2, -1)
         state, array, x_range = self.state, self.array, None if self.x_range is None else self.x_range.to(x)
         with torch.no_grad():
-            inputs, read = x.detach(), cells
-            if isinstance(read, Programmed) and state.mode == "observe converters":
-                self._observe_converters(inputs, read, x_range, streams)
-                read, streams = fold(read, read_noise=False), None
-            if isinstance(read, Programmed):
-                inputs = inputs.to(read.cells)
-                if not state.rounded:
-                    raise BadInput(
-                        f"{self.name}: quantizers can be bypassed only where converters are ideal; set level='noise'"
-                    )
-            codes, unit = quantize_input(inputs, array, x_range, signed=self.signed, rounded=state.rounded)
+            if isinstance(cells, Programmed) and state.mode == "observe converters":
+                self._observe_converters(x, cells, x_range, streams)
+                cells, streams = fold(cells, read_noise=False), None
+            if isinstance(cells, Programmed) and not state.rounded:
+                raise BadInput(
+                    f"{self.name}: quantizers can be bypassed only where converters are ideal; set level='noise'"
+                )
+            like = cells.cells if isinstance(cells, Programmed) else x
+            codes, unit = quantize_input(x.to(like), array, x_range, signed=self.signed, rounded=state.rounded)
             codes = codes if shares is None else codes * shares
             y = product(
                 codes,
-                read,
+                cells,
                 array if state.rounded else analog(array),
                 level=state.level,
                 signed=self.signed,
@@ -193,37 +190,6 @@ class Operand:
             percent = choice.percentile
             seen = column_percentiles(codes, cells, signed=self.signed, percentile=percent, noise=noise)
             self.adc_range = seen if self.adc_range is None else widest(self.adc_range, seen)
-
-    def write_values(
-        self,
-        values: Tensor,
-        codec: Codec,
-        array: Crossbar,
-        use: Use,
-        code_range: Tensor,
-        column_range: Tensor | None = None,
-        **options: Any,
-    ) -> Any:
-        """Write values into cells, and keep as much of these as the level needs.
-
-        Args:
-            values: [..., O, I], or [..., I, O] if the option `major` is "inputs".
-            codec: turns values into codes.
-            array: the crossbars, see `written_array`.
-            use: the use of the operand.
-            code_range: the value of the largest code; broadcasts against values.
-            column_range: the same as results are scaled by it; None if it is `code_range`.
-            options: the other `WriteOptions`.
-        """
-        codes = codec.codes(values, code_range)
-        column_range = code_range if column_range is None else column_range
-        if options.get("major") == "inputs":
-            codes, column_range = codes.transpose(-2, -1), column_range.transpose(-2, -1)
-        options["w_range"] = column_range
-        if array.max_code != self.array.max_code:  # with a radix codes have another maximum than without one
-            codes = codes * (array.max_code / self.array.max_code)
-        write_codes = self.write_function(array, use)
-        return write_codes(codes, array, **options)
 
     def write_function(self, array: Crossbar, use: Use) -> Callable[..., Any]:
         """The function of `ohmformer.array` that writes codes and keeps as much of the cells as the level needs.

@@ -111,18 +111,35 @@ class KVOperand(Operand):
         Raises:
             BadInput: a value or a range is NaN or infinite, or the batch has another number of samples than names.
         """
-        use, new, is_k = self.state.use(self.name, self.calls_per_forward), new or x.shape[-2], self.axis == "K"
+        use, new = self.state.use(self.name, self.calls_per_forward), new or x.shape[-2]
         if not self.simulated or self.state.mode == "ideal":
             return self._exact_product(x, tokens, valid, new, use)
         unpadding, numbers = self._places(tokens, valid, use)
-        spec, exact = None if self.conditioner is None else self.conditioner.spec, None
-        digital = self._divided(spec, x, tokens, unpadding, numbers, new, use)
-        if digital is not None:
-            self._count(digital)
-            unpadding, numbers, exact = digital.in_cells, digital.numbers, digital.product(x, tokens, self.axis)
-            if digital.all_digital:
-                return exact
-            x = x if is_k else digital.inputs(x)
+        if self.conditioner is None or not self.conditioner.spec.most_digital_tokens:
+            return self._product_of_cells(x, tokens, unpadding, numbers, new, use)
+        digital = self._divided(self.conditioner.spec, x, tokens, unpadding, numbers, new, use)
+        self._count(digital)
+        y = digital.product(x, tokens, self.axis)
+        if digital.all_digital:
+            return y
+        x = x if self.axis == "K" else digital.inputs(x)
+        from_cells = self._product_of_cells(x, tokens, digital.in_cells, digital.numbers, new, use)
+        return digital.joined(from_cells, y, self.axis)
+
+    def _product_of_cells(
+        self, x: Tensor, tokens: Tensor, unpadding: Unpadding | None, numbers: Numbers, new: int, use: Use
+    ) -> Tensor:
+        """`product` of the tokens that cells hold: without padding, conditioned, scaled, written, multiplied, undone.
+
+        Args:
+            x: as in `product`.
+            tokens: as in `product`.
+            unpadding: the places of the tokens; None if every slot is one.
+            numbers: for each sample, the number of the token at each place; empty if tokens do not come one by one.
+            new: as in `product`.
+            use: the use of the operand.
+        """
+        is_k, array = self.axis == "K", self.written_array(use)
         if unpadding is not None:
             tokens = unpadding.gather(tokens, -2)
             x = x if is_k else unpadding.gather(x, -1)
@@ -131,8 +148,7 @@ class KVOperand(Operand):
         if conditioner is not None:
             values, mean = conditioner.tokens(tokens, unpadding)
             sent = conditioner.inputs(x)
-        code_range, array = self.range(values.detach(), unpadding), self.written_array(use)
-        column_range = code_range
+        code_range = column_range = self.range(values.detach(), unpadding)
         w = values if is_k else values.transpose(-2, -1)
         if self.array.scale == "token" and not is_k:
             # Columns sum over tokens, so a token's own range scales its input in place of the result.
@@ -142,22 +158,14 @@ class KVOperand(Operand):
         streams = self._write_streams(len(tokens), unpadding, numbers, use, array)
         batch = KVTokens(tokens.detach(), values.detach(), streams, code_range, column_range)
         cells = self._cells(batch, tokens.shape[-2] if self.write == "left" else new, array, use)
-        reads = None
-        if self.noisy_reads:
-            lengths = None if unpadding is None else unpadding.lengths
-            by_input = draws_for_reads(self.array) or not reads_may_follow_tokens(self.state.level)
-            columns, inputs = (lengths, None) if is_k else (None, lengths if by_input else None)
-            how = (self.read_stream(use), sent.shape, use.info, new)
-            exactly, by_token = self.write == "left", self.reads_by_token
-            reads = read_streams(*how, by_token=by_token, columns=columns, inputs=inputs, exactly=exactly)
+        reads = self._read_streams(sent.shape, unpadding, new, use) if self.noisy_reads else None
         if self.ages is not None:
             y = self._product_by_age(sent, w, cells, batch, new, reads, array, use)
         else:
             assert not isinstance(cells, Unaged)
             y = self.multiply(sent, w, cells, reads)
         y = y if conditioner is None else conditioner.outputs(y, x, mean)
-        y = y if unpadding is None or not is_k else unpadding.scatter(y, -1)
-        return y if digital is None or exact is None else digital.joined(y, exact, self.axis)
+        return y if unpadding is None or not is_k else unpadding.scatter(y, -1)
 
     def _places(self, tokens: Tensor, valid: Tensor | None, use: Use) -> tuple[Unpadding | None, Numbers]:
         """The places of tokens, and their numbers if they may come one by one; see `place_tokens`."""
@@ -168,17 +176,15 @@ class KVOperand(Operand):
 
     def _divided(
         self,
-        spec: Conditioning | None,
+        spec: Conditioning,
         x: Tensor,
         tokens: Tensor,
         unpadding: Unpadding | None,
         numbers: Numbers,
         new: int,
         use: Use,
-    ) -> DigitalTokens | None:
-        """The tokens of a call, divided into those of cells and those that are digital; None if cells hold all."""
-        if spec is None or not spec.most_digital_tokens:
-            return None
+    ) -> DigitalTokens:
+        """The tokens of a call, divided into those of cells and those that are digital."""
         by_number, heads = self.causal and self._places_matter(), x.shape[-2] // new
         return divide(spec, unpadding, numbers, tokens[:, 0, :, 0], use.info, new=new, heads=heads, by_number=by_number)
 
@@ -215,11 +221,12 @@ class KVOperand(Operand):
         unpadding = unpad(valid, len(tokens))
         if self.conditioner is not None:
             spec, places = self.conditioner.spec, self._places(tokens, valid, use)
-            digital = self._divided(spec, x, tokens, *places, new, use)
-            x = x if digital is None or self.axis == "K" else digital.inputs(x)
+            first = replace_field(spec, "last_tokens", 0)
+            if spec.most_digital_tokens and self.axis == "V":
+                x = self._divided(spec, x, tokens, *places, new, use).inputs(x)
             x = self.conditioner.to(x).inputs(x)
-            start = self._divided(replace_field(spec, "last_tokens", 0), x, tokens, *places, new, use)
-            unpadding = unpadding if start is None else start.in_cells
+            if first.most_digital_tokens:
+                unpadding = self._divided(first, x, tokens, *places, new, use).in_cells
         self.observe_input(x)
         if self.causal:
             seen = tokens.detach()
@@ -255,21 +262,20 @@ class KVOperand(Operand):
     def _write(self, batch: KVTokens, array: Crossbar, use: Use) -> CellState:
         """Write tokens into cells."""
         codec = self.codec
+        codes, column_range = codec.codes(batch.values, batch.code_range, array), batch.column_range
+        if self.axis == "V":
+            codes, column_range = codes.transpose(-2, -1), column_range.transpose(-2, -1)
         # Converters that differ belong to all samples, which therefore have to be told from heads.
         alike = self._draws_nothing(array) and batch.streams.present is None and not mismatched(array)
-        cells: CellState = self.write_values(
-            batch.values,
-            codec,
+        return self.write_function(array, use)(
+            codes,
             array,
-            use,
-            batch.code_range,
-            batch.column_range,
+            w_range=column_range,
+            max_code=codec.max_code,
             stream=use.stream if alike else batch.streams,
             fault_stream=use.stream.child("faults", self.fault_name),
-            max_code=codec.max_code,
             major="outputs" if self.axis == "K" else "inputs",
         )
-        return cells
 
     def write_function(self, array: Crossbar, use: Use) -> Callable[..., CellState]:
         """See `Operand`; cells that age are kept as they were written."""
@@ -306,6 +312,14 @@ class KVOperand(Operand):
         assert isinstance(merged, (Folded, Unaged))
         call.written[self.name] = WrittenTokens(settings, batch.tokens.clone(), batch.streams, merged)
         return merged
+
+    def _read_streams(self, shape: torch.Size, unpadding: Unpadding | None, new: int, use: Use) -> SampleStreams:
+        """Keys of the read noise of inputs of a shape [B, R, M, d or n]; see `read_streams`."""
+        lengths = None if unpadding is None else unpadding.lengths
+        by_input = draws_for_reads(self.array) or not reads_may_follow_tokens(self.state.level)
+        columns, inputs = (lengths, None) if self.axis == "K" else (None, lengths if by_input else None)
+        how, exactly = (self.read_stream(use), shape, use.info, new), self.write == "left"
+        return read_streams(*how, by_token=self.reads_by_token, columns=columns, inputs=inputs, exactly=exactly)
 
     def _write_streams(
         self, B: int, unpadding: Unpadding | None, numbers: Numbers, use: Use, array: Crossbar

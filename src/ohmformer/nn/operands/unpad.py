@@ -38,8 +38,8 @@ class Unpadding:
         shape = [1] * t.dim()
         shape[0], shape[dim] = self.index.shape
         index = self.index.reshape(shape)
-        gathered = t.gather(dim, index.expand(*t.shape[:dim], index.shape[dim], *t.shape[dim + 1 :]))
-        return gathered * self.kept.reshape(shape).to(t.dtype)
+        t = t.gather(dim, index.expand(*t.shape[:dim], index.shape[dim], *t.shape[dim + 1 :]))
+        return t * self.kept.reshape(shape).to(t.dtype)
 
     def scatter(self, t: Tensor, dim: int) -> Tensor:
         """The inverse of `gather`: slots that were not written are zero."""

@@ -230,10 +230,14 @@ class WeightOperand(Operand):
         if last.cells is not None and (key, sums) == (last.key, last.sums):
             return last.cells
         w = self.transformed_weights(w.to(dtype))
-        stream, fault_stream = use.stream.child(last.name), use.stream.child("faults", last.name)
-        codec, code_range, array = self.codec, self.range(w), self.written_array(use)
-        cells: Folded | Programmed = self.write_values(
-            w, codec, array, use, code_range, stream=stream, fault_stream=fault_stream, feedback=self._corrections(use)
+        code_range, array = self.range(w), self.written_array(use)
+        cells: Folded | Programmed = self.write_function(array, use)(
+            self.codec.codes(w, code_range, array),
+            array,
+            w_range=code_range,
+            stream=use.stream.child(last.name),
+            fault_stream=use.stream.child("faults", last.name),
+            feedback=self._corrections(use),
         )
         last.cells, last.key, last.sums = cells, key, sums
         return cells  # another thread may have written last.cells by now

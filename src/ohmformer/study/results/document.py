@@ -10,7 +10,7 @@ from ohmformer.hardware.use import idle_notes
 from ohmformer.study.noise_labels import filled, static_note
 from ohmformer.study.results.key import digest, versions
 from ohmformer.study.results.spec import Document, MeasuredPoint, PointResult, StudyResults
-from ohmformer.study.spec import Point, Settings, Study
+from ohmformer.study.spec import Settings, Study
 from ohmformer.terminal.plain import escaped
 
 SCHEMA: Final = 1
@@ -36,7 +36,10 @@ def study_results(study: Study[Settings], keys: Sequence[str], results: Sequence
         key=digest(list(keys)),
         versions=versions(study),
         notes=tuple(notes),
-        points=tuple(_measured(point, result) for point, result in zip(study.points, results, strict=True)),
+        points=tuple(
+            MeasuredPoint(set=point.set, label=filled(point.label, point.settings.hardware), **dict(result))
+            for point, result in zip(study.points, results, strict=True)
+        ),
     )
 
 
@@ -45,17 +48,6 @@ def _hardware_notes(settings: Settings) -> tuple[str, ...]:
     simulation, static = settings.simulation, static_note(settings.hardware)
     idle = idle_notes(settings.hardware, settings.rules, simulation.hours, timeline=simulation.on_timeline)
     return (*([static] if static else []), *idle)
-
-
-def _measured(point: Point[Settings], result: PointResult) -> MeasuredPoint:
-    return MeasuredPoint(
-        set=point.set,
-        label=filled(point.label, point.settings.hardware),
-        accuracy=result.accuracy,
-        capture=result.capture,
-        write_noise=result.write_noise,
-        notes=result.notes,
-    )
 
 
 def to_json(document: Document) -> str:
