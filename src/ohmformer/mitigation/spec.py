@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from ohmformer.array.residual.spec import Residual
 from ohmformer.array.spec import Copies, Crossbar, Scale
 from ohmformer.errors import BadInput
-from ohmformer.quantities import Fraction, Percentile, PositiveShare, WholeNumber
+from ohmformer.quantities import Fraction, FullScale, Percentile, PositiveShare, WholeNumber
 from ohmformer.schema import Spec, replace
 from ohmformer.wording import with_article
 
@@ -93,7 +93,8 @@ class Conditioning(Spec):
             large features over all features. `balanced`: `rescaled` in all directions, not only along features, then
             `hadamard`; of all bases it has the smallest product of written power and read noise power.
         scale: the values that share one scale; None for that of the crossbar.
-        range: full scale, as a share of the largest magnitude; larger magnitudes saturate.
+        range: full scale, as a share of the largest magnitude. Below 1, larger magnitudes saturate; above 1, the
+            largest leave room for corrections, which residual writing makes use of.
         radix: weight of a slice relative to the slice below it; None for that of the crossbar.
         unbiased: write bias-corrected codes, since the clamp at G = 0 raises the mean of noisy cells.
         redundancy: the number of cells that every digit is written into; None for that of the crossbar. It
@@ -113,7 +114,7 @@ class Conditioning(Spec):
     mean: bool = False
     basis: Literal["own", "rescaled", "hadamard", "balanced"] = "own"
     scale: Scale | None = None
-    range: PositiveShare = 1.0
+    range: FullScale = 1.0
     radix: Annotated[int, Field(ge=1, le=65_536)] | None = None
     unbiased: bool = False
     redundancy: Copies | None = None
@@ -186,7 +187,8 @@ class WeightMitigation(Spec):
             (arXiv 2211.10438); NORA (DATE 2025) for analog arrays.
         scale: the values that share one scale; None for that of the crossbar.
         percentile: percentile of the magnitudes that the scale covers, in percent; None for that of the crossbar.
-        range: full scale, as a share of what the percentile covers; larger magnitudes saturate.
+        range: full scale, as a share of what the percentile covers; larger magnitudes saturate. Above 1, the largest
+            leave room for corrections, which residual writing makes use of.
         radix: weight of a slice relative to the slice below it; None for that of the crossbar.
         unbiased: write bias-corrected codes, since the clamp at G = 0 raises the mean of noisy cells.
         redundancy: the number of cells that every digit is written into; None for that of the crossbar. It multiplies
@@ -201,7 +203,7 @@ class WeightMitigation(Spec):
     scaling: Annotated[float, Field(ge=0, le=1)] | None = None
     scale: Literal["tensor", "column"] | None = None
     percentile: Percentile | None = None
-    range: PositiveShare = 1.0
+    range: FullScale = 1.0
     radix: Annotated[int, Field(ge=1, le=65_536)] | None = None
     unbiased: bool = False
     redundancy: Copies | None = None

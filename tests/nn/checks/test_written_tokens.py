@@ -13,6 +13,7 @@ import ohmformer as of
 from ohmformer.device.families import GaussianWriteNoise
 from ohmformer.nn.checks import noise_check
 from ohmformer.nn.convert.handle import crossbars
+from ohmformer.nn.operands.kv import KVOperand
 from tests.nn.same_noise import HARDWARE
 
 
@@ -110,3 +111,13 @@ def test_a_kind_of_noise_from_outside_is_compared(monkeypatch: pytest.MonkeyPatc
     told, runs, _ = converted(Encoder, monkeypatch, HARDWARE.model_copy(update={"attention": attention}))
     assert runs
     assert told
+
+
+@pytest.mark.parametrize("exact", ["attention.key.array", "attention.value.array", "attention.array"])
+def test_a_conversion_leaves_no_observation_behind(exact: str) -> None:
+    """Also where K or V has no noise, so that its tokens prove nothing."""
+    hardware = of.replace(HARDWARE, f"{exact}.cell.write_noise", {"kind": "none"})
+    model = of.convert(Encoder().eval(), hardware, sample=torch.randn(3, 4, 8), level="noise")
+    held = [operand.watched for operand in crossbars(model).operands if isinstance(operand, KVOperand)]
+    assert len(held) == 2
+    assert not any(held)

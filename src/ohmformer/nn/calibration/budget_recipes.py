@@ -16,7 +16,6 @@ from ohmformer.array.spec import Copies, Crossbar
 from ohmformer.mitigation.budget import KVBudget
 from ohmformer.mitigation.spec import Conditioning
 from ohmformer.nn.calibration.recipes import (
-    RANGES,
     Recipe,
     best_conditioner,
     fit_range_to_observed,
@@ -37,9 +36,6 @@ BASES: tuple[Basis, ...] = ("own", "hadamard", "balanced")
 
 REDUNDANCY = 2
 """Number of cells for every digit in the candidates with redundancy."""
-
-LOW_RANGES = (*RANGES, 0.5)
-"""Ranges for residual writing, whose cells correct one another, so that saturation is what a larger range avoids."""
 
 
 @register
@@ -77,8 +73,7 @@ class Combined(Recipe):
 
     def set_up(self, operand: KVOperand) -> None:
         """Set the conditioning with the smallest expected error."""
-        ranges = RANGES if self.residual is None else LOW_RANGES
-        operand.condition(best_conditioner(operand, self._start(operand.plain), ranges))
+        operand.condition(best_conditioner(operand, self._start(operand.plain)))
         fit_range_to_observed(operand)
 
     def _start(self, array: Crossbar) -> Conditioning:

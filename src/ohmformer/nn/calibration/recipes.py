@@ -39,6 +39,8 @@ FIRM = 1.0
 
 RANGES = (1.0, 0.9, 0.8, 0.7, 0.6)
 """Grid of a conditioning's range, as shares of the largest magnitude."""
+RESIDUAL_RANGES = (1.0, 0.9, 0.75, 0.6, 1.3, 1.6, 2.0)
+"""The same for residual writing. Above 1, the largest values too leave room for corrections by later cells."""
 
 
 class Recipe(Family):
@@ -191,13 +193,12 @@ def best_clips(operand: KVOperand, noise: float) -> Clip | tuple[Clip, ...]:
     return tuple(clips[index] for index in chosen)
 
 
-def best_conditioner(operand: KVOperand, start: Conditioning, ranges: Sequence[float] = RANGES) -> Conditioner:
+def best_conditioner(operand: KVOperand, start: Conditioning) -> Conditioner:
     """Return the conditioning with the smallest expected error over ranges and radices; the first of equals.
 
     Args:
         operand: K or V; its conditioning and range are changed by the search.
         start: the conditioning but for its range and its radix.
-        ranges: the ranges to try.
 
     Raises:
         BadInput: the array supports the conditioning with no radix.
@@ -205,9 +206,10 @@ def best_conditioner(operand: KVOperand, start: Conditioning, ranges: Sequence[f
     best: tuple[float, Conditioner] | None = None
     fit_once, supported = fitted(operand, start), supported_radices(operand.plain, start)
     watched = first_samples(operand.watched)
+    at_once = start.residual is None and operand.plain.residual is None
     if not supported:
         start.on(operand.plain)  # says why
-    for radix, share in product(supported, ranges):
+    for radix, share in product(supported, RANGES if at_once else RESIDUAL_RANGES):
         candidate = fit_once.changed(range=share, radix=radix)
         operand.condition(candidate)
         fit_range_to_observed(operand)

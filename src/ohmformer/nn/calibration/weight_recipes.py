@@ -25,6 +25,8 @@ EXPONENTS = (0.25, 0.5, 0.75)
 """Grid of the exponent of scaling."""
 RANGES = (1.0, 0.85, 0.7, 0.55)
 """Grid of the range, as shares of the largest magnitude."""
+RESIDUAL_RANGES = (1.0, 0.85, 0.7, 1.2, 1.5, 1.8)
+"""The same for residual writing. Above 1, the largest weights too leave room for corrections by later cells."""
 WORTH = 0.02
 """Share of the expected error that digital work on inputs (scaling, rotation) must remove, to be worth it."""
 
@@ -132,11 +134,18 @@ def _best_cells(
             for each, vectors in seen:
                 each.rotated, each.scaling = place.rotated, scaling
                 parts.append(Sampled.of(each, vectors))
-        for share in RANGES if recipe.cells else (1.0,):
+        for share in _ranges(operand.array, recipe):
             operand.mitigation = mitigation.model_copy(update={"range": share})
             error = expected_error(operand, parts)
             best = (error, operand.mitigation) if best is None or error < best[0] else best
     return best
+
+
+def _ranges(array: Crossbar, recipe: WeightRecipe) -> tuple[float, ...]:
+    """Return the ranges to try."""
+    if not recipe.cells:
+        return (1.0,)
+    return RANGES if array.residual is None else RESIDUAL_RANGES
 
 
 def _with_cells(array: Crossbar, plain: WeightMitigation, radix: int | None, recipe: WeightRecipe) -> WeightMitigation:

@@ -47,7 +47,8 @@ def writes_same_tokens(converted: nn.Module, operands: Iterable[Operand], alone:
     Returns:
         True if this is proved; False if noise may differ, which passes with noise must show.
     """
-    noisy = [operand for operand in operands if isinstance(operand, KVOperand) and not exact(operand.array)]
+    all_kv = [operand for operand in operands if isinstance(operand, KVOperand)]
+    noisy = [operand for operand in all_kv if not exact(operand.array)]
     in_batch = _taken(noisy)
     if not all(operand.separable() and _follows_tokens(operand) for operand in noisy):
         return False
@@ -58,6 +59,7 @@ def writes_same_tokens(converted: nn.Module, operands: Iterable[Operand], alone:
         return False
     finally:
         by_itself = _taken(noisy)
+        _taken(all_kv)  # the pass observed exact cells, too
     return all(
         len(first) == len(second) and all(map(_same_tokens, first, second))
         for first, second in zip(by_itself, in_batch, strict=True)
