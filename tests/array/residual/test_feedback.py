@@ -165,3 +165,18 @@ def test_k_and_v_come_token_by_token() -> None:
         with pytest.raises(BadInput, match="tokens of K and V come one by one") as error:
             make()
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("array", "shape"),
+    [
+        (pairs(), (O, I)),
+        (pairs(residual={}), (O, I)),
+        (pairs(residual={"feedback": True}), (O, I - 1)),
+        (pairs(residual={"feedback": True}), (2, O, I)),
+    ],
+)
+def test_corrections_that_do_not_fit_a_matrix_are_refused(array: Crossbar, shape: tuple[int, ...]) -> None:
+    with pytest.raises(BadInput, match=r"^write: feedback: .*leave feedback out") as error:
+        crossbar.write(torch.zeros(shape), array, feedback=FEEDBACK)
+    assert "\n" not in str(error.value)

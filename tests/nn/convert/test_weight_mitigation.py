@@ -250,6 +250,18 @@ def test_tied_layers_with_inputs_transformed_apart_have_corrections_apart() -> N
     assert not torch.equal(two.shares, one.shares)
 
 
+def test_values_without_digits_are_not_corrected() -> None:
+    """Such a value stands in one cell, which is not read back."""
+    layer = nn.Sequential(nn.Linear(24, 8)).eval()
+    found = []
+    for feedback in (False, True):
+        residual = Residual(feedback=feedback)
+        model = of.convert(layer, NOISY, sample=VECTORS, weights=WeightMitigation(scaling=0.5, residual=residual))
+        with of.without_quantizers(model):
+            found.append(outputs(model, VECTORS))
+    assert torch.equal(*found)
+
+
 def test_tied_layers_with_corrections_are_saved(tmp_path: Path) -> None:
     model = of.convert(Tied().eval(), NOISY, sample=VECTORS, weights=FED_BACK)
     of.save(model, tmp_path / "tied.safetensors")
