@@ -20,6 +20,7 @@ from ohmformer.array.residual.spec import Residual
 from ohmformer.array.spec import Crossbar
 from ohmformer.mapping.write_effort import effort
 from ohmformer.streams import Stream
+from ohmformer.study.read_study import make_study
 from tests.array.residual.test_writing import pairs
 
 O, I = 12, 300  # more than two blocks of inputs, the last group of which is not full
@@ -155,6 +156,18 @@ def test_corrections_are_a_mitigation_of_weights(change: dict[str, Any], words: 
     with pytest.raises(BadInput, match=words) as error:
         of.convert(model, hardware, sample=torch.randn(1, 3, 8))
     assert "\n" not in str(error.value)
+
+
+def test_a_study_names_the_field_of_its_hardware() -> None:
+    """Not a mitigation, which does not hold it."""
+    study = {
+        "name": "s",
+        "model": {"source": "bundled:vit_tiny_mnist"},
+        "task": {"source": "mnist_5k"},
+        "hardware": {"base": "clipformer_tcad_2024"},
+    }
+    with pytest.raises(BadInput, match=r"^study: hardware.projection.array.residual.feedback = true"):
+        make_study(study, ["hardware.projection.array.residual={ feedback = true }"])
 
 
 def test_k_and_v_come_token_by_token() -> None:
