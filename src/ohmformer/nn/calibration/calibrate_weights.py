@@ -30,7 +30,7 @@ from ohmformer.nn.convert.weight_mitigation import (
     rule_of,
     weight_operands,
 )
-from ohmformer.nn.operands.observation import Vectors
+from ohmformer.nn.operands.observation import WeightInputs
 from ohmformer.nn.operands.weight import WeightOperand
 from ohmformer.schema import replace
 
@@ -172,7 +172,7 @@ def _with_feedback(
     Second moments of inputs are those of all calibration inputs. Stacks of matrices get no corrections.
     """
     for operand in operands:
-        operand.observed = Vectors(moments=torch.zeros((), dtype=torch.float64))
+        operand.observed = WeightInputs(moments=torch.zeros((), dtype=torch.float64))
     runs.run("observe vectors")
     found = dict(chosen)
     for group in groups(operands):
