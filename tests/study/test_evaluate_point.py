@@ -199,13 +199,13 @@ def test_mitigation_of_weights_is_chosen_or_given() -> None:
     ).accuracy
     assert auto.chosen is not None
     assert auto.chosen.weights is not None
-    assert (auto.chosen.words, auto.chosen.kv) == ("weights: residual", {})
+    assert (auto.chosen.words, auto.chosen.kv) == ("weights: feedback", {})
     assert auto.mean > plain.mean < given.mean
     assert given.chosen is None
     both = evaluate_point(settings(*noisy, f"{GAMMA}=7", "mitigation.weights=auto", "mitigation.kv=auto")).accuracy
     assert both.chosen is not None
     assert both.chosen.words == f"{both.chosen.recipe}, weights: {both.chosen.weights.recipe}"
-    assert json.loads(json.dumps(both.model_dump(by_alias=True)))["chosen"]["weights"]["recipe"] == "residual"
+    assert json.loads(json.dumps(both.model_dump(by_alias=True)))["chosen"]["weights"]["recipe"] == "feedback"
 
 
 def test_a_choice_without_weights_is_written_as_before() -> None:

@@ -217,7 +217,7 @@ class CellWrites:
 
 @dataclass(frozen=True)
 class Ages:
-    """Ages and writes of all operands that lie in cells, over one pass or one request.
+    """When the tokens of K and V are written and read over one pass or request, and how often cells are written.
 
     Attributes:
         operands: the operands of every layer; empty if K and V are in no cells.

@@ -23,8 +23,9 @@ class Effort:
     Attributes:
         writes: of a cell, as the mean over all slices.
         reads: read-backs of a cell, likewise. The last write that is allowed is not read back.
-        row_writes: of a row of the slowest slice, or one after another of all slices. The cells of a row are written
-            together until the last one is done.
+        row_writes: of a row. Slices are written at the same time, so it is that of the slowest slice; in residual
+            writing they follow one another, so it is the sum of all slices. The cells of a row are written together
+            until the last one is done.
         row_reads: read-backs of a row, likewise.
         worn: writes of a cell in the slice that is written most often.
     """

@@ -140,6 +140,7 @@ def weights_name(weights: Any) -> str:
         return {"none": "weights as they are", "auto": "weights, auto"}.get(weights, str(weights))
     switches = {"rotate": "rotated", "unbiased": "unbiased", "residual": "residual"}
     words = [word for name, word in switches.items() if weights.get(name) not in (None, False)]
+    words += ["with feedback"] if (weights.get("residual") or {}).get("feedback") else []
     numbers = {"scaling": "scaling", "range": "range", "percentile": "percentile", "radix": "radix"}
     words += [f"{word} {weights[name]:g}" for name, word in numbers.items() if weights.get(name) is not None]
     words += [f"range per {weights['scale']}"] if weights.get("scale") else []

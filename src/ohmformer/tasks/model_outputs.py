@@ -1,4 +1,4 @@
-"""Run a model on batches of samples, and read logits, features or token losses from whatever it returns.
+"""Run a model on batches of samples, also through a KV cache, and read logits, features or token losses from it.
 
 B samples, T tokens, D features, K classes or words.
 """

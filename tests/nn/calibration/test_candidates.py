@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ohmformer.mitigation.budget import KVBudget, KVCost
-from ohmformer.nn.calibration.candidates import EQUAL, Compared
+from ohmformer.nn.calibration.candidates import EQUAL, TriedCandidates
 from ohmformer.nn.calibration.mixtures import mixtures
 from ohmformer.nn.calibration.operand_setting import OperandSetting, clips_of
 
@@ -22,16 +22,16 @@ def losses(mean: float, seed: int = 0) -> Tensor:
     return mean + 0.01 * (noise - noise.mean())
 
 
-def compared(**candidates: tuple[float, float]) -> Compared:
+def compared(**candidates: tuple[float, float]) -> TriedCandidates:
     """Candidate -> mean loss and latency."""
-    found = Compared()
+    found = TriedCandidates()
     for seed, (name, (loss, latency)) in enumerate(candidates.items()):
         found.losses[name] = losses(loss, seed)
         found.costs[name] = KVCost(latency=latency, energy=1.0, cells=1.0, area=1.0)
     return found
 
 
-def chosen(found: Compared, budget: KVBudget) -> str:
+def chosen(found: TriedCandidates, budget: KVBudget) -> str:
     return found.best_within(budget, FLOOR, INPUTS)
 
 

@@ -55,7 +55,7 @@ class Choice:
 
 @dataclass(frozen=True, eq=False)
 class Policy:
-    """How to write a value into its cells.
+    """A table by cell: the digit to write for each amount that is missing.
 
     Attributes:
         choices: by cell, the most significant first.

@@ -20,7 +20,7 @@ from ohmformer.workload.spec import Workload
 
 @dataclass(frozen=True)
 class ChipContents:
-    """What one chip holds in a pass.
+    """All that decides whether a pass has room on one chip.
 
     Attributes:
         workload: phase and batch of the pass.

@@ -25,7 +25,7 @@ from ohmformer.nn.calibration.calibrate_weights import (
     weight_recipes,
 )
 from ohmformer.nn.calibration.calibration_inputs import input_batches
-from ohmformer.nn.calibration.candidates import CandidateComparison, Compared
+from ohmformer.nn.calibration.candidates import CandidateComparison, TriedCandidates
 from ohmformer.nn.calibration.comparison import best_on_chips, input_numbers, losses_of
 from ohmformer.nn.calibration.operand_setting import clips_of, conditionings_of
 from ohmformer.nn.calibration.recipe_search import RecipeSearch
@@ -206,7 +206,7 @@ def _warn_of_single_input(tried: Mapping[str, Recipe], weights: Sequence[str], i
         )
 
 
-def _calibration(best: str, compared: Compared, comparison: CandidateComparison | None) -> Calibration:
+def _calibration(best: str, compared: TriedCandidates, comparison: CandidateComparison | None) -> Calibration:
     """Return the result for the best recipe."""
     settings = compared.settings[best]
     losses = {recipe: float(loss.mean()) for recipe, loss in compared.losses.items()}

@@ -66,7 +66,7 @@ class CandidateComparison:
 
 
 @dataclass
-class Compared:
+class TriedCandidates:
     """What is known of the candidates while they are compared. All attributes but `left_out` map a candidate's name.
 
     Attributes:

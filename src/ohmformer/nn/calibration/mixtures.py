@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import product
 
 from ohmformer.mitigation.budget import KVBudget, PriceKV
-from ohmformer.nn.calibration.candidates import Compared, checked_cost
+from ohmformer.nn.calibration.candidates import TriedCandidates, checked_cost
 from ohmformer.nn.calibration.operand_setting import OperandSetting
 
 MOST = 3
@@ -18,7 +18,7 @@ BASES = 3
 SettingsByOperand = dict[str, OperandSetting]
 
 
-def mixtures(compared: Compared, budget: KVBudget, price: PriceKV) -> dict[str, SettingsByOperand]:
+def mixtures(compared: TriedCandidates, budget: KVBudget, price: PriceKV) -> dict[str, SettingsByOperand]:
     """Return mixtures of candidates within the budget with candidates beyond it, by name.
 
     For each pair, layers are ordered by what the candidate beyond the budget would gain there in expected error. It
@@ -53,7 +53,7 @@ def _layers(settings: Mapping[str, OperandSetting]) -> dict[str, list[str]]:
     return places
 
 
-def _layers_by_gain(compared: Compared, base: str, other: str) -> list[list[str]]:
+def _layers_by_gain(compared: TriedCandidates, base: str, other: str) -> list[list[str]]:
     """The operands of each layer in which another candidate is expected to gain something, the largest gain first."""
     ours, theirs = compared.error_shares(base), compared.error_shares(other)
     gains = [
@@ -63,20 +63,20 @@ def _layers_by_gain(compared: Compared, base: str, other: str) -> list[list[str]
     return [names for gain, names in sorted(gains, key=lambda entry: -entry[0]) if gain > 0]
 
 
-def _mixed(compared: Compared, pair: tuple[str, str], layers: list[list[str]]) -> SettingsByOperand:
+def _mixed(compared: TriedCandidates, pair: tuple[str, str], layers: list[list[str]]) -> SettingsByOperand:
     """The settings of the first candidate, with those of the second in some layers."""
     base, other = (compared.settings[name] for name in pair)
     return {**base, **{name: other[name] for names in layers for name in names}}
 
 
-def _expected(compared: Compared, pair: tuple[str, str], layers: list[list[str]]) -> float:
+def _expected(compared: TriedCandidates, pair: tuple[str, str], layers: list[list[str]]) -> float:
     """Sum over operands of the expected errors of a mixture, as shares of those of doing nothing."""
     base, other = (compared.error_shares(name) for name in pair)
     return sum({**base, **{name: other[name] for names in layers for name in names if name in other}}.values())
 
 
 def _most_layers(
-    compared: Compared, budget: KVBudget, price: PriceKV, pair: tuple[str, str], layers: list[list[str]]
+    compared: TriedCandidates, budget: KVBudget, price: PriceKV, pair: tuple[str, str], layers: list[list[str]]
 ) -> int:
     """The largest number of layers in which the second candidate is within the budget, by bisection."""
     low, high = 0, len(layers)

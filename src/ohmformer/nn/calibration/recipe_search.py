@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ohmformer.mitigation.budget import KVBudget, PriceKV
 from ohmformer.nn.calibration import recipes
-from ohmformer.nn.calibration.candidates import CandidateComparison, Compared, Unpriced, checked_cost
+from ohmformer.nn.calibration.candidates import CandidateComparison, TriedCandidates, Unpriced, checked_cost
 from ohmformer.nn.calibration.comparison import best_recipe, losses_of
 from ohmformer.nn.calibration.expected_error import expected_error
 from ohmformer.nn.calibration.mixtures import mixtures
@@ -40,7 +40,7 @@ class RecipeSearch:
     tried: Mapping[str, Recipe]
     budget: KVBudget | None
     price: PriceKV | None
-    compared: Compared = field(default_factory=Compared)
+    compared: TriedCandidates = field(default_factory=TriedCandidates)
 
     @cached_property
     def floor(self) -> Tensor:
@@ -59,7 +59,7 @@ class RecipeSearch:
         Args:
             inputs_of: for each loss the number of its input.
         """
-        self.compared = Compared()
+        self.compared = TriedCandidates()
         for name, recipe in self.tried.items():
             settings = {}
             for operand in self.operands:

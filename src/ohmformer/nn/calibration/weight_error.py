@@ -16,7 +16,7 @@ from ohmformer.array import encoding
 from ohmformer.array.codes.code_moments import moments_of_values
 from ohmformer.array.spec import Crossbar
 from ohmformer.device import drift
-from ohmformer.nn.operands.observation import Vectors
+from ohmformer.nn.operands.observation import WeightInputs
 from ohmformer.nn.operands.weight import WeightOperand
 
 OUTPUTS = 128
@@ -47,7 +47,7 @@ class Sampled:
     signed: bool
 
     @staticmethod
-    def of(operand: WeightOperand, seen: Vectors) -> Sampled:
+    def of(operand: WeightOperand, seen: WeightInputs) -> Sampled:
         """Transform what an operand has observed with its present factors and rotation."""
         assert seen.weights is not None
         x, w = torch.cat(seen.kept), operand.transformed_weights(seen.weights)

@@ -18,7 +18,7 @@ from ohmformer.nn.calibration.recipes import radices
 from ohmformer.nn.calibration.weight_error import Sampled, expected_error
 from ohmformer.nn.convert.handle import Handle
 from ohmformer.nn.convert.weight_mitigation import assignment, scaling_factors
-from ohmformer.nn.operands.observation import Vectors
+from ohmformer.nn.operands.observation import WeightInputs
 from ohmformer.nn.operands.weight import WeightOperand
 
 EXPONENTS = (0.25, 0.5, 0.75)
@@ -113,7 +113,7 @@ def best_mitigation(handle: Handle, group: Sequence[WeightOperand], recipe: Weig
 def _best_cells(
     handle: Handle,
     operand: WeightOperand,
-    seen: Sequence[tuple[WeightOperand, Vectors]],
+    seen: Sequence[tuple[WeightOperand, WeightInputs]],
     plain: WeightMitigation,
     scaling: Tensor | None,
     tried: Sequence[int | None],

@@ -23,7 +23,7 @@ from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
 from ohmformer.nn.convert.handle import Handle, crossbars, undone_on_failure
 from ohmformer.nn.convert.operand_choice import check_closed_form
 from ohmformer.nn.convert.unseen_ranges import warn_of_unseen
-from ohmformer.nn.operands.observation import Vectors
+from ohmformer.nn.operands.observation import WeightInputs
 from ohmformer.nn.operands.weight import WeightCells, WeightOperand
 
 RIDGE = 1e-3
@@ -127,7 +127,7 @@ def observing(operands: Iterable[WeightOperand], *, moments: bool = False) -> It
     """
     operands = list(operands)
     for operand in operands:
-        operand.observed = Vectors(moments=torch.zeros((), dtype=torch.float64) if moments else None)
+        operand.observed = WeightInputs(moments=torch.zeros((), dtype=torch.float64) if moments else None)
     try:
         yield
     finally:

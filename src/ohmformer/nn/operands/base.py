@@ -36,7 +36,10 @@ EXACT = ("bypass", "observe inputs", "observe tokens", "observe vectors")
 
 
 class StraightThrough(torch.autograd.Function):
-    """y, with the gradients of x @ w.T at the matrix that the cells hold: they pass quantizers and noise unchanged."""
+    """Returns y unchanged, and passes gradients as if y were x @ w.T with the matrix that the cells hold.
+
+    So gradients go through quantizers and noise unchanged.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, w: Tensor, y: Tensor, weight: Tensor) -> Tensor:

@@ -53,9 +53,9 @@ class TokenPlaces(NamedTuple):
     """Where each token of a call stands.
 
     Attributes:
-        to_write: the index of each token to write.
+        to_write: slots and places of the tokens to write.
         known: [B, n] True if the cells hold the token.
-        row: [B] the sample among those that were written.
+        row: [B] for each sample of the call, its number among the samples that cells hold.
         place: [B, n] the place among those of that sample.
     """
 

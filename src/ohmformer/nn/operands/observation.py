@@ -93,7 +93,7 @@ class Observation:
 
 
 def first_samples(watched: Sequence[Observation], tokens: int = TOKENS) -> list[Observation]:
-    """Return the observations of the first samples, as many as have at least this number of tokens; all if none have.
+    """Return observations of the first samples: enough of them for a number of tokens, or all if there are fewer.
 
     Args:
         watched: observations of one operand.
@@ -111,7 +111,7 @@ def first_samples(watched: Sequence[Observation], tokens: int = TOKENS) -> list[
 
 
 @dataclass(eq=False)
-class Vectors:
+class WeightInputs:
     """Input vectors of one matrix of static weights.
 
     Attributes:

@@ -26,7 +26,7 @@ from ohmformer.mitigation.hadamard import rotate
 from ohmformer.mitigation.spec import WeightMitigation
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.kv_transform import TRADE
-from ohmformer.nn.operands.observation import Vectors
+from ohmformer.nn.operands.observation import WeightInputs
 from ohmformer.nn.operands.plain_calls import refuse_hidden
 from ohmformer.nn.operands.read_streams import read_streams
 from ohmformer.nn.shared.memory import Mask
@@ -80,7 +80,7 @@ class WeightOperand(Operand):
     mitigation: WeightMitigation = field(default_factory=WeightMitigation)
     scaling: Tensor | None = None
     feedback: ErrorFeedback | None = None
-    observed: Vectors | None = field(default=None, repr=False)
+    observed: WeightInputs | None = field(default=None, repr=False)
 
     def product(self, x: Tensor, w: Tensor, origin: Tensor | None = None, memory_mask: Mask | None = None) -> Tensor:
         """Multiply inputs by weights on crossbars: x @ w.T.
