@@ -17,6 +17,7 @@ from ohmformer.nn.calibration import recipes
 from ohmformer.nn.calibration.budget_recipes import Combined, recipes_within
 from ohmformer.nn.calibration.calibrate import calibrate, protectable_operands
 from ohmformer.nn.calibration.recipes import Recipe, fit_range_to_observed
+from ohmformer.nn.calibration.remedies import recipes_of
 from ohmformer.nn.convert.handle import crossbars
 from tests.nn.models import Decoder
 
@@ -255,6 +256,8 @@ def test_a_candidate_of_ones_own_stands_beside_the_others() -> None:
 
 
 def test_former_names_say_the_present_ones() -> None:
+    with pytest.raises(of.BadInput, match=r"^remedy = 'written': is now called 'combined'; rename it$"):
+        recipes_of(["written"])
     with pytest.raises(of.BadInput, match="Combined: copies: is now called redundancy; rename it"):
         Combined(copies=2)  # type: ignore[call-arg]
     with pytest.raises(AttributeError, match=r"recipes\.widen is now .*recipes\.fit_range_to_observed; rename it"):

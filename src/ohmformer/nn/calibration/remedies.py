@@ -16,6 +16,9 @@ depends on what is installed."""
 Remedy = str | Recipe | Sequence[str | Recipe]
 """A key of `REMEDIES`, a recipe or its name, or several of these."""
 
+FORMER = {"written": "combined"}
+"""Former name of a recipe -> its name."""
+
 
 def recipes_of(remedy: Remedy, budget: KVBudget | None = None) -> dict[str, Recipe]:
     """Return the recipes of a remedy by label, with doing nothing first.
@@ -58,6 +61,8 @@ def _named_recipe(name: str) -> Recipe:
     """
     if not isinstance(name, str):
         raise BadInput(f"calibrate: remedy is {given(name)}; give the name of a recipe, such as 'auto' or 'clip'")
+    if name not in Recipe.kinds() and name in FORMER:
+        raise BadInput(f"remedy = {name!r}: is now called {FORMER[name]!r}; rename it")
     if name not in Recipe.kinds():
         raise BadInput(
             f"remedy = {shown(name)}: {suggest(shown(name), list(dict.fromkeys([*REMEDIES, *Recipe.kinds()])))}"
