@@ -106,3 +106,20 @@ def test_residual_writing_of_weights_alone_is_programmed_alike() -> None:
     assert programming(WORK, HARDWARE, weights=asked).energy["read back"] > 0
     with pytest.raises(of.BadInput, match=r"array.residual.bits = 12: is above the 8 bits of the converter"):
         programming(WORK, HARDWARE, weights=of.WeightMitigation(residual={"bits": 12}))
+
+
+def test_corrections_of_later_weights_go_through_all_inputs_of_a_matrix() -> None:
+    """Four slices with a read-back each, and the 1,536 inputs of the second layer of an MLP one after another."""
+    without, corrected = (
+        programming(WORK, HARDWARE, weights=of.WeightMitigation(residual={"feedback": feedback}))
+        for feedback in (False, True)
+    )
+    assert corrected.latency == pytest.approx(1536 * 4 * (85.7e-9 + 10e-9))
+    assert without.latency == pytest.approx(64 * (4 * 85.7e-9 + 3 * 10e-9))
+    assert corrected.energy["read back"] == pytest.approx(without.energy["read back"] * 4 / 3)
+    assert corrected.energy["write"] == without.energy["write"]
+    both = [
+        simulate(WORK, HARDWARE, weights=of.WeightMitigation(residual={"feedback": feedback})).energy
+        for feedback in (False, True)
+    ]
+    assert both[0] == both[1]

@@ -198,7 +198,16 @@ def write_request(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions
     _count_writes(codes, array, slices, stream, major)
     fault_stream, feedback = options.get("fault_stream") or stream, options.get("feedback")
     request = WriteRequest(array, codes, slices, largest, max_code, unit, stream, fault_stream, major)
-    return request if feedback is None else replace(request, codes=corrected(request, feedback))
+    if feedback is None:
+        return request
+    inputs = feedback.order.shape
+    if array.residual is None or not array.residual.feedback or codes.shape[1:] != inputs:
+        raise BadInput(
+            f"write: feedback: corrects errors in one matrix [outputs, {inputs.numel()}] of an array with residual = "
+            f"{{ feedback = true }}; the codes have the shape {list(codes.shape)}, and the array has residual = "
+            f"{array.residual}; leave feedback out, or fit it to the inputs of this matrix"
+        )
+    return replace(request, codes=corrected(request, feedback))
 
 
 def _of_references(stream: SampleStreams, columns: int) -> SampleStreams:

@@ -22,8 +22,8 @@ def programming(
 ) -> Cost:
     """Cost of writing all static weights that lie in memristive cells.
 
-    All arrays are written at the same time, the lines of an array one after another. A matrix that several modules
-    share is written once.
+    All arrays are written at the same time, the lines of an array one after another. With `residual.feedback`, the
+    arrays of a matrix along its inputs follow one another. A matrix that several modules share is written once.
 
     Args:
         workload: the products.
@@ -32,7 +32,7 @@ def programming(
         weights: mitigation of the weights; residual writing adds read-backs.
 
     Returns:
-        The energy of all weights; as latency and interval the time of the array with the most lines.
+        The energy of all weights; as latency and interval the time of the longest sequence of lines.
 
     Raises:
         BadInput: a price is missing; one line with the field and the remedy.

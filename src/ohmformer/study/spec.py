@@ -265,7 +265,7 @@ class Settings(Common):
         try:
             assign_weight(self.hardware, Rule(), self.mitigation.fixed_weights)
         except BadInput as error:
-            raise BadInput(f"mitigation.{error}") from None
+            raise BadInput(f"mitigation.{error}" if str(error).startswith("weights") else str(error)) from None
         return self
 
     @model_validator(mode="after")

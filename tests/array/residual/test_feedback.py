@@ -20,6 +20,7 @@ from ohmformer.array.residual.spec import Residual
 from ohmformer.array.spec import Crossbar
 from ohmformer.mapping.write_effort import effort
 from ohmformer.streams import Stream
+from ohmformer.study.read_study import make_study
 from tests.array.residual.test_writing import pairs
 
 O, I = 12, 300  # more than two blocks of inputs, the last group of which is not full
@@ -157,6 +158,18 @@ def test_corrections_are_a_mitigation_of_weights(change: dict[str, Any], words: 
     assert "\n" not in str(error.value)
 
 
+def test_a_study_names_the_field_of_its_hardware() -> None:
+    """Not a mitigation, which does not hold it."""
+    study = {
+        "name": "s",
+        "model": {"source": "bundled:vit_tiny_mnist"},
+        "task": {"source": "mnist_5k"},
+        "hardware": {"base": "clipformer_tcad_2024"},
+    }
+    with pytest.raises(BadInput, match=r"^study: hardware.projection.array.residual.feedback = true"):
+        make_study(study, ["hardware.projection.array.residual={ feedback = true }"])
+
+
 def test_k_and_v_come_token_by_token() -> None:
     for make in (
         lambda: of.Conditioning(residual=Residual(feedback=True)),
@@ -165,3 +178,18 @@ def test_k_and_v_come_token_by_token() -> None:
         with pytest.raises(BadInput, match="tokens of K and V come one by one") as error:
             make()
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("array", "shape"),
+    [
+        (pairs(), (O, I)),
+        (pairs(residual={}), (O, I)),
+        (pairs(residual={"feedback": True}), (O, I - 1)),
+        (pairs(residual={"feedback": True}), (2, O, I)),
+    ],
+)
+def test_corrections_that_do_not_fit_a_matrix_are_refused(array: Crossbar, shape: tuple[int, ...]) -> None:
+    with pytest.raises(BadInput, match=r"^write: feedback: .*leave feedback out") as error:
+        crossbar.write(torch.zeros(shape), array, feedback=FEEDBACK)
+    assert "\n" not in str(error.value)

@@ -272,3 +272,41 @@ def test_experts_of_a_bank_have_one_mitigation_and_factors_in_common() -> None:
     assert found.weights is not None
     chosen = [found.weights.weights[operand.name] for operand in members]
     assert chosen[0] == chosen[1] == chosen[2]
+
+
+def test_layers_with_a_mitigation_of_their_own_keep_its_factors_and_corrections(tmp_path: Path) -> None:
+    own = WeightMitigation(scaling=0.5, scale="column", residual=Residual(feedback=True))
+    model = of.convert(
+        small_model().eval(), hardware(0.7), sample=INPUTS, level="noise", rules={"head": Rule(weights=own)}
+    )
+    before = statics(model)["head"]
+    scaling, feedback = before.scaling, before.feedback
+    assert scaling is not None
+    calibrate(model, INPUTS, remedy=None, weights="feedback")
+    after = statics(model)["head"]
+    assert after.mitigation == own
+    assert after.scaling is scaling
+    assert after.feedback is feedback
+    of.save(model, tmp_path / "model.safetensors")
+    restored = of.restore(small_model().eval(), tmp_path / "model.safetensors")
+    assert torch.equal(outputs(restored, INPUTS), outputs(model, INPUTS))
+
+
+def test_the_order_of_recipes_decides_nothing() -> None:
+    names = ["feedback", "codes"]
+    found = [calibrate(converted(0.7), INPUTS, remedy=None, weights=order).weights for order in (names, names[::-1])]
+    assert found[0] == found[1]
+
+
+def test_an_interrupted_calibration_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = converted(0.7, kv=0.2)
+    before = outputs(model, INPUTS)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ohmformer.nn.calibration.calibrate_weights.best_on_chips", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        calibrate(model, INPUTS, weights="feedback")
+    assert torch.equal(outputs(model, INPUTS), before)
+    assert all(operand.observed is None for operand in statics(model).values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,90 @@ def test_corrections_are_refused_by_name_where_they_cannot_be() -> None:
     converted = of.convert(vit().train(), NOISY, sample=IMAGES, weights=FED_BACK, level="noise")
     with of.variation(converted), pytest.raises(BadInput, match="train without feedback"):
         converted(IMAGES)
+
+
+def test_a_setting_that_fails_or_is_interrupted_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = VECTORS[..., :12]
+    stack = of.convert(Mixed().eval(), NOISY, sample=x)
+    plain = outputs(stack, x)
+    with pytest.raises(BadInput, match="is a stack of matrices"):
+        of.set_weights(stack, FED_BACK)
+    assert crossbars(stack).weights == WeightMitigation()
+    assert torch.equal(outputs(stack, x), plain)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    model = of.convert(vit(), NOISY, sample=IMAGES, weights=SCALED)
+    plain = outputs(model, IMAGES)
+    monkeypatch.setattr("ohmformer.nn.convert.weight_mitigation.calibrate_ranges", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        of.set_weights(model, WHOLE)
+    monkeypatch.setattr("ohmformer.nn.convert.calibrate_ranges.share_ranges", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        of.calibrate_ranges(model, [9 * IMAGES])
+    monkeypatch.setattr("ohmformer.nn.calibration.calibrate.calibrate_ranges", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        of.set_kv(model, of.Conditioning(basis="hadamard"))
+    assert crossbars(model).weights == SCALED
+    assert torch.equal(outputs(model, IMAGES), plain)
+
+
+def test_tied_layers_with_inputs_transformed_apart_have_corrections_apart() -> None:
+    weights, x = WeightMitigation(scale="column", residual=Residual(feedback=True), rotate=True), VECTORS
+    apart = of.convert(Tied().eval(), NOISY, sample=x, weights=weights, rules={"two": Rule(rotate=False)})
+    alone = of.convert(
+        Tied().eval(), NOISY, sample=x, weights=weights, rules={"one": Rule(on="digital"), "two": Rule(rotate=False)}
+    )
+    one, two, expected = statics(apart)["one"].feedback, statics(apart)["two"].feedback, statics(alone)["two"].feedback
+    assert one is not None
+    assert two is not None
+    assert expected is not None
+    torch.testing.assert_close(two.shares, expected.shares, rtol=1e-2, atol=1e-3)
+    assert not torch.equal(two.shares, one.shares)
+
+
+def test_values_without_digits_are_not_corrected() -> None:
+    """Such a value stands in one cell, which is not read back."""
+    layer = nn.Sequential(nn.Linear(24, 8)).eval()
+    found = []
+    for feedback in (False, True):
+        residual = Residual(feedback=feedback)
+        model = of.convert(layer, NOISY, sample=VECTORS, weights=WeightMitigation(scaling=0.5, residual=residual))
+        with of.without_quantizers(model):
+            found.append(outputs(model, VECTORS))
+    assert torch.equal(*found)
+
+
+def test_tied_layers_with_corrections_are_saved(tmp_path: Path) -> None:
+    model = of.convert(Tied().eval(), NOISY, sample=VECTORS, weights=FED_BACK)
+    of.save(model, tmp_path / "tied.safetensors")
+    restored = of.restore(Tied().eval(), tmp_path / "tied.safetensors")
+    assert torch.equal(outputs(restored, VECTORS), outputs(model, VECTORS))
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e25])
+def test_corrections_follow_ratios_of_inputs_however_large_these_are(size: float) -> None:
+    layer = nn.Sequential(nn.Linear(24, 8)).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", of.NothingSeen)
+        found = [
+            statics(of.convert(layer, NOISY, sample=x, weights=FED_BACK))["0"].feedback
+            for x in (VECTORS, size * VECTORS)
+        ]
+    first, second = found
+    assert first is not None
+    assert second is not None
+    torch.testing.assert_close(second.shares, first.shares, rtol=0.02, atol=1e-3)
+
+
+def test_corrections_beyond_half_precision_are_refused() -> None:
+    model = of.convert(vit(), NOISY, sample=IMAGES, weights=FED_BACK)
+    state = model.state_dict()
+    name = next(name for name in state if name.endswith("feedback_shares"))
+    state[name] = 1e30 * torch.ones_like(state[name], dtype=torch.float32)
+    with pytest.raises(RuntimeError, match="feedback_shares"):
+        model.load_state_dict(state)
 
 
 def test_print_says_what_is_done() -> None:

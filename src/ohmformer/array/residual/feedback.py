@@ -59,9 +59,15 @@ def fit_feedback(moments: Tensor) -> ErrorFeedback:
     ridge = torch.where(power > 0, RIDGE * power, 1.0)
     order = moments.diagonal().argsort(descending=True, stable=True)
     eye = torch.eye(len(moments), dtype=moments.dtype, device=moments.device)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(moments[order][:, order] + ridge * eye))
+    inverse = torch.cholesky_inverse(_cholesky(moments[order][:, order], ridge * eye))
     factor = torch.linalg.cholesky(inverse, upper=True)
     return ErrorFeedback(order, (-factor / factor.diagonal()[:, None]).triu(1).half())
+
+
+def _cholesky(moments: Tensor, ridge: Tensor) -> Tensor:
+    """Return the Cholesky factor of moments + ridge, with as large a multiple of the ridge as rounding errors need."""
+    factor, failed = torch.linalg.cholesky_ex(moments + ridge)
+    return factor if not bool(failed) else _cholesky(moments, 10 * ridge)
 
 
 def corrected(request: WriteRequest, feedback: ErrorFeedback) -> Tensor:

@@ -37,7 +37,10 @@ def reference_lines(op: DynamicMatMul, engine: ArrayEngine, *, appended: bool) -
 
 
 def matrix_lines(cells: Plan, engine: ArrayEngine, *, tokens_in_columns: bool = False) -> int:
-    """Number of lines of an array that writing a whole matrix takes.
+    """Number of lines that are written one after another for a whole matrix: those of one array.
+
+    Errors that are corrected in weights that are written later go from array to array along the inputs, so then it is
+    those of all inputs.
 
     Args:
         cells: the matrix.
@@ -47,4 +50,5 @@ def matrix_lines(cells: Plan, engine: ArrayEngine, *, tokens_in_columns: bool = 
     array = engine.array
     if engine.write_lines == "columns" or (engine.write_lines == "transposable" and tokens_in_columns):
         return min(cells.outputs, array.columns) + (array.encoding == "offset")
-    return min(cells.inputs, array.rows)
+    residual = cells.array.residual
+    return cells.inputs if residual is not None and residual.feedback else min(cells.inputs, array.rows)

@@ -23,19 +23,18 @@ from ohmformer.nn.calibration.calibrate_weights import (
     choose_weights,
     unprotected,
     weight_recipes,
-    weights_undone_on_failure,
 )
 from ohmformer.nn.calibration.calibration_inputs import input_batches
 from ohmformer.nn.calibration.candidates import CandidateComparison, TriedCandidates
 from ohmformer.nn.calibration.comparison import best_on_chips, input_numbers, losses_of
-from ohmformer.nn.calibration.operand_setting import OperandSetting, clips_of, conditionings_of
+from ohmformer.nn.calibration.operand_setting import clips_of, conditionings_of
 from ohmformer.nn.calibration.recipe_search import RecipeSearch
 from ohmformer.nn.calibration.recipes import Recipe
 from ohmformer.nn.calibration.remedies import Remedy, recipes_of
 from ohmformer.nn.calibration.runs import OBSERVED, Runs, is_noiseless, losses_on_chips, on_calibration_chip
 from ohmformer.nn.checks.comparing import named_rows
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
-from ohmformer.nn.convert.handle import Handle, check_seed, crossbars
+from ohmformer.nn.convert.handle import Handle, check_seed, crossbars, undone_on_failure
 from ohmformer.nn.convert.unseen_ranges import warn_of_unseen
 from ohmformer.nn.operands.clipping import plain_clip
 from ohmformer.nn.operands.kv import KVOperand
@@ -128,7 +127,7 @@ def calibrate(
     if all(is_noiseless(operand.plain) for operand in operands):
         tried = {"none": tried["none"]} if tried else {}
     seed = handle.state.seed if seed is None else check_seed(seed)
-    with on_calibration_chip(handle, seed), _undone_on_failure(operands), weights_undone_on_failure(handle):
+    with on_calibration_chip(handle, seed), _failure_explained(), undone_on_failure(handle):
         search = RecipeSearch(Runs(model, handle, parts, batch), operands, tried, budget, price)
         result, inputs_of = _choose_all(search, tried_weights) if len(tried_weights) > 1 else _choose_kv(search)
     warn_of_unseen(model, handle.operands, stacklevel=2)
@@ -215,23 +214,17 @@ def _calibration(best: str, compared: TriedCandidates, comparison: CandidateComp
 
 
 @contextmanager
-def _undone_on_failure(operands: list[KVOperand]) -> Iterator[None]:
-    """Context after which operands have their former settings again if it fails.
+def _failure_explained() -> Iterator[None]:
+    """Context in which a model that fails on calibration inputs is refused in one line.
 
     Raises:
         BadInput: the model cannot be called with the inputs.
     """
-    before = {operand.name: (OperandSetting.of(operand), operand.x_range) for operand in operands}
     try:
         yield
+    except BadInput:
+        raise
     except Exception as error:
-        for operand in operands:
-            setting, x_range = before[operand.name]
-            setting.apply_to(operand)
-            operand.x_range = x_range
-            operand.watched.clear()
-        if isinstance(error, BadInput):
-            raise
         reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         raise BadInput(
             f"the model fails on the calibration inputs ({reason}); give inputs of the type and width of the sample of "
@@ -253,7 +246,7 @@ def set_kv(model: nn.Module, spec: Conditioning | None) -> None:
     handle = crossbars(model)
     remedy = "Conditioning(mean=True, basis='hadamard') for all K and V, or None"
     check_type("set_kv", "spec", spec, (Conditioning, type(None)), remedy)
-    with handle.state.changing("set_kv", unfinished=True):
+    with handle.state.changing("set_kv", unfinished=True), undone_on_failure(handle):
         _condition(model, handle, spec)
     warn_of_unseen(model, handle.operands, stacklevel=2)
 
@@ -269,7 +262,7 @@ def _condition(model: nn.Module, handle: Handle, spec: Conditioning | None) -> N
             operand.watched.clear()
         with torch.no_grad(), named_rows(handle.sample, handle.axis), handle.state.set_mode("observe tokens"):
             call(model, handle.sample)
-        with _undone_on_failure(operands):
+        with _failure_explained():
             _check_observations(operands)
             fitted = {op.name: recipes.fitted(op, spec) for op in operands}
     for operand in operands:

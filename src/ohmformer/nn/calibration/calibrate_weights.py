@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ohmformer.array.codes.code_moments import no_closed_form
@@ -30,7 +28,6 @@ from ohmformer.nn.convert.weight_mitigation import (
     rule_of,
     weight_operands,
 )
-from ohmformer.nn.operands.observation import WeightInputs
 from ohmformer.nn.operands.weight import WeightOperand
 from ohmformer.schema import replace
 
@@ -138,22 +135,6 @@ def unprotected(runs: Runs) -> None:
     _apply(runs, {})
 
 
-@contextmanager
-def weights_undone_on_failure(handle: Handle) -> Iterator[None]:
-    """Context after which static weights have their former mitigation and ranges again if it fails."""
-    names = ("array", "rotated", "mitigation", "scaling", "feedback", "cells", "x_range", "adc_range")
-    before = [(operand, {name: getattr(operand, name) for name in names}) for operand in weight_operands(handle)]
-    mitigation = handle.weights
-    try:
-        yield
-    except Exception:
-        handle.weights = mitigation
-        for operand, values in before:
-            for name, value in values.items():
-                setattr(operand, name, value)
-        raise
-
-
 def _chosen_by(handle: Handle, operands: Sequence[WeightOperand], recipe: str) -> dict[str, FittedMitigation]:
     """Return operand -> what a recipe chooses for it; operands for which it has nothing are left out."""
     chosen: dict[str, FittedMitigation] = {}
@@ -171,21 +152,22 @@ def _with_feedback(
 
     Second moments of inputs are those of all calibration inputs. Stacks of matrices get no corrections.
     """
-    for operand in operands:
-        operand.observed = WeightInputs(moments=torch.zeros((), dtype=torch.float64))
-    runs.run("observe vectors")
-    found = dict(chosen)
-    for group in groups(operands):
-        fitted = chosen.get(group[0].name)
-        if fitted is None or any(operand.observed is not None and operand.observed.several for operand in group):
-            continue
-        residual = fitted.mitigation.residual or Residual()
-        mitigation = fitted.mitigation.model_copy(update={"residual": replace(residual, "feedback", True)})
-        for operand in group:
-            operand.rotated = assignment(runs.handle, operand.name, mitigation).rotated
-            operand.scaling = fitted.scaling
-        feedback = error_feedback(group)
-        found |= {operand.name: FittedMitigation(mitigation, fitted.scaling, feedback) for operand in group}
+    observed, found = [operand.observed for operand in operands], dict(chosen)
+    with observing(operands, moments=True):
+        runs.run("observe vectors")
+        single = [operand for operand in operands if operand.observed is not None and not operand.observed.several]
+        for operand in single:
+            if fitted := chosen.get(operand.name):
+                residual = replace(fitted.mitigation.residual or Residual(), "feedback", True)
+                operand.mitigation = fitted.mitigation.model_copy(update={"residual": residual})
+                operand.rotated = assignment(runs.handle, operand.name, operand.mitigation).rotated
+                operand.scaling = fitted.scaling
+        for group in groups((operand for operand in single if operand.name in chosen), alike=True):
+            feedback = error_feedback(group)
+            if feedback is not None:
+                found |= {each.name: FittedMitigation(each.mitigation, each.scaling, feedback) for each in group}
+    for operand, vectors in zip(operands, observed, strict=True):
+        operand.observed = vectors  # so that the order of recipes decides nothing
     return found
 
 
@@ -193,8 +175,10 @@ def _apply(runs: Runs, chosen: Mapping[str, FittedMitigation]) -> None:
     """Let weights be written as chosen, and all others plainly, but as rules say; calibrate all ranges anew."""
     handle = runs.handle
     specs = {name: choice.mitigation for name, choice in chosen.items()}
-    scaling = {name: choice.scaling for name, choice in chosen.items() if choice.scaling is not None}
-    feedback = {name: choice.feedback for name, choice in chosen.items() if choice.feedback is not None}
+    by_rule = {op.name: op for op in weight_operands(handle) if rule_of(handle, op.name).weights is not None}
+    fitted: dict[str, WeightOperand | FittedMitigation] = {**by_rule, **chosen}
+    scaling = {name: each.scaling for name, each in fitted.items() if each.scaling is not None}
+    feedback = {name: each.feedback for name, each in fitted.items() if each.feedback is not None}
     mitigate(handle, assignments(handle, specs), scaling, feedback)
     calibrate_ranges(runs.model)
 

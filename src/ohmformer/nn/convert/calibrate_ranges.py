@@ -15,8 +15,7 @@ from ohmformer.capture.torch_private import tree_leaves
 from ohmformer.errors import BadInput
 from ohmformer.nn.calls.larger_inputs import magnitudes_of_sample
 from ohmformer.nn.checks.comparing import named_rows
-from ohmformer.nn.convert.handle import Handle, crossbars
-from ohmformer.nn.operands.kv import KVOperand
+from ohmformer.nn.convert.handle import Handle, crossbars, undone_on_failure
 from ohmformer.nn.operands.weight import share_converter_ranges, share_ranges
 
 
@@ -53,14 +52,10 @@ def _widen(model: nn.Module, handle: Handle, samples: Sequence[Any]) -> None:
     Raises:
         BadInput: the model fails on a batch.
     """
-    before = [(op, op.x_range, op.adc_range, getattr(op, "w_range", None)) for op in handle.operands]
     try:
-        _observe(model, handle, samples)
+        with undone_on_failure(handle):
+            _observe(model, handle, samples)
     except Exception as error:
-        for operand, x_range, adc_range, w_range in before:
-            operand.x_range, operand.adc_range = x_range, adc_range
-            if isinstance(operand, KVOperand):
-                operand.w_range = w_range
         if isinstance(error, BadInput) or len(samples) == 1:
             raise
         reason = (str(error).splitlines() or [""])[0]

@@ -18,6 +18,7 @@ from ohmformer.mitigation.spec import WeightMitigation
 from ohmformer.nn.modules.class_swap import converted_part
 from ohmformer.nn.modules.structure import Structure
 from ohmformer.nn.operands.base import Operand
+from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.shared.state import State
 from ohmformer.quantities import whole_number
 
@@ -53,6 +54,28 @@ class Handle:
     structure: Structure = field(default_factory=Structure)
     ages: Ages | float | None = None
     largest_inputs: dict[str, float] = field(default_factory=dict)
+
+
+@contextmanager
+def undone_on_failure(handle: Handle) -> Iterator[None]:
+    """Context after which a model has its former mitigations and ranges again if it fails or is interrupted.
+
+    Args:
+        handle: the handle of the model.
+    """
+    before = [(operand, dict(vars(operand))) for operand in handle.operands]
+    weights, clip, largest = handle.weights, handle.state.clip, dict(handle.largest_inputs)
+    try:
+        yield
+    except BaseException:  # an interrupt from the keyboard, too
+        handle.weights, handle.state.clip = weights, clip
+        handle.largest_inputs.clear()
+        handle.largest_inputs.update(largest)
+        for operand, values in before:
+            vars(operand).update(values)
+            if isinstance(operand, KVOperand):
+                operand.watched.clear()
+        raise
 
 
 def crossbars(model: nn.Module) -> Handle:

@@ -7,7 +7,7 @@ from torch import nn
 from ohmformer.errors import check_type
 from ohmformer.mitigation.spec import KVClip
 from ohmformer.nn.convert.calibrate_ranges import calibrate_converters
-from ohmformer.nn.convert.handle import crossbars
+from ohmformer.nn.convert.handle import crossbars, undone_on_failure
 from ohmformer.nn.convert.unseen_ranges import warn_of_unseen
 from ohmformer.nn.operands.kv import KVOperand
 
@@ -30,7 +30,7 @@ def set_clip(model: nn.Module, clip: KVClip | None) -> None:
             if isinstance(operand, KVOperand) and operand.plain_clip == "model":
                 clip.check(operand.array)
     calibrated = any(operand.calibrates_converters() for operand in handle.operands)
-    with handle.state.changing("set_clip", unfinished=True):
+    with handle.state.changing("set_clip", unfinished=True), undone_on_failure(handle):
         for operand in handle.operands:
             if isinstance(operand, KVOperand):
                 operand.clip = operand.plain_clip

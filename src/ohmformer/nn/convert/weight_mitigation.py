@@ -20,7 +20,7 @@ from ohmformer.hardware.rules import Rule, RuleBook
 from ohmformer.mitigation.spec import WeightMitigation
 from ohmformer.nn.checks.comparing import named_rows
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
-from ohmformer.nn.convert.handle import Handle, crossbars
+from ohmformer.nn.convert.handle import Handle, crossbars, undone_on_failure
 from ohmformer.nn.convert.operand_choice import check_closed_form
 from ohmformer.nn.convert.unseen_ranges import warn_of_unseen
 from ohmformer.nn.operands.observation import WeightInputs
@@ -47,7 +47,7 @@ def set_weights(model: nn.Module, spec: WeightMitigation | None) -> None:
     remedy = "WeightMitigation(scaling=0.5, scale='column') for all static weights, or None"
     check_type("set_weights", "spec", spec, (WeightMitigation, type(None)), remedy)
     chosen = spec or WeightMitigation()
-    with handle.state.changing("set_weights", unfinished=True):
+    with handle.state.changing("set_weights", unfinished=True), undone_on_failure(handle):
         assigned = assignments(handle, dict.fromkeys((o.name for o in weight_operands(handle)), chosen))
         handle.weights = chosen
         mitigate(handle, assigned, {})
@@ -153,7 +153,7 @@ def fit_weights(model: nn.Module, handle: Handle) -> None:
             for operand in group:
                 assert operand.mitigation.scaling is not None
                 operand.scaling = scaling_factors(group, operand.mitigation.scaling)
-        for group in groups(correcting):
+        for group in groups(correcting, alike=True):
             feedback = error_feedback(group)
             for operand in group:
                 operand.feedback = feedback
@@ -182,17 +182,30 @@ def error_feedback(group: Sequence[WeightOperand]) -> ErrorFeedback | None:
     found = [each.moments for each in seen if each.moments is not None]
     if not found:
         return None
-    moments = torch.stack(found).sum(dim=0).float()
+    moments = torch.stack(found).sum(dim=0)
+    if not bool(moments.isfinite().all()):
+        raise BadInput(
+            f"{group[0].name}: residual.feedback: inputs of the sample or the calibration are so large that their "
+            f"squares overflow; scale them down, or leave feedback out with rules={{{group[0].pattern!r}: ...}}"
+        )
+    exponent = moments.diagonal().mean().frexp().exponent
+    moments = moments.ldexp(-2 * (exponent // 2)).float()  # only ratios count, and these fit into float32
     for _ in range(2):  # both axes, as the inputs are transformed
         moments = group[0].transformed_inputs(moments).T
     return fit_feedback(moments)
 
 
-def groups(operands: Iterable[WeightOperand]) -> list[list[WeightOperand]]:
-    """Return the operands that have a mitigation in common: those that share a matrix, and those of one bank."""
+def groups(operands: Iterable[WeightOperand], *, alike: bool = False) -> list[list[WeightOperand]]:
+    """Return the operands that have a mitigation in common: those that share a matrix, and those of one bank.
+
+    Args:
+        operands: the operands.
+        alike: part those whose inputs are transformed in different ways, as rules may say.
+    """
     members: dict[object, list[WeightOperand]] = {}
     for operand in operands:
-        members.setdefault(operand.bank or operand.matrix or operand.name, []).append(operand)
+        transform = (operand.rotated, operand.mitigation.scaling) if alike else ()
+        members.setdefault((operand.bank or operand.matrix or operand.name, transform), []).append(operand)
     return list(members.values())
 
 

@@ -136,10 +136,21 @@ class WeightInputs:
         known = bool(mask) and x.shape[:-1] == mask[0].shape and bool(mask[0].any())
         x = x[mask[0]] if known else x
         vectors = encoding.widened(x, "inputs").reshape(-1, x.shape[-1])
-        if self.moments is not None:
-            self.moments = self.moments + (vectors.T @ vectors).double()
         seen = vectors.abs().amax(dim=0)
+        if self.moments is not None:
+            self.moments = self.moments + _second_moments(vectors, seen.amax())
         self.largest = seen if self.largest is None else torch.maximum(self.largest, seen)
         self.weights, self.several = encoding.widened(w, "weights").reshape(-1, w.shape[-1]), w.dim() > 2
         if len(self.kept) < CALLS:
             self.kept.append(vectors[:: -(-len(vectors) // VECTORS)])
+
+
+def _second_moments(vectors: Tensor, largest: Tensor) -> Tensor:
+    """Return the sum [I, I] of products of vectors [M, I], in float64.
+
+    WeightInputs are divided by a power of two near their largest magnitude, which changes no digit, and keeps squares within
+    the numbers of their type.
+    """
+    exponent = largest.frexp().exponent.clamp(-100, 100)
+    vectors = vectors.ldexp(-exponent)
+    return (vectors.T @ vectors).double().ldexp(2 * exponent)

@@ -47,7 +47,9 @@ def unfit(operand: Operand, stored: Mapping[str, Tensor]) -> str:
         tensor = stored.get(name)
         if name not in current or not isinstance(tensor, Tensor) or tensor.shape != current[name].shape:
             return name
-        if not bool(tensor.isfinite().all()) or (name in MAGNITUDES and bool((tensor < 0).any())):
+        if not bool(tensor.to(current[name].dtype).isfinite().all()) or (
+            name in MAGNITUDES and bool((tensor < 0).any())
+        ):
             return name
         if name == "scaling" and not bool((tensor > 0).all()):
             return name

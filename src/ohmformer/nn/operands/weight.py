@@ -243,7 +243,7 @@ class WeightOperand(Operand):
         return cells  # another thread may have written last.cells by now
 
     def _corrections(self, use: Use) -> ErrorFeedback | None:
-        """The corrections of errors in weights that are written later; None for none.
+        """The corrections of errors in weights that are written later; None for none, or without residual writing.
 
         Raises:
             BadInput: weights are written in a training step, which would take minutes.
@@ -253,7 +253,7 @@ class WeightOperand(Operand):
                 f"{self.name}: residual.feedback writes weights input by input, which is too slow for each step of a "
                 "training; train without feedback, and set it for the evaluation"
             )
-        return self.feedback
+        return self.feedback if self.state.rounded else None
 
 
 def samples_in(factor: Tensor, axis: BatchAxis, state: State) -> int | None:

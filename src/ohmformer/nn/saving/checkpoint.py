@@ -33,6 +33,7 @@ from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.kv_transform import Conditioner
 from ohmformer.nn.operands.ranges import FITTED, ranges, set_ranges, unfit
 from ohmformer.nn.saving.checksummed_file import (
+    apart,
     checksummed_metadata,
     digest,
     infinities_as_text,
@@ -88,7 +89,7 @@ def save(model: nn.Module, file: str | Path) -> None:
         "remedies": {**_remedies_of_kv(handle), **_remedies_of_weights(handle)},
         "sample": _sample_as_json(handle.sample, tensors),
     }
-    stored = {name: t.detach().contiguous().cpu() for name, t in tensors.items()}
+    stored = apart({name: t.detach().contiguous().cpu() for name, t in tensors.items()})
     try:
         with replace_when_done(file) as new_file:
             save_file(stored, new_file, checksummed_metadata(infinities_as_text(metadata), stored))

@@ -95,3 +95,14 @@ def read_checksummed(file: str | Path) -> tuple[dict[str, Any], dict[str, Tensor
             f"{file}: is not a converted model (its metadata are not a JSON object); give the file that save() wrote"
         )
     return metadata, tensors
+
+
+def apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors no two of which share memory, which a file cannot hold."""
+    found: dict[str, Tensor] = {}
+    held: set[int] = set()
+    for name, t in tensors.items():
+        memory = t.untyped_storage().data_ptr()
+        found[name] = t.clone() if memory in held else t
+        held.add(memory)
+    return found
