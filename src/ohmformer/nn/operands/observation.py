@@ -148,7 +148,7 @@ class WeightInputs:
 def _second_moments(vectors: Tensor, largest: Tensor) -> Tensor:
     """Return the sum [I, I] of products of vectors [M, I], in float64.
 
-    WeightInputs are divided by a power of two near their largest magnitude, which changes no digit, and keeps squares within
+    Vectors are divided by a power of two near their largest magnitude, which changes no digit, and keeps squares within
     the numbers of their type.
     """
     exponent = largest.frexp().exponent.clamp(-100, 100)
