@@ -91,7 +91,8 @@ class AttentionSite:
         if self.value is None:
             output = p @ every_head(v, H)
         else:
-            output = multiply(self.value, p, v, self.groups, valid, sees_unwritten=spread)
+            right = v if self.value.write == "right" else v.transpose(-2, -1)
+            output = multiply(self.value, p, right, self.groups, valid, sees_unwritten=spread)
         return self.batch_axis.from_heads(output, query.shape[:-2]).to(dtype), weights
 
     def _samples(self, query: Tensor) -> int:

@@ -18,7 +18,7 @@ def multiply(
     Args:
         operand: the one that is written.
         x: the left factor [B, H, M, d or N].
-        tokens: K or V [B, G, N, d]; each of its heads serves H / G heads of x.
+        tokens: K or V [B, G, N, d], or K or V^T [B, G, O, I] where x is written; each head serves H / G heads of x.
         groups: heads of tokens without copies; None if not known.
         valid: [B or 1, N] False where a token is padding; such tokens are not written.
         sees_unwritten: rows of x, or of a softmax of the result, may be about padding; see `unwritten`.
