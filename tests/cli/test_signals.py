@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,14 +21,22 @@ from tests.study.test_executors import ROOT, alive, wait_until
 COMMAND = "import sys; from ohmformer.cli import main; sys.exit(main())"
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
+@contextmanager
+def start(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     """The command line in a process group of its own, as a terminal would start it."""
     defaults = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
     defaults += "signal.signal(signal.SIGHUP, signal.SIG_DFL); "  # `nohup` around the tests would ignore it
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])}
     command = [sys.executable, "-c", defaults + COMMAND, *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, env=environment, start_new_session=True, **pipes)  # type: ignore[call-overload]
+    process = subprocess.Popen(command, env=environment, start_new_session=True, **pipes)  # type: ignore[call-overload]
+    with process:
+        try:
+            yield process
+        except BaseException:  # a test that fails must not wait for a driver that nobody stops
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -92,17 +94,25 @@ def test_nothing_is_written_before_model_and_data_are_there(
     assert not (tmp_path / "out").exists()
 
 
-def start(out: Path, log: Path, workers: int) -> subprocess.Popen[str]:
+@contextmanager
+def start(out: Path, log: Path, workers: int) -> Iterator[subprocess.Popen[str]]:
     """A driver in a process group of its own, as a terminal would start it."""
     code = f"from tests.study.small import drive; drive({str(out)!r}, {workers})"
     paths = os.pathsep.join([str(ROOT), str(ROOT / "src")])
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-c", f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {code}"],
         env={**os.environ, "PYTHONPATH": paths, LOG: str(log)},
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
+    with process:
+        try:
+            yield process
+        except BaseException:  # a test that fails must not wait for a driver that nobody stops
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
 
 
 @pytest.mark.parametrize(
