@@ -7,22 +7,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from ohmformer.study.results.store import Store
 from ohmformer.terminal.signals import CALM_SECONDS, NOTHING_STORED, NOTHING_YET, Stopping
+from tests.cli.drivers import stopped_if_it_fails
 from tests.cli.test_cli import ALLOWED, write_study
 from tests.study.test_executors import ROOT, alive, wait_until
 
 COMMAND = "import sys; from ohmformer.cli import main; sys.exit(main())"
 
 
-@contextmanager
-def start(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+def start(*arguments: str) -> AbstractContextManager[subprocess.Popen[str]]:
     """The command line in a process group of its own, as a terminal would start it."""
     defaults = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
     defaults += "signal.signal(signal.SIGHUP, signal.SIG_DFL); "  # `nohup` around the tests would ignore it
@@ -30,13 +29,7 @@ def start(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-c", defaults + COMMAND, *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(command, env=environment, start_new_session=True, **pipes)  # type: ignore[call-overload]
-    with process:
-        try:
-            yield process
-        except BaseException:  # a test that fails must not wait for a driver that nobody stops
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-            raise
+    return stopped_if_it_fails(process)
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from ohmformer import catalog
 from ohmformer.errors import BadInput
 from ohmformer.study.read_study import make_study, read_study
 from ohmformer.study.sweep import read_sweeps
+from tests.reproductions.scripts import imported
 from tests.study import small
 
 FOLDER = Path(__file__).parents[2] / "reproductions" / "clipformer_tcad_2024"
@@ -50,12 +49,8 @@ class Scripts:
 
 @pytest.fixture(scope="module")
 def scripts() -> Iterator[Scripts]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(FOLDER.parent))
-        patch.syspath_prepend(str(FOLDER))
-        yield Scripts(*(importlib.import_module(name) for name in MODULES))
-        for name in [name for name in sys.modules if name in MODULES or name.split(".")[0] == "common"]:
-            sys.modules.pop(name)
+    with imported(FOLDER, MODULES) as modules:
+        yield Scripts(*modules)
 
 
 def point(mean: float, gamma: float, settings: dict[str, Any], label: str = "") -> dict[str, Any]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from ohmformer import catalog
 from ohmformer.errors import BadInput
 from ohmformer.study.read_study import make_study
 from ohmformer.study.sweep import read_sweeps
+from tests.reproductions.scripts import imported
 
 FOLDER = Path(__file__).parents[2] / "reproductions" / "written_once"
 MODULES = ("methods", "losses", "judging", "sections", "choices", "drawing", "written_once")
@@ -38,12 +37,8 @@ class Scripts:
 
 @pytest.fixture(scope="module")
 def scripts() -> Iterator[Scripts]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(FOLDER.parent))
-        patch.syspath_prepend(str(FOLDER))
-        yield Scripts(*(importlib.import_module(name) for name in MODULES))
-        for name in [name for name in sys.modules if name in MODULES or name.split(".")[0] == "common"]:
-            sys.modules.pop(name)
+    with imported(FOLDER, MODULES) as modules:
+        yield Scripts(*modules)
 
 
 def row(label: str, gamma: float, accuracy: dict[str, Any], sigma: float = 0.2, **more: Any) -> dict[str, Any]:

@@ -6,8 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from ohmformer.study.results.spec import PointResult
 from ohmformer.study.results.store import Store
 from ohmformer.study.run import _unguarded, run_study, study_keys
 from ohmformer.study.spec import Settings
+from tests.cli.drivers import stopped_if_it_fails
 from tests.report.results import answer
 from tests.study.small import GAMMA, LOG, document, gamma, gammas, note, study
 from tests.study.test_executors import ROOT, wait_until
@@ -94,8 +94,7 @@ def test_nothing_is_written_before_model_and_data_are_there(
     assert not (tmp_path / "out").exists()
 
 
-@contextmanager
-def start(out: Path, log: Path, workers: int) -> Iterator[subprocess.Popen[str]]:
+def start(out: Path, log: Path, workers: int) -> AbstractContextManager[subprocess.Popen[str]]:
     """A driver in a process group of its own, as a terminal would start it."""
     code = f"from tests.study.small import drive; drive({str(out)!r}, {workers})"
     paths = os.pathsep.join([str(ROOT), str(ROOT / "src")])
@@ -106,13 +105,7 @@ def start(out: Path, log: Path, workers: int) -> Iterator[subprocess.Popen[str]]
         text=True,
         start_new_session=True,
     )
-    with process:
-        try:
-            yield process
-        except BaseException:  # a test that fails must not wait for a driver that nobody stops
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-            raise
+    return stopped_if_it_fails(process)
 
 
 @pytest.mark.parametrize(
