@@ -15,7 +15,7 @@ from ohmformer.array import crossbar
 from ohmformer.array.event_counter import counting
 from ohmformer.array.folded import fold
 from ohmformer.array.folded_writes import write_folded
-from ohmformer.array.residual.feedback import GROUP, ErrorFeedback, fit_feedback
+from ohmformer.array.residual.feedback import GROUP, RIDGE, ErrorFeedback, fit_feedback
 from ohmformer.array.residual.spec import Residual
 from ohmformer.array.spec import Crossbar
 from ohmformer.mapping.write_effort import effort
@@ -87,7 +87,7 @@ def test_the_error_of_the_product_falls_as_the_best_prediction_says() -> None:
             errors[corrects] += float((INPUTS @ missing.T).square().mean())
     moments = (INPUTS.T @ INPUTS).double()
     moments = moments[FEEDBACK.order][:, FEEDBACK.order]
-    moments += 0.01 * moments.diagonal().mean() * torch.eye(I, dtype=torch.float64)
+    moments += RIDGE * moments.diagonal().mean() * torch.eye(I, dtype=torch.float64)
     left = torch.linalg.cholesky(moments.flip(0, 1)).diagonal().square().mean()  # of an input, given all later ones
     predicted = float(moments.diagonal().mean() / left)
     gain = errors[False] / errors[True]
@@ -124,7 +124,7 @@ def test_inputs_that_have_nothing_in_common_correct_nothing() -> None:
 
 def test_the_second_of_two_equal_inputs_takes_all_that_the_first_misses() -> None:
     feedback = fit_feedback(torch.ones(2, 2))
-    assert float(feedback.shares[0, 1]) == pytest.approx(1 / 1.01, rel=1e-3)
+    assert float(feedback.shares[0, 1]) == pytest.approx(1 / (1 + RIDGE), rel=1e-3)
 
 
 def test_the_last_cell_is_read_back_too() -> None:

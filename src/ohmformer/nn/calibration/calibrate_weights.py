@@ -9,13 +9,12 @@ from typing import Any
 from torch import Tensor
 
 from ohmformer.array.codes.code_moments import no_closed_form
-from ohmformer.array.residual.spec import Residual
 from ohmformer.errors import BadInput, given, shown, suggest
 from ohmformer.mitigation.spec import WeightMitigation
 from ohmformer.nn.calibration.comparison import best_on_chips, input_numbers, losses_of
 from ohmformer.nn.calibration.runs import OBSERVED, Runs, is_noiseless, losses_on_chips
 from ohmformer.nn.calibration.weight_error import just_written
-from ohmformer.nn.calibration.weight_recipes import RECIPES, FittedMitigation, best_mitigation
+from ohmformer.nn.calibration.weight_recipes import RECIPES, FittedMitigation, best_mitigation, with_feedback
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
 from ohmformer.nn.convert.handle import Handle
 from ohmformer.nn.convert.weight_mitigation import (
@@ -29,7 +28,6 @@ from ohmformer.nn.convert.weight_mitigation import (
     weight_operands,
 )
 from ohmformer.nn.operands.weight import WeightOperand
-from ohmformer.schema import replace
 
 WeightRemedy = str | Sequence[str]
 """Recipes to try: "auto" for all of `weight_recipes.RECIPES`, or names of some. Doing nothing is always tried."""
@@ -89,7 +87,7 @@ def protectable_weights(handle: Handle) -> list[WeightOperand]:
 def choose_weights(runs: Runs, names: Sequence[str]) -> WeightCalibration:
     """Protect static weights by the best of several recipes, with K and V exact, and return the choice.
 
-    First each recipe is set up for every layer by the error that closed forms expect. Then the whole model runs with
+    First each recipe is set up for every layer by its expected error (`weight_error`). Then the whole model runs with
     each recipe on several chips, and the recipe with the smallest loss is kept if it is better than doing nothing by
     more than chance over chips and inputs.
 
@@ -111,9 +109,8 @@ def choose_weights(runs: Runs, names: Sequence[str]) -> WeightCalibration:
             if not RECIPES[name].feedback:
                 chosen[name] = _chosen_by(handle, operands, name)
             else:
-                chosen[name] = _with_feedback(
-                    runs, operands, chosen.get("residual") or _chosen_by(handle, operands, name)
-                )
+                without = chosen.get("residual") or _chosen_by(handle, operands, "residual")
+                chosen[name] = _with_feedback(runs, operands, without)
     losses: dict[str, Tensor] = {}
     for name in names:
         if chosen[name] or name == "none":
@@ -148,9 +145,10 @@ def _chosen_by(handle: Handle, operands: Sequence[WeightOperand], recipe: str) -
 def _with_feedback(
     runs: Runs, operands: Sequence[WeightOperand], chosen: Mapping[str, FittedMitigation]
 ) -> dict[str, FittedMitigation]:
-    """Return mitigations with residual writing, with corrections of errors in later weights added.
+    """Return mitigations with residual writing, with corrections of errors in later weights where cells can have them.
 
-    Second moments of inputs are those of all calibration inputs. Stacks of matrices get no corrections.
+    Range and radix are chosen anew, and rotation and scaling are kept. Second moments of inputs are those of all
+    calibration inputs. Stacks of matrices get no corrections.
     """
     observed, found = [operand.observed for operand in operands], dict(chosen)
     with observing(operands, moments=True):
@@ -158,14 +156,13 @@ def _with_feedback(
         single = [operand for operand in operands if operand.observed is not None and not operand.observed.several]
         for operand in single:
             if fitted := chosen.get(operand.name):
-                residual = replace(fitted.mitigation.residual or Residual(), "feedback", True)
-                operand.mitigation = fitted.mitigation.model_copy(update={"residual": residual})
-                operand.rotated = assignment(runs.handle, operand.name, operand.mitigation).rotated
-                operand.scaling = fitted.scaling
+                operand.mitigation, operand.scaling = fitted.mitigation, fitted.scaling
+                operand.rotated = assignment(runs.handle, operand.name, fitted.mitigation).rotated
         for group in groups((operand for operand in single if operand.name in chosen), alike=True):
             feedback = error_feedback(group)
-            if feedback is not None:
-                found |= {each.name: FittedMitigation(each.mitigation, each.scaling, feedback) for each in group}
+            fitted = None if feedback is None else with_feedback(runs.handle, group, chosen[group[0].name], feedback)
+            if fitted is not None:
+                found |= {operand.name: fitted for operand in group}
     for operand, vectors in zip(operands, observed, strict=True):
         operand.observed = vectors  # so that the order of recipes decides nothing
     return found

@@ -1,4 +1,6 @@
-"""The error that cells are expected to make in a product with static weights, in closed form, without random draws.
+"""The error that cells are expected to make in a product with static weights.
+
+It has a closed form, unless errors are corrected in weights that are written later: then some outputs are written.
 
 Shapes: M input vectors, O outputs, I inputs.
 """
@@ -14,15 +16,20 @@ from torch import Tensor
 
 from ohmformer.array import encoding
 from ohmformer.array.codes.code_moments import moments_of_values
+from ohmformer.array.folded_writes import write_folded
+from ohmformer.array.residual.feedback import ErrorFeedback
 from ohmformer.array.spec import Crossbar
 from ohmformer.device import drift
 from ohmformer.nn.operands.observation import WeightInputs
 from ohmformer.nn.operands.weight import WeightOperand
+from ohmformer.streams import Stream
 
 OUTPUTS = 128
 """Largest number of outputs of a matrix whose error is computed, evenly spread."""
 INPUTS = 256
 """Largest number of input vectors for which it is computed, evenly spread."""
+WRITTEN = 64
+"""Largest number of outputs that are written where the error has no closed form, evenly spread."""
 
 
 def just_written(array: Crossbar) -> Crossbar:
@@ -73,6 +80,31 @@ def expected_error(operand: WeightOperand, parts: Sequence[Sampled]) -> float:
     return sum(_error(operand, part) for part in parts) / len(parts)
 
 
+def corrected_error(operand: WeightOperand, parts: Sequence[Sampled], feedback: ErrorFeedback) -> float:
+    """Return `expected_error` where errors are corrected in later weights, from writes of some outputs.
+
+    Each output is written and corrected by itself, so those that are written have the errors that they have among all.
+
+    Args:
+        operand: the weights, whose array has `residual.feedback`.
+        parts: what it, and the operands that share its mitigation, have observed.
+        feedback: the corrections.
+    """
+    return sum(_written_error(operand, part, feedback) for part in parts) / len(parts)
+
+
+def _written_error(operand: WeightOperand, part: Sampled, feedback: ErrorFeedback) -> float:
+    """Return the mean square error for one matrix, by one write of some outputs with the same random numbers always."""
+    array, every = just_written(operand.array), -(-len(part.w) // WRITTEN)
+    w = part.w[::every]
+    w_range = operand.range(w if array.scale == "column" else part.whole)
+    codes = operand.codec.codes(w, w_range)
+    stream = Stream("error of calibration")
+    held = write_folded(codes, array, read_noise=False, w_range=w_range, stream=stream, feedback=feedback)
+    missed = _quantized_inputs(array, part) @ held.weight.transpose(-2, -1) - part.exact[:, ::every]
+    return float(missed.square().mean())
+
+
 def _error(operand: WeightOperand, part: Sampled) -> float:
     """Return the expected mean square error for one matrix."""
     array = just_written(operand.array)
@@ -80,9 +112,14 @@ def _error(operand: WeightOperand, part: Sampled) -> float:
     codes = operand.codec.codes(part.w, w_range)
     mean, variance = moments_of_values(codes, array)
     unit = encoding.unit_of(w_range, array.max_code)
-    x_range = None if array.inputs.range == "dynamic" else part.x.abs().amax()
-    inputs, x_unit = encoding.quantize_input(part.x, array, x_range, signed=part.signed)
-    inputs = inputs * x_unit
+    inputs = _quantized_inputs(array, part)
     shift = inputs @ (mean * unit).transpose(-2, -1) - part.exact
     spread = inputs.square() @ (variance * unit.square()).transpose(-2, -1)
     return float((shift.square() + spread).mean())
+
+
+def _quantized_inputs(array: Crossbar, part: Sampled) -> Tensor:
+    """Return the input vectors [M, I] as the rows get them."""
+    x_range = None if array.inputs.range == "dynamic" else part.x.abs().amax()
+    inputs, x_unit = encoding.quantize_input(part.x, array, x_range, signed=part.signed)
+    return inputs * x_unit
