@@ -263,7 +263,7 @@ def test_a_compensation_of_drift_is_one_multiplication_per_result_of_weights(how
     (note,) = (note for note in last.placement.notes if "drift_compensation" in note)
     assert note == (
         "drift_compensation of projection arrays: one multiplication per result is priced; the readings that give the "
-        "factors, one of every row at each compensation, are not"
+        "factors are not part of a pass; cost.weight_programming.compensation_reading prices one"
     )
     assert not any("drift_compensation" in note for note in first.placement.notes)
 

@@ -11,7 +11,7 @@ from ohmformer.array.spec import Crossbar
 from ohmformer.cost.attention.array_sides import by_columns
 from ohmformer.cost.attention.partial_reads import PartialReads
 from ohmformer.cost.cost import Cost
-from ohmformer.cost.scaled_array_prices import array_cost, priced
+from ohmformer.cost.scaled_array_prices import ArrayPrices, array_cost, priced
 from ohmformer.errors import BadInput
 from ohmformer.hardware.write_lines import WriteLines
 from ohmformer.mapping.planning import Plan
@@ -108,6 +108,24 @@ def write_cost(plan: Plan, role: str, *, cells: int | None = None, lines: WriteL
     return Cost(energy, time, time)
 
 
+def row_read_cost(plan: Plan, role: str) -> Cost:
+    """Cost of reading the cells of a plan, one driven row at a time, with one conversion of each column.
+
+    Args:
+        plan: the matrices.
+        role: role of the engine, for messages.
+
+    Returns:
+        The energy of all cells; as latency and interval the time of one row, which all arrays read at the same time.
+
+    Raises:
+        BadInput: the array has no prices.
+    """
+    prices = priced(plan.array, role)
+    energy = plan.cells * _one_row_energy(prices, plan.array, plan.array.column_circuits)
+    return Cost({"drift reading": energy}, prices.access_time, prices.access_time)
+
+
 def _read_back_energy(array: Crossbar, role: str) -> float:
     """Energy of one read-back per cell [J]: the cell's share of one driven row, and one conversion.
 
@@ -122,6 +140,10 @@ def _read_back_energy(array: Crossbar, role: str) -> float:
             f"hardware.{role}.array.residual.bits = {how.bits}: is above the {converter_bits(array)} bits of the "
             "converter that is priced; lower it, or raise array.adc.bits"
         )
-    conversions = 1.0 if how is None else array.column_circuits
+    return _one_row_energy(prices, array, 1.0 if how is None else array.column_circuits)
+
+
+def _one_row_energy(prices: ArrayPrices, array: Crossbar, conversions: float) -> float:
+    """Energy per cell [J] of driving one row alone, with a number of conversions of each column."""
     share = prices.read_energy / array.rows + prices.dac_energy
     return share / array.columns + conversions * (prices.sample_energy + prices.adc_energy)

@@ -110,7 +110,7 @@ def compensation_notes(arrays: Iterable[tuple[str, Crossbar]]) -> list[str]:
         return []
     return [
         f"drift_compensation of {' and '.join(places)} arrays: one multiplication per result is priced; the readings "
-        "that give the factors, one of every row at each compensation, are not"
+        "that give the factors are not part of a pass; cost.weight_programming.compensation_reading prices one"
     ]
 
 
