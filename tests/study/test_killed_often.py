@@ -32,8 +32,8 @@ def evaluate(settings: Settings) -> PointResult:
     return answer(gamma(settings))
 
 
-def drive(out: str) -> None:
-    run_study(study(*range(POINTS)), Path(out), workers=2, evaluate=evaluate)
+def drive(out: str, workers: int) -> None:
+    run_study(study(*range(POINTS)), Path(out), workers=workers, evaluate=evaluate)
 
 
 def stored(out: Path) -> int:
@@ -65,13 +65,14 @@ def children(process: int) -> Iterator[int]:
 def test_a_sweep_killed_ten_times_gives_the_store_of_an_undisturbed_run(tmp_path: Path) -> None:
     draw, out = random.Random(0), tmp_path / "killed"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])}
-    command = [sys.executable, "-c", f"from tests.study.test_killed_often import drive; drive({str(out)!r})"]
+    drives = [f"from {__name__} import drive; drive({str(out)!r}, {workers})" for workers in (1, 2)]
     for kill in range(KILLS):
+        command = [sys.executable, "-c", drives[kill % 2]]
         goal = stored(out) + draw.randint(1, POINTS // KILLS - 4)
         with stopped_if_it_fails(
             subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
         ) as driver:
-            assert wait_until(lambda goal=goal: stored(out) >= goal, 120)
+            assert wait_until(lambda goal=goal: stored(out) >= goal, 600)
             if kill % 2:  # a worker first: the driver goes on without it
                 for worker in list(children(driver.pid))[:1]:
                     os.kill(worker, signal.SIGKILL)
@@ -79,6 +80,6 @@ def test_a_sweep_killed_ten_times_gives_the_store_of_an_undisturbed_run(tmp_path
             driver.kill()
             driver.communicate(timeout=60)
     assert stored(out) < POINTS, "nothing was left to resume"
-    subprocess.run(command, env=environment, check=True)
+    subprocess.run([sys.executable, "-c", drives[1]], env=environment, check=True)
     run_study(study(*range(POINTS)), tmp_path / "undisturbed", evaluate=lambda settings: answer(gamma(settings)))
     assert rows(out) == rows(tmp_path / "undisturbed")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -130,8 +130,7 @@ class PlainValues:
 
     def _physical(self, spec: Spec) -> dict[str, Any]:
         if type(spec).physical is not Spec.physical:
-            physical: dict[str, Any] = spec.physical()
-            return physical
+            return spec.physical()
         return self._nested(spec, spec.cost_fields, self.physical)
 
     def _nested(self, spec: Spec, left_out: Sequence[str], inner: Callable[[Spec], Any]) -> dict[str, Any]:
@@ -139,12 +138,14 @@ class PlainValues:
         names = [name for name in type(spec).model_fields if name not in ("provenance", *left_out)]
         nested = {name: value for name in names if isinstance(value := getattr(spec, name), Spec)}
         plain = spec.model_dump(mode="json", include=set(names) - set(nested))
-        return with_infinities_as_text(plain) | {name: inner(value) for name, value in nested.items()}
+        values: dict[str, Any] = with_infinities_as_text(plain)
+        return values | {name: inner(value) for name, value in nested.items()}
 
     def _outside(self, spec: Spec) -> frozenset[type[Any]]:
         own = {type(spec)} if isinstance(spec, registry.Family) and not registry.is_own(type(spec)) else set()
         fields = (getattr(spec, name) for name in type(spec).model_fields if name != "provenance")
-        return frozenset(own).union(*map(self.outside, fields))
+        deep = [value for value in fields if isinstance(value, (Spec, list, tuple, Mapping))]
+        return frozenset(own).union(*map(self.outside, deep))
 
     def once(self, what: str, value: object, make: Callable[[], Any]) -> Any:
         """What `make` returns, called once for an object.

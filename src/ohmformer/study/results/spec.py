@@ -112,7 +112,7 @@ class Accuracy(Part):
         if METRICS[self.metric].counts == "hit":
             if not all(0 <= value <= 1 for value in (self.software, self.mean, *self.ci95, *self.chips)):
                 raise ValueError("a share lies between 0 and 1")
-            if self.score_sums is not None and not all(0 <= hits <= len(self.chips) for hits in self.score_sums):
+            if self.score_sums and not 0 <= min(self.score_sums) <= max(self.score_sums) <= len(self.chips):
                 raise ValueError("hits of a sample are at most as many as chips")
         if self.ci95[0] > self.ci95[1]:
             raise ValueError("an interval has its lower bound first")
