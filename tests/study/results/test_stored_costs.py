@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from ohmformer.study import stored_costs
 from ohmformer.study.cost import make_costs, study_costs
+from ohmformer.study.results import stored_costs
 from ohmformer.study.results.export import results
 from ohmformer.study.results.key import PACKAGE, PlainValues
-from ohmformer.study.stored_costs import CODE, cost_keys, stored_prices
+from ohmformer.study.results.stored_costs import CODE, cost_keys, stored_prices
 from tests.house.test_rooms import NO_ANSWERS, graph, modules
 
 RATE = "cost.rate"
