@@ -40,6 +40,7 @@ _HOME = {
     "SequenceBlocking": "dataflow.spec",
     "Served": "dataflow.serving.served",
     "Stats": "nn.monte_carlo",
+    "StoredRun": "study.results.export",
     "SteadyState": "dataflow.serving.steady_state",
     "Stream": "streams",
     "Summary": "stats.intervals",
@@ -66,6 +67,7 @@ _HOME = {
     "replace": "schema",
     "require": "study.requirements.require",
     "restore": "nn.saving.checkpoint",
+    "results": "study.results.export",
     "revert": "nn.convert.revert",
     "samples": "streams",
     "save": "nn.saving.checkpoint",
@@ -223,6 +225,8 @@ if TYPE_CHECKING:
     from ohmformer.streams import samples as samples
     from ohmformer.study.pricing.kv_prices import kv_prices as kv_prices
     from ohmformer.study.requirements.require import require as require
+    from ohmformer.study.results.export import StoredRun as StoredRun
+    from ohmformer.study.results.export import results as results
     from ohmformer.study.results.requirements import Requirements as Requirements
     from ohmformer.tasks.load import load_task as load_task
     from ohmformer.tasks.metric_kinds import Metric as Metric

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
@@ -73,9 +73,19 @@ def entries(kind: str) -> dict[str, Path]:
     """Name -> file of every entry of a kind."""
     files_by_name: dict[str, Path] = {}
     for root in roots():
-        for file in sorted((root / KINDS[kind]).glob("*.toml")):
+        for file in _shipped(kind) if root == SHIPPED else _listed(root, kind):
             files_by_name.setdefault(file.stem, file)
     return files_by_name
+
+
+def _listed(root: Path, kind: str) -> list[Path]:
+    return sorted((root / KINDS[kind]).glob("*.toml"))
+
+
+@cache
+def _shipped(kind: str) -> list[Path]:
+    """The files of the package, which do not change: every point of a study asks for them."""
+    return _listed(SHIPPED, kind)
 
 
 def locate(kind: str, name: str, *, beside: Path | None = None) -> Path:

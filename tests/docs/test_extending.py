@@ -19,7 +19,7 @@ from ohmformer import registry
 from ohmformer.device import write_verify
 from ohmformer.report.library import FAMILIES
 from ohmformer.study.read_study import accuracy_half, cost_half, make_study, make_whole
-from ohmformer.study.results.key import Identity, code_from_outside, point_key
+from ohmformer.study.results.key import Identity, code_from_outside, point_keys
 from tests.study.small import document
 
 PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -95,9 +95,9 @@ def test_a_study_with_kinds_from_outside_has_another_key_when_their_code_changes
     kinds = [set(code_from_outside(each).get("kinds", {})) for each in settings]
     assert kinds == [set(), {"extending_page.MidRange"}, {"extending_page.Confidence"}]
     here, file = Identity(model="m", task="t"), Path(str(page.__file__))
-    before = [point_key(each, here) for each in settings]
+    before = [point_keys(each, here).key for each in settings]
     file.write_text(CODE + "\n", encoding="utf-8")
-    after = [point_key(each, here) for each in settings]
+    after = [point_keys(each, here).key for each in settings]
     file.write_text(CODE, encoding="utf-8")
     assert [one == other for one, other in zip(before, after, strict=True)] == [True, False, False]
 

@@ -99,7 +99,7 @@ def test_a_result_that_cannot_be_stored_makes_no_point_suspect(
 ) -> None:
     """The next run used to start a process of its own for the point that met a full disk."""
 
-    def full(self: Store, key: str, result: object) -> None:
+    def full(self: Store, key: str, result: object, keys: object) -> None:
         raise BadInput("the disk is full")
 
     out = tmp_path / "out"

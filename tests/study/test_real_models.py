@@ -17,7 +17,7 @@ from ohmformer.report.table import software_line, study_tables
 from ohmformer.report.verdict import clip_verdicts
 from ohmformer.study.read_study import make_study
 from ohmformer.study.results.document import study_results, to_json
-from ohmformer.study.results.key import Identity, point_key
+from ohmformer.study.results.key import Identity, point_keys
 from ohmformer.study.results.spec import StudyResults
 from ohmformer.study.run import run_study, study_keys
 from ohmformer.study.spec import Study
@@ -124,9 +124,9 @@ def test_rules_reach_the_conversion(tmp_path: Path) -> None:
 
 def test_the_order_of_rules_is_part_of_the_key() -> None:
     first, second = {"blocks.*": "digital", "*": "projection"}, {"*": "projection", "blocks.*": "digital"}
-    keys = {point_key(rules(table).points[0].settings, HERE) for table in (first, second, {})}
+    keys = {point_keys(rules(table).points[0].settings, HERE).key for table in (first, second, {})}
     assert len(keys) == 3
-    assert point_key(rules(first).points[0].settings, HERE) in keys
+    assert point_keys(rules(first).points[0].settings, HERE).key in keys
 
 
 def test_rules_can_be_swept_and_set() -> None:

@@ -49,4 +49,5 @@ def report_costs(costs: StudyCosts, folder: Path, *, to_stderr: bool) -> None:
     show(cost_tables(costs), to_stderr=to_stderr)
     make_folder(folder)
     write_text(folder / "results.json", to_json(costs))
-    show(f"written to {folder}: results.json", to_stderr=to_stderr)
+    files = [name for name in ("results.json", "results.sqlite") if os.path.exists(folder / name)]
+    show(f"written to {folder}: {', '.join(files)}", to_stderr=to_stderr)

@@ -77,6 +77,29 @@ Workers = Annotated[
 Resume = Annotated[
     bool, typer.Option("--resume/--fresh", help="Use stored results of this study, or compute all points again.")
 ]
+KeepOld = Annotated[
+    bool,
+    typer.Option(
+        "--keep-old",
+        help="Keep stored accuracies that other code, such as a former version, has computed; each is marked. "
+        "Otherwise they are computed again.",
+        show_default=False,
+    ),
+]
+RunFolder = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="Folder of a study's results, such as ohmformer-runs/NAME.", callback=_path),
+]
+Table = Annotated[
+    str,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Write to this file, .csv or .parquet; - is CSV on standard output.",
+        callback=_path,
+    ),
+]
 Python = Annotated[
     list[str] | None,
     typer.Option(

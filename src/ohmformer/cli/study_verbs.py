@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ohmformer.cli.options import Json, Out, Python, Resume, Sets, StudyName, Workers
+from ohmformer.cli.options import Json, KeepOld, Out, Python, Resume, Sets, StudyName, Workers
 from ohmformer.cli.output import check_writable, goes_to_stdout, results_folder, show, write_document
 from ohmformer.cli.stopping import stopping
 from ohmformer.errors import BadInput
-from ohmformer.terminal.signals import GO_ON, NOTHING_STORED
+from ohmformer.terminal.signals import GO_ON
 
 if TYPE_CHECKING:
     from ohmformer.study.results.spec import StudyCosts, StudyResults
@@ -38,6 +38,7 @@ def run(
     json: Json = None,
     workers: Workers = None,
     resume: Resume = True,
+    keep_old: KeepOld = False,
     python: Python = None,
 ) -> None:
     """Measure the accuracy of a study and compute the cost of each of its points. Stored accuracies are reused."""
@@ -51,15 +52,22 @@ def run(
         from ohmformer.study.use.hours import in_use
 
         costs = cost_half(whole)
-        results = _measured(in_use(accuracy_half(whole), costs), out, json, workers, resume, costs=costs)
+        results = _measured(
+            in_use(accuracy_half(whole), costs), out, json, workers, resume, costs=costs, keep_old=keep_old
+        )
         write_document(results, json)
     else:
+        if keep_old:
+            raise BadInput(
+                f"{whole.where}: --keep-old: has no effect, since the study has no accuracy, and costs are "
+                "always those of the present code; leave it out"
+            )
         if workers is not None:
             raise BadInput(
                 f"{whole.where}: --workers {workers}: has no effect, since the study has no accuracy, and costs are "
                 "computed in one process; leave it out"
             )
-        write_document(_priced(cost_half(whole), out, json), json)
+        write_document(_priced(cost_half(whole), out, json, fresh=not resume), json)
 
 
 def accuracy(
@@ -69,6 +77,7 @@ def accuracy(
     json: Json = None,
     workers: Workers = None,
     resume: Resume = True,
+    keep_old: KeepOld = False,
     python: Python = None,
 ) -> None:
     """Measure the accuracy of a study, without its cost. Stored results are reused."""
@@ -81,7 +90,7 @@ def accuracy(
         from ohmformer.study.use.hours import in_use
 
         points = in_use(points, cost_half(whole))
-    write_document(_measured(points, out, json, workers, resume), json)
+    write_document(_measured(points, out, json, workers, resume, keep_old=keep_old), json)
 
 
 def _measured(
@@ -92,6 +101,7 @@ def _measured(
     resume: bool,
     *,
     costs: Study[CostSettings] | None = None,
+    keep_old: bool = False,
 ) -> StudyResults:
     """Compute a study, show it, and write results.json and the figure into its folder.
 
@@ -102,36 +112,43 @@ def _measured(
         workers: number of processes; None for one per core.
         resume: True to reuse stored results.
         costs: the cost half; None to leave costs out.
+        keep_old: True to keep stored accuracies that other code computed.
     """
     check_writable(json)
     stopping.says = GO_ON
     from ohmformer.study.executors import default_workers
     from ohmformer.study.results.document import study_results
-    from ohmformer.study.run import run_study, study_keys
+    from ohmformer.study.run import run_with_keys
 
+    if keep_old and not resume:
+        raise BadInput("--keep-old and --fresh: one keeps stored results, the other deletes them; give one of them")
     folder = results_folder(out, study.name)
     count = default_workers() if workers is None else workers
-    answers = run_study(study, folder, workers=count, fresh=not resume)
-    results = study_results(study, study_keys(study), answers)
+    keys, answers = run_with_keys(study, folder, workers=count, fresh=not resume, keep_old=keep_old)
+    results = study_results(study, keys, answers)
     if costs is not None:
         from ohmformer.study.join_cost import with_costs
+        from ohmformer.study.results.stored_costs import stored_prices
 
-        results = with_costs(results, costs)
+        with stored_prices(costs, folder, fresh=not resume) as price:
+            results = with_costs(results, costs, price=price)
     from ohmformer.cli.finished_study import report_study
 
     report_study(results, folder, to_stderr=goes_to_stdout(json))
     return results
 
 
-def _priced(study: Study[CostSettings], out: str | None, json: str | None) -> StudyCosts:
+def _priced(study: Study[CostSettings], out: str | None, json: str | None, *, fresh: bool) -> StudyCosts:
     """Compute the costs of a study without measurable accuracy, show them, and write results.json to its folder."""
     from ohmformer.cli.finished_study import report_costs
     from ohmformer.study.join_cost import costs_alone
+    from ohmformer.study.results.stored_costs import stored_prices
 
-    stopping.says = NOTHING_STORED
+    stopping.says = GO_ON
     check_writable(json)
     folder = results_folder(out, study.name)
-    costs = costs_alone(study)
+    with stored_prices(study, folder, fresh=fresh) as price:
+        costs = costs_alone(study, price=price)
     report_costs(costs, folder, to_stderr=goes_to_stdout(json))
     return costs
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from ohmformer.study.noise_labels import ROLES
+from ohmformer.study.results.old_code import words
 from ohmformer.study.results.spec import RoleNoise, StudyResults
 
 TRUSTED = 0.5
@@ -11,7 +14,21 @@ TRUSTED = 0.5
 
 def caveats(results: StudyResults) -> list[str]:
     """Sentences on the limits of the results; an empty list where nothing needs saying."""
-    return [sentence for sentence in (_extrapolation(results), _left_out(results), *_notes(results)) if sentence]
+    return [
+        sentence
+        for sentence in (*_kept(results), _extrapolation(results), _left_out(results), *_notes(results))
+        if sentence
+    ]
+
+
+def _kept(results: StudyResults) -> list[str]:
+    """A sentence on the points of each former code whose results the user kept."""
+    counts = Counter(words(point.old_code) for point in results.points if point.old_code is not None)
+    total = len(results.points)
+    return [
+        f"Kept from other code than the present one: {count} of {total} points ({code})."
+        for code, count in counts.items()
+    ]
 
 
 def _extrapolation(results: StudyResults) -> str:

@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.table import Table
 
 from ohmformer.report.view import View, axis_name, metric_titles, sigma, view
-from ohmformer.study.results.spec import Accuracy, Capture, StudyResults
+from ohmformer.study.results.spec import Accuracy, Capture, MeasuredPoint, StudyResults
 from ohmformer.tasks.metric_kinds import METRICS
 
 ROW = 4
@@ -35,7 +35,7 @@ def _grid(results: StudyResults, seen: View) -> Table:
         table.add_column(series.name, justify="right")
     columns = [dict(series.points) for series in seen.series]
     for x in sorted({x for column in columns for x in column}):
-        cells = [entry(column[x].accuracy) if x in column else "" for column in columns]
+        cells = [_entry_of(column[x]) if x in column else "" for column in columns]
         table.add_row(f"{x:g}", *([] if scale is None else [f"{x * scale:.3g}"]), *cells)
     return table
 
@@ -45,7 +45,7 @@ def _bars(results: StudyResults, seen: View) -> Table:
     table = Table(title_justify="left", caption_justify="left")
     if not seen.series:
         table.title, table.caption = results.study, _caption(results)
-    names, entries = [name for name, _ in seen.bars], [entry(point.accuracy) for _, point in seen.bars]
+    names, entries = [name for name, _ in seen.bars], [_entry_of(point) for _, point in seen.bars]
     if len(names) <= ROW:
         for name in names:
             table.add_column(name, justify="right", overflow="fold")
@@ -60,6 +60,12 @@ def _bars(results: StudyResults, seen: View) -> Table:
 
 def _caption(results: StudyResults) -> str:
     return "\n".join(filter(None, (software_line(results), digital_line(results), static_line(results))))
+
+
+def _entry_of(point: MeasuredPoint) -> str:
+    """The entry of a point, with the digest of the code that computed it where that is not the present one."""
+    kept = f" (code {point.old_code.code})" if point.old_code else ""
+    return f"{entry(point.accuracy)}{kept}"
 
 
 def entry(accuracy: Accuracy) -> str:

@@ -7,7 +7,7 @@ A study file of the cost half is that of the accuracy half, with `[dataflow]` an
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -282,12 +282,19 @@ def _mean(parts: list[tuple[dict[str, float], float]]) -> dict[str, float]:
     return sum_by_name(*({name: value * weight for name, value in shares.items()} for shares, weight in parts))
 
 
-def study_costs(study: Study[CostSettings], chosen: Sequence[Chosen | None] = ()) -> StudyCosts:
+Price = Callable[[CostSettings, Chosen | None], CostResult]
+"""`price`, or a function that also stores what it returns (see `stored_costs`)."""
+
+
+def study_costs(
+    study: Study[CostSettings], chosen: Sequence[Chosen | None] = (), *, price: Price = price
+) -> StudyCosts:
     """Compute the costs of all points of a study.
 
     Args:
         study: its points.
         chosen: the argument `chosen` of `price` for each point; empty if nothing was chosen.
+        price: computes the cost of a point.
 
     Raises:
         BadInput: a point has no price; one line with the file, the field and the remedy.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ohmformer.errors import BadInput
 from ohmformer.mitigation.spec import Conditioning, KVClip
+from ohmformer.study.cost import Price, price, study_costs
 from ohmformer.study.cost import notes as notes_of
-from ohmformer.study.cost import price, study_costs
 from ohmformer.study.results.spec import Chosen, MeasuredPoint, StudyCosts, StudyResults
 from ohmformer.study.spec import CostSettings, Study, Whole
 from ohmformer.workload.shapes import PREFIX
@@ -23,26 +23,31 @@ def no_accuracy(settings: CostSettings | Whole) -> str:
     return "" if settings.task else "no accuracy: the study has no [task]; add one to measure it"
 
 
-def costs_alone(costs: Study[CostSettings]) -> StudyCosts:
+def costs_alone(costs: Study[CostSettings], *, price: Price = price) -> StudyCosts:
     """Compute the costs of a study without measurable accuracy.
 
     The notes say why accuracy is not measured, if the study has a task or a real model.
 
+    Args:
+        costs: the points.
+        price: computes the cost of a point.
+
     Raises:
         BadInput: a point has no price.
     """
-    priced = study_costs(costs)
+    priced = study_costs(costs, price=price)
     settings = [point.settings for point in costs.points]
     reasons = [no_accuracy(each) for each in settings if each.task or not each.model.source.startswith(PREFIX)]
     return priced.model_copy(update={"notes": (*dict.fromkeys(reasons), *priced.notes)})
 
 
-def with_costs(measured: StudyResults, costs: Study[CostSettings]) -> StudyResults:
+def with_costs(measured: StudyResults, costs: Study[CostSettings], *, price: Price = price) -> StudyResults:
     """Results with the cost of every point that has a price; `cost_notes` says why others have none.
 
     Args:
         measured: results of the accuracy half.
         costs: the cost half of the same study, so that its points are the same ones.
+        price: computes the cost of a point.
     """
     points: list[MeasuredPoint] = []
     priced, refused = [], []

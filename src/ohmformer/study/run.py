@@ -5,21 +5,25 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ohmformer.errors import BadInput
 from ohmformer.models.user_code import guarded
 from ohmformer.study.executors import completed, open_executor
 from ohmformer.study.loaded import check_identity, identify
+from ohmformer.study.noise_labels import filled
 from ohmformer.study.pricing.evaluate import evaluate_with_cost_half
 from ohmformer.study.pricing.kv_prices import price_of
-from ohmformer.study.results.key import Identity, digest, point_key, price_digest
+from ohmformer.study.results.key import Identity, Keys, PlainValues, digest, point_keys, price_digest
+from ohmformer.study.results.local_disk import one_driver
+from ohmformer.study.results.old_code import code_in_words, old_code
 from ohmformer.study.results.spec import PointResult
-from ohmformer.study.results.store import Store
+from ohmformer.study.results.store import Store, StoredPoint
 from ohmformer.study.spec import Point, Settings, Study
 from ohmformer.study.timing.ages import ages_of
 from ohmformer.terminal.files import make_folder, write_text
@@ -43,6 +47,8 @@ def run_study(
     *,
     workers: int = 1,
     fresh: bool = False,
+    keep_old: bool = False,
+    further: bool = False,
     progress: bool = True,
     evaluate: Evaluate = evaluate_with_cost_half,
 ) -> list[PointResult]:
@@ -56,47 +62,134 @@ def run_study(
             missing.
         workers: number of processes; 1 computes everything in this process. The results are the same to the last bit.
         fresh: True to delete stored results of this study first.
-        progress: True to show a progress bar on standard error if it is a terminal, and to report dead processes there.
+        keep_old: True to keep stored results that other code computed; each then has `old_code`.
+        further: True if the store lists these points beside those that it lists for the study already.
+        progress: True to show a progress bar on standard error if it is a terminal, and to report dead processes,
+            results of other code and damaged rows there.
         evaluate: function from settings to result. With several workers it must be a module's function.
 
     Returns:
         The result of each point, in order.
 
     Raises:
-        BadInput: model or data cannot be used (nothing is written), a point fails (the others are stored first), or
-            the store cannot be written or was moved.
+        BadInput: model or data cannot be used (nothing is written), a point fails (the others are stored first), the
+            store cannot be written or was moved, or another run computes into the folder.
         Stopped: Ctrl-C was pressed, or a signal ended the process.
     """
+    options: dict[str, Any] = {"workers": workers, "fresh": fresh, "keep_old": keep_old, "further": further}
+    return run_with_keys(study, out, **options, progress=progress, evaluate=evaluate)[1]
+
+
+def run_with_keys(
+    study: Study[Settings],
+    out: Path,
+    *,
+    workers: int,
+    fresh: bool,
+    keep_old: bool = False,
+    further: bool = False,
+    progress: bool = True,
+    evaluate: Evaluate = evaluate_with_cost_half,
+) -> tuple[list[str], list[PointResult]]:
+    """The key and the result of each point of a study; see `run_study`."""
     if not 1 <= workers <= MOST_WORKERS:
         bound = "1 or more; raise it" if workers < 1 else f"{MOST_WORKERS} at most; lower it"
         raise BadInput(f"workers = {workers}: must be {bound}")
-    jobs = [_Job(evaluate, point, identity) for point, identity in zip(study.points, _identities(study), strict=True)]
-    keys = [point_key(job.point.settings, job.identity) for job in jobs]
+    identities = _identities(study)
+    each = _keys(study, identities)
+    keys = [one.key for one in each]
+    jobs = (_Job(evaluate, *parts) for parts in zip(study.points, identities, each, strict=True))
     todo = dict(zip(keys, jobs, strict=True))
-    with _store(out) as store:
+    with _store(out) as store, ExitStack() as locks:
         if fresh:
+            locks.enter_context(one_driver(out))
             store.forget(keys)
-        results = store.get(todo)
-        for key in results:
-            del todo[key]
+        results = _stored(store, todo)
+        if todo and not store.readonly and not fresh:
+            locks.enter_context(one_driver(out))
+            results |= _stored(store, todo)  # what another run has stored meanwhile
+        kept = _from_other_code(store, todo, keep=keep_old, show=progress)
+        results |= {key: result for key, (_, result) in kept.items()}
         if todo and store.readonly:
             missing = f"{len(todo)} of {len(set(keys))} results are not there"
-            raise BadInput(f"{out}: may not be written, and {missing}; choose another folder with --out")
+            raise BadInput(f"{out}: {store.readonly}, and {missing}; choose another folder with --out")
+        store.note_points(
+            study.name, _listed(study, [kept[key][0] if key in kept else key for key in keys]), further=further
+        )
         if todo:
+            _tell_damage(store, progress)
             _Computation(study, store, len(set(keys)), todo).run(workers, progress)
-            results |= store.get(todo)
+            results |= _stored(store, todo)
             store.check_in_place()
     if not set(keys) <= set(results):
         raise BadInput(
             f"{store.file}: a result that was just stored cannot be read back; move the file away and run again"
         )
-    return [results[key] for key in keys]
+    return keys, [results[key] for key in keys]
 
 
 def study_keys(study: Study[Settings]) -> list[str]:
     """The key of every point, in order. This loads models and data."""
-    identities = _identities(study)
-    return [point_key(point.settings, identity) for point, identity in zip(study.points, identities, strict=True)]
+    return [each.key for each in _keys(study, _identities(study))]
+
+
+def _keys(study: Study[Settings], identities: Sequence[Identity]) -> list[Keys]:
+    plain, pairs = PlainValues(), zip(study.points, identities, strict=True)
+    return [point_keys(point.settings, identity, plain) for point, identity in pairs]
+
+
+def _listed(study: Study[Settings], keys: Sequence[str]) -> list[StoredPoint]:
+    pairs = zip(study.points, keys, strict=True)
+    return [
+        StoredPoint(study.name, point.set, filled(point.label, point.settings.hardware), key) for point, key in pairs
+    ]
+
+
+def _stored(store: Store, todo: dict[str, _Job]) -> dict[str, PointResult]:
+    """Key -> stored result; the jobs of these keys are removed from `todo`."""
+    results = store.get(todo)
+    for key in results:
+        del todo[key]
+    return results
+
+
+def _from_other_code(
+    store: Store, todo: dict[str, _Job], *, keep: bool, show: bool
+) -> dict[str, tuple[str, PointResult]]:
+    """Say which of the missing results other code has computed.
+
+    Returns:
+        Key -> key under which a result is stored, and the result, if they are kept; their jobs leave `todo`.
+    """
+    older = store.older({key: job.keys for key, job in todo.items()}) if todo else {}
+    if not older:
+        return {}
+    present = code_in_words(next(iter(todo.values())).keys.version)
+    others = ", ".join(dict.fromkeys(code_in_words(store.version(stored)) for stored in older.values()))
+    count = f"{len(older)} stored {'result is' if len(older) == 1 else 'results are'} of other code ({others})"
+    found: dict[str, tuple[str, PointResult]] = {}
+    if keep:
+        answers = store.get(older.values())
+        for key, stored in older.items():
+            if stored in answers:
+                version = {"old_code": old_code(store.version(stored))}
+                found[key] = (stored, answers[stored].model_copy(update=version))
+                del todo[key]
+    remedy = "and kept" if keep else "and computed again; --keep-old keeps them"
+    _tell(f"{count} than the present one ({present}), {remedy}", show)
+    return found
+
+
+def _tell_damage(store: Store, show: bool) -> None:
+    """Say how many rows are damaged; they are computed again if a study asks for them."""
+    if count := len(store.damaged):
+        rows = "a row is" if count == 1 else f"{count} rows are"
+        _tell(f"{store.file}: {rows} damaged; points without an intact result are computed again", show)
+
+
+def _tell(text: str, show: bool) -> None:
+    with bar("points", 1, show=show) as display:
+        display.say(text)
 
 
 def _identities(study: Study[Settings]) -> list[Identity]:
@@ -143,6 +236,7 @@ class _Job:
     evaluate: Evaluate
     point: Point[Settings]
     identity: Identity
+    keys: Keys
 
     def __str__(self) -> str:
         return ", ".join(f"{path} = {value}" for path, value in self.point.set.items()) or "the only point"
@@ -215,7 +309,7 @@ class _Computation:
         """Store a result, or record a failure. The store keeps the keys of points whose processes died."""
         error = future.exception()
         if error is None:
-            self.store.put(key, future.result())
+            self.store.put(key, future.result(), job.keys)
             self.stored += 1
         elif isinstance(error, BrokenExecutor):
             self.failed.append((job, BadInput(_unguarded() or DIED)))

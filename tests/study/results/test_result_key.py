@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ohmformer import registry
 from ohmformer.study.read_study import make_study
 from ohmformer.study.results import key as result_key
-from ohmformer.study.results.key import Identity, code_digest, point_key
+from ohmformer.study.results.key import Identity, PlainValues, code_digest, digest, point_keys
 from tests.study.small import GAMMA, document
 
 HERE = Identity(model="m", task="t")
@@ -39,7 +39,7 @@ CHANGES = st.fixed_dictionaries({}, optional={path: st.sampled_from(values) for 
 
 def key(changes: dict[str, Any], identity: Identity = HERE) -> str:
     (point,) = make_study(document(sweep={path: [value] for path, value in changes.items()})).points
-    return point_key(point.settings, identity)
+    return point_keys(point.settings, identity).key
 
 
 @hypothesis.settings(max_examples=40)
@@ -132,4 +132,37 @@ def test_what_decides_nothing_changes_nothing(one: dict[str, Any], other: dict[s
 def test_name_label_and_the_spelling_of_defaults_change_nothing() -> None:
     (plain,) = make_study(document()).points
     (dressed,) = make_study(document(name="other", seed=0, mitigation={"clip": "none"}, sweep={"label": "x"})).points
-    assert point_key(plain.settings, HERE) == point_key(dressed.settings, HERE)
+    assert point_keys(plain.settings, HERE).key == point_keys(dressed.settings, HERE).key
+
+
+def test_keys_are_those_of_all_values_read_at_once() -> None:
+    """What points share is read once; the key is the same as if each point was read by itself, so old keys hold."""
+    points = make_study(document(sweep={GAMMA: [0, 1], "hardware.attention.array.bits": [4, 6]})).points
+    shared = PlainValues()
+    for settings in [point.settings for point in points]:
+        plain = settings.canonical()
+        simulation = {name: value for name, value in plain["simulation"].items() if name != "age" or value is not None}
+        content = {
+            **{name: plain[name] for name in ("model", "rules", "mitigation", "trials", "seed")},
+            "hardware": {name: value for name, value in settings.hardware.physical().items() if name != "title"},
+            "task": {name: value for name, value in plain["task"].items() if name != "limit"},
+            "simulation": simulation,
+            "identity": {"model": "m", "task": "t", "device": "cpu"},
+            "versions": {name: result_key.version(name) for name in ("ohmformer", "torch")},
+            "code": code_digest(),
+        }
+        assert point_keys(settings, HERE, shared).key == digest(content)
+
+
+def test_the_question_is_the_same_for_other_code_and_another_one_for_other_settings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one, two = (point.settings for point in make_study(document(sweep={GAMMA: [0, 1]})).points)
+    before = point_keys(one, HERE)
+    assert point_keys(two, HERE).question != before.question
+    assert point_keys(one, replace(HERE, model="other")).question != before.question
+    monkeypatch.setattr(result_key, "code_digest", lambda *_: "0" * 64)
+    after = point_keys(one, replace(HERE, ages="a", prices="p"))
+    assert after.question == before.question
+    assert after.key != before.key
+    assert after.version != before.version

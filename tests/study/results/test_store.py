@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -12,11 +13,13 @@ from pathlib import Path
 import pytest
 
 from ohmformer.errors import BadInput
+from ohmformer.study.results.key import Keys
 from ohmformer.study.results.spec import PointResult
-from ohmformer.study.results.store import Store
+from ohmformer.study.results.store import Store, StoredPoint
 from tests.report.results import answer
 
 EMPTY, ONE = answer(0), answer(1)
+VERSION = '{"code":"3f2a9c01","versions":{"ohmformer":"0.1.0"}}'
 
 
 def small_answer(gamma: float) -> PointResult:
@@ -64,14 +67,16 @@ def test_what_is_not_a_regular_file_is_told_as_such(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["{", "3", "", "null"])
-def test_a_damaged_row_is_one_line(tmp_path: Path, text: str) -> None:
+def test_a_damaged_row_counts_as_missing_and_is_noted(tmp_path: Path, text: str) -> None:
     file = tmp_path / "results.sqlite"
     with Store(file) as store:
         store.put("a", ONE)
+        store.put("b", ONE)
     with closing(sqlite3.connect(file)) as database, database:
-        database.execute("UPDATE results SET result = ?", (text,))
-    with Store(file) as store, pytest.raises(BadInput, match=r"results\.sqlite: the result a is damaged; .*--fresh"):
-        store.get(["a"])
+        database.execute("UPDATE results SET result = ? WHERE key = 'a'", (text,))
+    with Store(file) as store:
+        assert store.get(["a", "b"]) == {"b": ONE}
+        assert store.damaged == ["a"]
 
 
 @pytest.mark.parametrize("columns", ["key TEXT", "name TEXT, result TEXT"])
@@ -113,14 +118,38 @@ def test_a_store_without_checksums_gets_them(tmp_path: Path) -> None:
     file = tmp_path / "results.sqlite"
     old_store(file, {"a": json.dumps(ONE.model_dump(by_alias=True)), "b": b"\xff", "c": "{"})
     with Store(file) as store:
-        assert store.get(["a", "b"]) == {"a": ONE}
-        with pytest.raises(BadInput, match="the result c is damaged"):
-            store.get(["c"])
+        assert store.get(["a", "b", "c"]) == {"a": ONE}
+        assert store.damaged == ["", "c"]
         store.put("d", EMPTY)
     with closing(sqlite3.connect(file)) as database, database:
         database.execute("UPDATE results SET result = '{\"x\": 2}' WHERE key = 'a'")
-    with Store(file) as store, pytest.raises(BadInput, match="the result a is damaged"):
-        store.get(["a"])
+    with Store(file) as store:
+        assert store.get(["a", "d"]) == {"d": EMPTY}
+
+
+@pytest.mark.parametrize("readonly", [False, True])
+def test_a_store_without_questions_is_read_and_brought_up_to_date(
+    tmp_path: Path, readonly: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows of a former version keep their checksums; a damaged one is dropped."""
+    file = tmp_path / "results.sqlite"
+    texts = {
+        "a": json.dumps(ONE.model_dump(by_alias=True)),
+        "b": json.dumps(EMPTY.model_dump(by_alias=True)),
+        "c": "{}",
+    }
+    rows = [(key, text, hashlib.sha256(f"{key}\n{text}".encode()).hexdigest()) for key, text in texts.items()]
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("CREATE TABLE results (key TEXT PRIMARY KEY, result TEXT NOT NULL, checksum TEXT NOT NULL)")
+        database.executemany("INSERT INTO results VALUES (?, ?, ?)", [*rows[:2], (*rows[2][:2], "0" * 64)])
+    if readonly:
+        monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    with Store(file) as store:
+        assert bool(store.readonly) == readonly
+        assert store.get("abc") == {"a": ONE, "b": EMPTY}
+        assert store.damaged == (["c"] if readonly else [""])
+        assert store.older({"x": Keys("x", "", "")}) == {}
+        assert store.points() == []
 
 
 @pytest.mark.parametrize(
@@ -130,22 +159,69 @@ def test_a_store_without_checksums_gets_them(tmp_path: Path) -> None:
         "UPDATE results SET result = CAST(result AS BLOB)",
         "UPDATE results SET result = x'fffe'",
         "UPDATE results SET checksum = ''",
+        "UPDATE results SET question = 'x'",
+        "UPDATE results SET version = ''",
+        "UPDATE results SET question = '', version = ''",
         "UPDATE results SET checksum = x'00'",
         "UPDATE results SET key = 'b' WHERE key = 'a'",
     ],
 )
-def test_a_row_that_was_changed_is_refused(tmp_path: Path, change: str) -> None:
+def test_a_row_that_was_changed_counts_as_missing(tmp_path: Path, change: str) -> None:
+    file = tmp_path / "results.sqlite"
+    with Store(file) as store:
+        store.put("a", ONE, Keys("a", "question", VERSION))
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute(change)
+    with Store(file) as store:
+        assert store.get(["a", "b"]) == {}
+        assert len(store.damaged) == 1
+        store.put("a", answer(3))
+        assert store.get(["a"]) == {"a": answer(3)}
+
+
+def test_answers_of_other_code_are_found_by_their_question(tmp_path: Path) -> None:
+    """Of several, the one of the code that came last."""
+    with Store(tmp_path / "results.sqlite") as store:
+        for key, version in (("z", "1"), ("y", "2"), ("x", "1")):
+            store.put(key, ONE, Keys(key, "asked" if key != "x" else "other", version))
+        wanted = {"new": Keys("new", "asked", "3"), "unknown": Keys("unknown", "never asked", "3")}
+        assert store.older(wanted) == {"new": "y"}
+        assert store.version("y") == "2"
+        assert store.older({"y": Keys("y", "asked", "2")}) == {"y": "z"}
+
+
+def test_points_are_listed_in_order_and_checked(tmp_path: Path) -> None:
+    file = tmp_path / "results.sqlite"
+    points = [StoredPoint("s", {"seed": seed, "rules": {"a": 1}}, "λ", f"k{seed}", "c") for seed in range(12)]
+    with Store(file) as store:
+        store.note_points("s", points[:3])
+        store.note_points("other", [StoredPoint("other", {})])
+        store.note_points("s", points[2:5], further=True)
+        assert store.points() == [StoredPoint("other", {}), *points[:5]]
+        store.note_points("s", points)
+        assert store.points() == [StoredPoint("other", {}), *points]
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("UPDATE points SET label = 'x' WHERE position = 3")
+    with Store(file) as store:
+        assert store.points() == [StoredPoint("other", {}), *points[:3], *points[4:]]
+        assert store.damaged == [""]
+
+
+def test_a_network_file_system_is_refused_for_new_stores_and_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "results.sqlite"
     with Store(file) as store:
         store.put("a", ONE)
-    with closing(sqlite3.connect(file)) as database, database:
-        database.execute(change)
-    with Store(file) as store, pytest.raises(BadInput, match=r"is damaged; compute it again with --fresh"):
-        store.get(["a", "b"])
+    monkeypatch.setattr("ohmformer.study.results.store.network_file_system", lambda path: "nfs4")
     with Store(file) as store:
-        store.forget(["a", "b"])
-        store.put("a", answer(3))
-        assert store.get(["a"]) == {"a": answer(3)}
+        assert store.get(["a"]) == {"a": ONE}
+        assert store.readonly == "is on a network file system (nfs4), where results could be lost, so it is only read"
+    with pytest.raises(
+        BadInput, match=r"is on a network file system \(nfs4\), .*; give --out a folder on a local disk"
+    ):
+        Store(tmp_path / "new.sqlite")
+    assert not (tmp_path / "new.sqlite").exists()
 
 
 def test_no_flipped_bit_changes_a_result(tmp_path: Path) -> None:

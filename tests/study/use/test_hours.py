@@ -9,7 +9,7 @@ import pytest
 from ohmformer.errors import BadInput
 from ohmformer.study.evaluate_point import evaluate_point
 from ohmformer.study.read_study import accuracy_half, cost_half, make_whole
-from ohmformer.study.results.key import Identity, point_key
+from ohmformer.study.results.key import Identity, point_keys
 from ohmformer.study.spec import Settings, Study
 from ohmformer.study.use.hours import in_use, writes_after
 from tests.study.small import document
@@ -65,7 +65,7 @@ def test_leveling_takes_the_mean_cell_and_verified_writes_count_each_time() -> N
 
 def test_the_key_of_a_result_holds_hours_writes_and_endurance() -> None:
     def keys(**changes: Any) -> list[str]:
-        return [point_key(point.settings, Identity("m", "t")) for point in study(0, 1, 2, **changes).points]
+        return [point_keys(point.settings, Identity("m", "t")).key for point in study(0, 1, 2, **changes).points]
 
     first = keys(cost={"rate": "20 Hz"})
     assert len(set(first)) == 3

@@ -88,7 +88,12 @@ class Evaluations:
         if new:
             points = tuple(Point(each.set, "", self._settings(each)) for each in new.values())
             study = Study(self.name, points, self.where)
-            options: dict[str, Any] = {"fresh": self.fresh, "progress": self.progress, "evaluate": self.evaluate}
+            options: dict[str, Any] = {
+                "fresh": self.fresh,
+                "further": True,
+                "progress": self.progress,
+                "evaluate": self.evaluate,
+            }
             try:
                 results = run_study(study, self.folder, workers=min(self.workers, len(points)), **options)
             except Stopped:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ohmformer import registry
-from ohmformer.study.spec import CostSettings, Settings, Study
+from ohmformer.schema import Spec
+from ohmformer.study.spec import Common, CostSettings, Settings, Study
 from ohmformer.tasks.metric_kinds import METRICS
+from ohmformer.textfiles import with_infinities_as_text
 
 PACKAGES = ("ohmformer", "torch", "numpy", "scipy")
 """Whose versions go into every results file; those of the first two decide answers."""
@@ -95,30 +97,138 @@ def code_digest(package: Path = PACKAGE, patterns: tuple[str, ...] = ANSWERING) 
     return sha256.hexdigest()
 
 
-def decisive(settings: Settings, identity: Identity) -> dict[str, Any]:
-    """All that decides the answer of a point, as plain JSON values.
+class PlainValues:
+    """Specifications as plain JSON values. What points of a study share is read once, since it never changes.
+
+    Objects are compared by identity, and kept, so that their identities stay taken.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, int], tuple[object, Any]] = {}
+
+    def canonical(self, spec: Spec) -> dict[str, Any]:
+        """`Spec.canonical`; the caller does not change it."""
+        return cast("dict[str, Any]", self.once("canonical", spec, spec.canonical))
+
+    def physical(self, spec: Spec) -> dict[str, Any]:
+        """`Spec.physical`; the caller does not change it."""
+        return cast("dict[str, Any]", self.once("physical", spec, lambda: self._physical(spec)))
+
+    def whole(self, spec: Spec) -> dict[str, Any]:
+        """All values with those of costs, as `physical` has the others; the caller does not change it."""
+        return cast("dict[str, Any]", self.once("whole", spec, lambda: self._nested(spec, (), self.whole)))
+
+    def rules(self, settings: Common) -> Any:
+        """The rules of settings."""
+        return self.once("rules", settings.rules, lambda: with_infinities_as_text(_rules_of(settings)))
+
+    def outside(self, values: Any) -> frozenset[type[Any]]:
+        """The classes of other packages in a specification or a list, see `registry.outside`."""
+        if isinstance(values, Spec):
+            return cast("frozenset[type[Any]]", self.once("outside", values, lambda: self._outside(values)))
+        return frozenset(registry.outside(values))
+
+    def _physical(self, spec: Spec) -> dict[str, Any]:
+        if type(spec).physical is not Spec.physical:
+            return spec.physical()
+        return self._nested(spec, spec.cost_fields, self.physical)
+
+    def _nested(self, spec: Spec, left_out: Sequence[str], inner: Callable[[Spec], Any]) -> dict[str, Any]:
+        """The values of a specification but some; those that are specifications come from `inner`."""
+        names = [name for name in type(spec).model_fields if name not in ("provenance", *left_out)]
+        nested = {name: value for name in names if isinstance(value := getattr(spec, name), Spec)}
+        plain = spec.model_dump(mode="json", include=set(names) - set(nested))
+        values: dict[str, Any] = with_infinities_as_text(plain)
+        return values | {name: inner(value) for name, value in nested.items()}
+
+    def _outside(self, spec: Spec) -> frozenset[type[Any]]:
+        own = {type(spec)} if isinstance(spec, registry.Family) and not registry.is_own(type(spec)) else set()
+        fields = (getattr(spec, name) for name in type(spec).model_fields if name != "provenance")
+        deep = [value for value in fields if isinstance(value, (Spec, list, tuple, Mapping))]
+        return frozenset(own).union(*map(self.outside, deep))
+
+    def once(self, what: str, value: object, make: Callable[[], Any]) -> Any:
+        """What `make` returns, called once for an object.
+
+        Args:
+            what: name of the function that is computed.
+            value: its argument, which never changes.
+            make: computes it.
+        """
+        key = (what, id(value))
+        if key not in self._found:
+            self._found[key] = (value, make())
+        return self._found[key][1]
+
+
+def _rules_of(settings: Common) -> Any:
+    return settings.model_dump(mode="json", include={"rules"})["rules"]
+
+
+def _asked(settings: Settings, plain: PlainValues) -> dict[str, Any]:
+    """The settings that decide an answer.
 
     The title of the hardware and the limit of the task are left out: one is only a name, the other is in the digest;
     and so is what the hardware costs.
     """
-    plain = settings.canonical()
-    hardware = {name: value for name, value in settings.hardware.physical().items() if name != "title"}
+    simulation = plain.canonical(settings.simulation)
     return {
-        "hardware": hardware,
-        "model": plain["model"],
-        "task": {name: value for name, value in plain["task"].items() if name != "limit"},
-        "rules": plain["rules"],
-        "mitigation": plain["mitigation"],
-        "simulation": {
-            name: value for name, value in plain["simulation"].items() if name != "age" or value is not None
-        },
-        "trials": plain["trials"],
-        "seed": plain["seed"],
-        "identity": {name: value for name, value in asdict(identity).items() if name not in OPTIONAL or value},
+        "hardware": {name: value for name, value in plain.physical(settings.hardware).items() if name != "title"},
+        "model": plain.canonical(settings.model),
+        "task": {name: value for name, value in plain.canonical(settings.task).items() if name != "limit"},
+        "rules": plain.rules(settings),
+        "mitigation": plain.canonical(settings.mitigation),
+        "simulation": {name: value for name, value in simulation.items() if name != "age" or value is not None},
+        "trials": plain.canonical(settings.trials),
+        "seed": settings.seed,
+    }
+
+
+def _plain_identity(identity: Identity) -> dict[str, str]:
+    return {name: value for name, value in asdict(identity).items() if name not in OPTIONAL or value}
+
+
+def _answering(settings: Settings, plain: PlainValues) -> dict[str, Any]:
+    """The code that answers: versions of packages, the digest of our own code, and those of kinds from outside."""
+    return {
         "versions": {name: _version(name) for name in (*PACKAGES[:2], *_packages(settings))},
         "code": code_digest(),
-        **code_from_outside(settings),
+        **code_from_outside(settings, plain),
     }
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What names the result of a point in the store.
+
+    Attributes:
+        key: hash of all that decides the answer.
+        question: hash of the same without the code that answers: results with one question and different keys answer
+            it with different code.
+        version: the code that answers, as canonical JSON.
+    """
+
+    key: str
+    question: str
+    version: str
+
+
+def point_keys(settings: Settings, identity: Identity, plain: PlainValues | None = None) -> Keys:
+    """The key, the question and the version of a point's result.
+
+    Args:
+        settings: of the point.
+        identity: of its model and its data.
+        plain: values of the points of the same study so far.
+    """
+    plain = plain or PlainValues()
+    asked, answering = _asked(settings, plain), _answering(settings, plain)
+    halves = [each and plain.canonical(each) for each in (settings.timing, settings.pricing)]
+    return Keys(
+        key=digest({**asked, "identity": _plain_identity(identity), **answering}),
+        question=digest([asked, identity.model, identity.task, identity.device, halves]),
+        version=as_json(answering),
+    )
 
 
 def price_digest(costs: CostSettings) -> str:
@@ -129,25 +239,34 @@ def price_digest(costs: CostSettings) -> str:
     return digest([{**decisive, "hardware": hardware}, code_digest(PACKAGE, PRICING)])
 
 
-def code_from_outside(settings: Settings) -> dict[str, dict[str, str]]:
+def code_from_outside(settings: Settings, plain: PlainValues | None = None) -> dict[str, dict[str, str]]:
     """Digests of the code of kinds that the package does not bring: by class; nothing where there are none.
 
     Raises:
         BadInput: the code of one of them is not to be had.
     """
-    classes = set(registry.outside([settings.hardware, settings.rules, settings.mitigation]))
+    plain = plain or PlainValues()
+    classes = plain.outside(settings.hardware) | plain.outside(settings.rules) | plain.outside(settings.mitigation)
     if settings.task.metric is not None:
         classes |= set(registry.outside(METRICS[settings.task.metric]))
+    return digests_of(classes)
+
+
+def digests_of(classes: Iterable[type[Any]]) -> dict[str, dict[str, str]]:
+    """Digests of the code of classes from other packages: by class; nothing where there are none.
+
+    Raises:
+        BadInput: the code of one of them is not to be had.
+    """
     digests = {f"{each.__module__}.{each.__qualname__}": registry.code_digest(each) for each in classes}
     return {"kinds": digests} if digests else {}
 
 
+def as_json(content: Any) -> str:
+    """Plain values as canonical JSON."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
 def digest(content: Any) -> str:
     """SHA-256 of plain values as canonical JSON."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def point_key(settings: Settings, identity: Identity) -> str:
-    """The key of a point's result."""
-    return digest(decisive(settings, identity))
+    return hashlib.sha256(as_json(content).encode()).hexdigest()

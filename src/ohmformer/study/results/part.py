@@ -41,6 +41,25 @@ def _checked_number(value: Any) -> float:
 Number = Annotated[float, PlainValidator(_checked_number), WithJsonSchema({"type": "number"})]
 """A finite number; unlike `Finite` it may be an int."""
 
+
+def _checked_numbers(value: Any) -> tuple[float, ...]:
+    """The values themselves, all at once, since a result has one for each sample."""
+    try:
+        plain = isinstance(value, (list, tuple)) and set(map(type, value)) <= {int, float}
+        if plain and all(map(math.isfinite, value)):
+            return tuple(value)
+    except OverflowError:  # a whole number above all floats
+        pass
+    raise PydanticCustomError("finite_number", "Input should be a finite number")
+
+
+Numbers = Annotated[
+    tuple[float, ...],
+    PlainValidator(_checked_numbers),
+    WithJsonSchema({"type": "array", "items": {"type": "number"}}),
+]
+"""Finite numbers, each as in `Number`."""
+
 Count = Annotated[int, Field(ge=0), Strict()]
 
 

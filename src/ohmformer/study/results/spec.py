@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import ConfigDict, Field, TypeAdapter, model_validator
 
 from ohmformer.array.spec import Level
-from ohmformer.errors import BadInput
 from ohmformer.mitigation.spec import Clip, Conditioning, KVClip, WeightMitigation
 from ohmformer.study.results.candidates import ComparisonResult
 from ohmformer.study.results.costs import CostResult, ServedResult
-from ohmformer.study.results.part import Count, Finite, Number, Part, Text, first_fault, is_number
+from ohmformer.study.results.part import Count, Finite, Number, Numbers, Part, Text, is_number
 from ohmformer.study.results.requirements import Requirements
 from ohmformer.tasks.metric_kinds import METRICS, Metric, MetricName
 
@@ -97,7 +96,7 @@ class Accuracy(Part):
     ci95: tuple[Finite, Finite]
     chips: Annotated[tuple[Finite, ...], Field(min_length=1)]
     samples: Annotated[Count, Field(ge=1)]
-    score_sums: tuple[Number, ...] | None = Field(default=None, alias="hits")
+    score_sums: Numbers | None = Field(default=None, alias="hits")
     left_out: tuple[Finite, ...] | None = None
     chosen: Chosen | None = None
     digital_token_share: Annotated[Number, Field(ge=0, le=1)] | None = Field(default=None, alias="digital_tokens")
@@ -113,7 +112,7 @@ class Accuracy(Part):
         if METRICS[self.metric].counts == "hit":
             if not all(0 <= value <= 1 for value in (self.software, self.mean, *self.ci95, *self.chips)):
                 raise ValueError("a share lies between 0 and 1")
-            if self.score_sums is not None and not all(0 <= hits <= len(self.chips) for hits in self.score_sums):
+            if self.score_sums and not 0 <= min(self.score_sums) <= max(self.score_sums) <= len(self.chips):
                 raise ValueError("hits of a sample are at most as many as chips")
         if self.ci95[0] > self.ci95[1]:
             raise ValueError("an interval has its lower bound first")
@@ -173,6 +172,18 @@ class RoleNoise(Part):
         return {"projection": self.projection, "key": self.key, "value": self.value}
 
 
+class OldCode(Part):
+    """The code that computed a result, where that is not the present code and the user kept it.
+
+    Attributes:
+        code: the first digits of the digest of our own code.
+        versions: package -> version.
+    """
+
+    code: Text
+    versions: dict[Text, Text]
+
+
 class PointResult(Part):
     """The answer of the accuracy half for one point, as it is stored.
 
@@ -181,12 +192,16 @@ class PointResult(Part):
         capture: which products ran on crossbars.
         write_noise: write noise of the cells of each role.
         notes: sentences on task and model.
+        old_code: the code that computed it; None for the present code. It is not stored.
     """
+
+    omitted_at_default = frozenset({"old_code"})
 
     accuracy: Accuracy
     capture: Capture
     write_noise: RoleNoise
     notes: tuple[Text, ...] = ()
+    old_code: OldCode | None = None
 
 
 class MeasuredPoint(Part):
@@ -195,11 +210,11 @@ class MeasuredPoint(Part):
     Attributes:
         set: dotted path -> swept value, as written in the study.
         label: label of the sweep; empty for none.
-        accuracy, capture, write_noise, notes: as in `PointResult`.
-        cost: cost of the point; None if it has no price, or costs were not requested.
+        accuracy, capture, write_noise, notes, old_code: as in `PointResult`.
+        cost: cost of the point, by the present code; None if it has no price, or costs were not requested.
     """
 
-    omitted_at_default = frozenset({"label", "cost"})
+    omitted_at_default = frozenset({"label", "old_code", "cost"})
 
     set: dict[Text, Any]
     label: Text = ""
@@ -207,6 +222,7 @@ class MeasuredPoint(Part):
     capture: Capture
     write_noise: RoleNoise
     notes: tuple[Text, ...] = ()
+    old_code: OldCode | None = None
     cost: CostResult | None = None
 
 
@@ -355,20 +371,3 @@ DOCUMENTS: TypeAdapter[Document] = TypeAdapter(Document)
 def results_schema() -> dict[str, Any]:
     """The JSON Schema of these documents."""
     return {"title": "Ohmformer results", **DOCUMENTS.json_schema()}
-
-
-def parse_result(key: str, content: Any) -> PointResult:
-    """A stored result.
-
-    Args:
-        key: its key, for messages.
-        content: JSON values.
-
-    Raises:
-        BadInput: no evaluation gives such a result; one line with the key and what is wrong.
-    """
-    try:
-        return PointResult.model_validate(content)
-    except ValidationError as error:
-        place, reason = first_fault(error)
-        raise BadInput(f"the result {key[:12]} is damaged ({place}: {reason}); compute it again with --fresh") from None

@@ -1,36 +1,29 @@
-"""Results on disk: one SQLite file, written by the driver only, one commit per result, a checksum with each.
+"""Results on disk: one SQLite file on a local disk, written by the driver only, with a checksum in each row.
 
-Table `results` holds key, result (JSON text) and checksum, the SHA-256 of both. Older stores have no checksums: when
-one is opened, its rows get checksums of what they then hold. Table `attempts` holds the keys of points that were begun
-and have not ended.
+A result is committed as soon as it is there, and each row is checked when it is read: one that is damaged counts as
+missing, so that it is computed again. `tables` says what the file holds.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from itertools import pairwise
+from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Any, Self
-from urllib.parse import quote
+from typing import Any, Self, TypeVar
 
 from ohmformer.errors import BadInput
-from ohmformer.study.results.spec import PointResult, parse_result
+from ohmformer.study.results.costs import CostResult
+from ohmformer.study.results.key import Keys
+from ohmformer.study.results.local_disk import network_file_system
+from ohmformer.study.results.spec import PointResult
+from ohmformer.study.results.tables import checksum, make_tables, open_readonly, query_of_row, row_checksum
 
-COLUMNS = ["key", "result", "checksum"]
-TABLE = "(key TEXT PRIMARY KEY, result TEXT NOT NULL, checksum TEXT NOT NULL) WITHOUT ROWID"
-"""Without row numbers there is no index beside the table that could disagree with it."""
-
-ATTEMPTS = "CREATE TABLE IF NOT EXISTS attempts (key TEXT PRIMARY KEY) WITHOUT ROWID"
-ROW = "SELECT result, checksum FROM results WHERE key = ?"
-BEFORE_CHECKSUMS = ["key", "result"]
+R = TypeVar("R")
 
 NO_ROOM = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN)
 """Errors for which an existing file cannot be opened for writing."""
@@ -40,28 +33,66 @@ GONE = (
     "and run again"
 )
 
+AWAY = "give --out a folder on a local disk, and copy it when the study is done"
+
+
+@dataclass(frozen=True)
+class StoredPoint:
+    """A point of a study, as the store lists it.
+
+    Attributes:
+        study: name of the study.
+        set: dotted path -> swept value.
+        label: label of the sweep; empty for none.
+        key: key of its accuracy; empty if none is measured.
+        cost: key of its cost; empty if none is known.
+    """
+
+    study: str
+    set: Mapping[str, Any]
+    label: str = ""
+    key: str = ""
+    cost: str = ""
+
+    @property
+    def name(self) -> str:
+        """The swept values as JSON text, which tells points of a study apart."""
+        return json.dumps(dict(self.set), default=str)
+
 
 class Store:
-    """Key -> result of a point. A result is on disk when `put` returns, and is checked when `get` reads it."""
+    """Key -> result of a point. A result is on disk when `put` returns, and is checked when it is read.
+
+    Attributes:
+        file: the file.
+        readonly: why nothing can be written; empty if it can.
+        damaged: keys of damaged rows that were found so far; "" for a row whose key is unknown.
+    """
 
     def __init__(self, file: Path) -> None:
         """Open the file, or make it; one that may not be written is opened for reading.
 
         Raises:
-            BadInput: it can be neither, is damaged, or is not a store.
+            BadInput: it can be neither, is damaged, is not a store, or would be new on a network file system.
         """
         self.file = file
-        self.readonly = _is_readonly(file)
+        self.damaged: list[str] = []
+        self.readonly = "may not be written" if _is_readonly(file) else ""
         self._identity: dict[str, tuple[int, int]] = {}
         if os.path.lexists(file) and not os.path.isfile(file):
             raise BadInput(f"{file}: is not a regular file; move it away or choose another --out")
+        if network := network_file_system(file):
+            where = f"is on a network file system ({network}), where results could be lost"
+            if not os.path.isfile(file):
+                raise BadInput(f"{file}: {where}; {AWAY}")
+            self.readonly = f"{where}, so it is only read"
         with self._in_one_line():
             try:
                 self._database = self._opened()
             except sqlite3.OperationalError as error:
                 if self.readonly or _error_code(error) not in NO_ROOM or not os.path.isfile(file):
                     raise
-                self.readonly = True  # a full disk: what is there can be read all the same
+                self.readonly = f"cannot be written ({error})"  # a full disk: what is there can be read all the same
                 try:
                     self._database = self._opened()
                 except sqlite3.Error:
@@ -69,7 +100,8 @@ class Store:
         self._note_identity()
 
     def _opened(self) -> sqlite3.Connection:
-        self._database = _open_readonly(self.file) if self.readonly else sqlite3.connect(self.file)
+        self._database = open_readonly(self.file) if self.readonly else sqlite3.connect(self.file)
+        self._database.text_factory = lambda text: text.decode(errors="surrogateescape")  # its checksum is wrong
         try:
             self._prepare()
         except BaseException:
@@ -85,47 +117,11 @@ class Store:
         if not self.readonly:
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = FULL")
-            if self._columns("results") in ([], BEFORE_CHECKSUMS) or not self._columns("attempts"):
-                self._make_tables()
-            if self._columns("results") == COLUMNS and not self._keys_ascend():
-                self._rebuild()
-        self._database.execute("SELECT key, result FROM results LIMIT 0")
-        self._checked = self._columns("results") != BEFORE_CHECKSUMS
-
-    def _columns(self, table: str) -> list[str]:
-        return [str(row[1]) for row in self._database.execute(f"PRAGMA table_info({table})")]
+            self._make_tables()
+        self._query = query_of_row(self._database)
 
     def _make_tables(self) -> None:
-        with self._database:
-            self._database.execute("BEGIN IMMEDIATE")
-            self._database.execute(f"CREATE TABLE IF NOT EXISTS results {TABLE}")
-            self._database.execute(ATTEMPTS)
-            if self._columns("results") == BEFORE_CHECKSUMS:
-                self._refill("SELECT CAST(key AS BLOB), CAST(result AS BLOB), NULL FROM results")
-
-    def _keys_ascend(self) -> bool:
-        """True if the keys are in order. A damaged key breaks the order, so that lookups of other keys fail."""
-        keys = [row[0] for row in self._database.execute("SELECT CAST(key AS BLOB) FROM results")]
-        return all(one < two for one, two in pairwise(keys))
-
-    def _rebuild(self) -> None:
-        """Keep the intact rows, in order of their keys. Damaged ones are dropped, and computed again."""
-        with self._database:
-            self._database.execute("BEGIN IMMEDIATE")
-            self._refill("SELECT CAST(key AS BLOB), CAST(result AS BLOB), CAST(checksum AS BLOB) FROM results")
-
-    def _refill(self, query: str) -> None:
-        """Replace the table by the rows of a query: key, result and checksum as bytes; a checksum None is computed."""
-        kept = []
-        for key, text, stored in self._database.execute(query).fetchall():
-            with suppress(UnicodeError, AttributeError):
-                row = key.decode(), text.decode()
-                computed = checksum(*row)
-                if stored is None or stored == computed.encode():
-                    kept.append((*row, computed))
-        self._database.execute("DROP TABLE results")
-        self._database.execute(f"CREATE TABLE results {TABLE}")
-        self._database.executemany("INSERT OR REPLACE INTO results VALUES (?, ?, ?)", kept)
+        self.damaged += [""] * make_tables(self._database)
 
     def __enter__(self) -> Self:
         return self
@@ -142,32 +138,127 @@ class Store:
             return int(rows.fetchone()[0])
 
     def get(self, keys: Iterable[str]) -> dict[str, PointResult]:
-        """Key -> result, for those of the keys that have one.
+        """Key -> accuracy, for those of the keys that have one. Damaged rows are added to `damaged`.
 
         Raises:
-            BadInput: the file cannot be read, or a row is damaged or holds what no evaluation gives.
+            BadInput: the file cannot be read.
         """
-        query = ROW if self._checked else ROW.replace("checksum", "NULL")
-        results: dict[str, PointResult] = {}
-        for key in keys:
-            with self._in_one_line(), closing(self._database.execute(query, (key,))) as rows:
-                row = rows.fetchone()
-            if row is not None:
-                results[key] = self._parsed(key, *row)
-        return results
+        rows = ((key, self._row(key)) for key in keys)
+        return {
+            key: result for key, row in rows if row and (result := self._parsed(key, row, PointResult.model_validate))
+        }
 
-    def put(self, key: str, result: PointResult) -> None:
-        """Keep a result, in place of an older one of the same key; its attempt has ended.
+    def cost(self, key: str) -> CostResult | None:
+        """The cost with this key; None if there is none, or its row is damaged.
+
+        Raises:
+            BadInput: the file cannot be read.
+        """
+        row = self._row(key)
+        return self._parsed(key, row, CostResult.model_validate) if row else None
+
+    def version(self, key: str) -> str:
+        """The code that computed the result of a key, as JSON; empty if none is stored."""
+        row = self._row(key)
+        return row[1] if row else ""
+
+    def older(self, wanted: Mapping[str, Keys]) -> dict[str, str]:
+        """Key -> key of the stored answer of other code to the same question: of several, of the code that came last.
+
+        Raises:
+            BadInput: the file cannot be read.
+        """
+        if "question" not in self._query:
+            return {}
+        questions = {keys.question: key for key, keys in wanted.items()}
+        with self._in_one_line():
+            numbers = dict(self._database.execute("SELECT version, number FROM versions ORDER BY number"))
+            rows = self._database.execute("SELECT key, question, version FROM results WHERE question != ''").fetchall()
+        found: dict[str, tuple[int, str]] = {}
+        for stored, question, version in rows:
+            key = questions.get(question)
+            if key is not None and stored != key:
+                found[key] = max(found.get(key, (-1, "")), (numbers.get(version, 0), stored))
+        return {key: stored for key, (_, stored) in found.items()}
+
+    def put(self, key: str, result: PointResult, keys: Keys | None = None) -> None:
+        """Keep an accuracy, in place of an older one of the same key; its attempt has ended.
+
+        Args:
+            key: its key.
+            result: the accuracy.
+            keys: question and version; None if they are unknown.
 
         Raises:
             BadInput: the file cannot be written, or is no longer where it was.
         """
-        text = json.dumps(result.model_dump(by_alias=True))
         with self._in_one_line(), self._database:
-            row = (key, text, checksum(key, text))
-            self._database.execute("INSERT OR REPLACE INTO results (key, result, checksum) VALUES (?, ?, ?)", row)
+            self._insert(key, result.model_dump(by_alias=True), keys)
             self._database.execute("DELETE FROM attempts WHERE key = ?", (key,))
         self.check_in_place()
+
+    def put_cost(self, keys: Keys, result: CostResult) -> None:
+        """Keep a cost. It survives the end of the process, but need not wait for the disk: it is computed in a moment.
+
+        Raises:
+            BadInput: the file cannot be written, or is no longer where it was.
+        """
+        with self._in_one_line(), self._without_waiting("NORMAL"), self._database:
+            self._insert(keys.key, result.model_dump(by_alias=True), keys)
+        self.check_in_place()
+
+    def _insert(self, key: str, content: Any, keys: Keys | None) -> None:
+        text, question, version = json.dumps(content), keys.question if keys else "", keys.version if keys else ""
+        if version:
+            known = self._database.execute("SELECT 1 FROM versions WHERE version = ?", (version,)).fetchone()
+            if known is None:
+                self._database.execute("INSERT INTO versions (version) VALUES (?)", (version,))
+        row = (key, question, version, text, row_checksum(key, text, question, version))
+        self._database.execute(
+            "INSERT OR REPLACE INTO results (key, question, version, result, checksum) VALUES (?, ?, ?, ?, ?)", row
+        )
+
+    def note_points(self, study: str, points: Sequence[StoredPoint], *, further: bool = False) -> None:
+        """List the points of a study, in place of those that were listed.
+
+        Args:
+            study: name of the study.
+            points: all its points, in order.
+            further: True to add to the points that are listed, without those that are there already.
+
+        Raises:
+            BadInput: the file cannot be written.
+        """
+        listed = [point for point in self.points() if point.study == study]
+        wanted = [*listed, *(point for point in points if point not in listed)] if further else list(points)
+        if self.readonly or wanted == listed:
+            return
+        rows = []
+        for position, point in enumerate(wanted):
+            texts = (point.name, point.label, point.key, point.cost)
+            rows.append((study, position, *texts, checksum(study, str(position), *texts)))
+        with self._in_one_line(), self._database:
+            self._database.execute("DELETE FROM points WHERE study = ?", (study,))
+            self._database.executemany("INSERT INTO points VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def points(self) -> list[StoredPoint]:
+        """The listed points of all studies, in order; damaged ones are left out, and added to `damaged`.
+
+        Raises:
+            BadInput: the file cannot be read.
+        """
+        with self._in_one_line():
+            if not self._database.execute("SELECT 1 FROM sqlite_master WHERE name = 'points'").fetchone():
+                return []
+            rows = self._database.execute("SELECT * FROM points ORDER BY study, position").fetchall()
+        found = []
+        for study, position, *texts, stored in rows:
+            try:
+                intact = stored == checksum(study, str(position), *texts)
+                found.append(StoredPoint(study, json.loads(texts[0] if intact else ""), *texts[1:]))
+            except (TypeError, ValueError):
+                self.damaged.append("")
+        return found
 
     def forget(self, keys: Iterable[str]) -> None:
         """Remove the results of these keys.
@@ -176,7 +267,7 @@ class Store:
             BadInput: the file cannot be written.
         """
         if self.readonly:
-            raise BadInput(f"{self.file}: may not be written, so --fresh cannot be had; choose another --out")
+            raise BadInput(f"{self.file}: {self.readonly}, so --fresh cannot be had; choose another --out")
         with self._in_one_line(), self._database:
             self._database.executemany("DELETE FROM results WHERE key = ?", ((key,) for key in keys))
 
@@ -185,13 +276,8 @@ class Store:
 
         It survives the end of the process, not that of the machine: it is not a result, and need not wait for the disk.
         """
-        with self._in_one_line():
-            self._database.execute("PRAGMA synchronous = OFF")
-            try:
-                with self._database:
-                    self._database.execute("INSERT OR IGNORE INTO attempts VALUES (?)", (key,))
-            finally:
-                self._database.execute("PRAGMA synchronous = FULL")
+        with self._in_one_line(), self._without_waiting("OFF"), self._database:
+            self._database.execute("INSERT OR IGNORE INTO attempts VALUES (?)", (key,))
 
     def end_attempts(self, keys: Iterable[str]) -> None:
         """These points ended, with or without a result."""
@@ -227,18 +313,37 @@ class Store:
             if identity is not None:
                 self._identity.setdefault(name, identity)
 
-    def _parsed(self, key: str, text: object, stored_checksum: object) -> PointResult:
+    @contextmanager
+    def _without_waiting(self, level: str) -> Iterator[None]:
+        """Commit without waiting for the disk, as far as a level of SQLite says."""
+        self._database.execute(f"PRAGMA synchronous = {level}")
         try:
-            intact = not self._checked or stored_checksum == checksum(key, str(text))
-            content: Any = json.loads(text) if isinstance(text, str) and intact else None
-        except (ValueError, RecursionError):
-            content = None
-        if not isinstance(content, dict):
-            raise BadInput(f"{self.file}: the result {key[:12]} is damaged; compute it again with --fresh")
+            yield
+        finally:
+            self._database.execute("PRAGMA synchronous = FULL")
+
+    def _row(self, key: str) -> tuple[str, str] | None:
+        """The result, as JSON text, and the version of a key; None if there is none, or its row is damaged."""
+        with self._in_one_line(), closing(self._database.execute(self._query, (key,))) as rows:
+            row = rows.fetchone()
+        if row is None:
+            return None
+        with suppress(TypeError):
+            if row[4] is None or row[4] == row_checksum(*row[:4]):
+                return str(row[1]), str(row[3])
+        self._note_damage(key)
+        return None
+
+    def _note_damage(self, key: str) -> None:
+        if key not in self.damaged:
+            self.damaged.append(key)
+
+    def _parsed(self, key: str, row: tuple[str, str], parse: Callable[[Any], R]) -> R | None:
         try:
-            return parse_result(key, content)
-        except BadInput as error:
-            raise BadInput(f"{self.file}: {error}") from error
+            return parse(json.loads(row[0]))
+        except (ValueError, RecursionError):  # those of pydantic are ValueErrors
+            self._note_damage(key)
+            return None
 
     @contextmanager
     def _in_one_line(self) -> Iterator[None]:
@@ -254,11 +359,6 @@ class Store:
             raise BadInput(f"{self.file}: cannot hold results ({error}); {remedy}") from error
 
 
-def checksum(key: str, text: str) -> str:
-    """SHA-256 of a key and the text of its result."""
-    return hashlib.sha256(f"{key}\n{text}".encode(errors="surrogatepass")).hexdigest()
-
-
 def _error_code(error: Exception) -> int:
     """Primary code of SQLite; 0 for errors of its Python module, such as names in a damaged file that are not UTF-8."""
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
@@ -267,30 +367,6 @@ def _error_code(error: Exception) -> int:
 def _is_readonly(file: Path) -> bool:
     """True if a store exists but it or its folder is not writable, such as in another user's folder."""
     return os.path.isfile(file) and not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK))
-
-
-def _open_readonly(file: Path) -> sqlite3.Connection:
-    """Open a store for reading, without the files that SQLite otherwise makes beside it.
-
-    If a run was killed, a log beside the file holds results that the file does not hold yet. Then a copy of both is
-    read.
-    """
-    log = Path(f"{file}-wal")
-    if not (os.path.isfile(log) and os.path.getsize(log)):
-        return sqlite3.connect(f"file:{quote(os.path.abspath(file))}?mode=ro&immutable=1", uri=True)
-    memory = sqlite3.connect(":memory:")
-    try:
-        with TemporaryDirectory() as folder:
-            copies = [shutil.copyfile(each, Path(folder) / each.name) for each in (file, log)]
-            with closing(sqlite3.connect(copies[0])) as copy:
-                copy.backup(memory)
-    except OSError as error:
-        memory.close()
-        raise sqlite3.OperationalError(str(error)) from error
-    except BaseException:
-        memory.close()
-        raise
-    return memory
 
 
 def _identity_of(file: str) -> tuple[int, int] | None:

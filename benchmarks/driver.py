@@ -1,0 +1,110 @@
+"""What the driver of a study takes for each point, beside the evaluation: reading, keys, storing, showing again.
+
+python benchmarks/driver.py > benchmarks/driver.md
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ohmformer.study.cost import study_costs
+from ohmformer.study.evaluate_point import evaluate_point
+from ohmformer.study.read_study import accuracy_half, cost_half, locate_study, make_whole, read_document
+from ohmformer.study.results.document import study_results, to_json
+from ohmformer.study.results.export import results
+from ohmformer.study.results.spec import PointResult
+from ohmformer.study.results.stored_costs import stored_prices
+from ohmformer.study.run import run_study, study_keys
+from ohmformer.study.spec import Settings, Study
+
+POINTS = 5000
+STUDY = """name = "driver"
+model.source = "bundled:fashion-vit"
+task = {{ source = "bundled:fashion-mnist", limit = 100 }}
+hardware.base = "clipformer_tcad_2024"
+trials.chips = 2
+
+[sweep]
+"hardware.attention.array.cell.write_noise.gamma" = {values}
+"""
+
+MEANING = """Times are of one process and {points:,} points. Processor time is what the driver needs; wall time
+also holds waits for the disk and for other programs. The evaluation of a new point is free here: it returns a
+result that is there already. Whole commands also hold their start (Python, PyTorch, model and data)."""
+
+
+def timed(call: Callable[[], Any]) -> tuple[Any, float, float]:
+    """What a call returns, and its seconds of processor time and of wall time."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    found = call()
+    return found, time.process_time() - cpu, time.perf_counter() - wall
+
+
+def command(*words: str) -> tuple[float, float]:
+    """Seconds of processor time and of wall time of a command."""
+    before, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run([sys.executable, "-m", "ohmformer", *words], check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, time.perf_counter() - wall
+
+
+def parts(file: Path, folder: Path, points: int) -> list[tuple[str, float, float]]:
+    """Name, processor time and wall time [s] of each part of a study of free evaluations."""
+    rows: list[tuple[str, float, float]] = []
+
+    def measured(name: str, call: Callable[[], Any]) -> Any:
+        found, cpu, wall = timed(call)
+        rows.append((name, cpu, wall))
+        return found
+
+    document = read_document(locate_study(str(file)))
+    whole = measured("read and check the study", lambda: make_whole(document, folder=file.parent))
+    study: Study[Settings] = measured("the accuracy half", lambda: accuracy_half(whole))
+    answer: PointResult = evaluate_point(study.points[0].settings)
+    study_keys(study)  # loads model and data
+    evaluate = free(answer)
+    measured("keys alone, part of the next two rows", lambda: study_keys(study))
+    measured("new points: keys, store, read back", lambda: run_study(study, folder, evaluate=evaluate, progress=False))
+    answers = measured("stored points: keys, read", lambda: run_study(study, folder, evaluate=evaluate, progress=False))
+    found = measured("the results file", lambda: study_results(study, ["k"] * points, answers))
+    measured("its JSON", lambda: to_json(found))
+    costs = cost_half(whole)
+    for name in ("costs, computed and stored", "costs, stored before"):
+        with stored_prices(costs, folder) as price:
+            measured(name, lambda price=price: study_costs(costs, price=price))
+    measured("rows for CSV and pandas", lambda: results(folder).csv())
+    return rows
+
+
+def free(answer: PointResult) -> Callable[[Settings], PointResult]:
+    """An evaluation that takes no time."""
+    return lambda settings: answer
+
+
+def main(points: int = POINTS) -> None:
+    """Print the page."""
+    with tempfile.TemporaryDirectory() as name:
+        file, folder = Path(name) / "study.toml", Path(name) / "out"
+        file.write_text(STUDY.format(values=[round(5 * point / points, 6) for point in range(points)]))
+        rows = [(part, cpu / points, wall / points) for part, cpu, wall in parts(file, folder, points)]
+        again = command("accuracy", str(file), "--out", str(folder), "--workers", "1")
+        exported = command("export", str(folder), "-o", str(Path(name) / "out.csv"))
+    print("# Work of the driver\n")
+    print(MEANING.format(points=points))
+    print("\n| part | processor time per point | wall time per point |\n|---|---|---|")
+    for part, cpu, wall in rows:
+        print(f"| {part} | {cpu * 1e3:.2f} ms | {wall * 1e3:.2f} ms |")
+    print("\n| command | processor time | wall time |\n|---|---|---|")
+    for title, (cpu, wall) in (("`accuracy` again, all stored", again), ("`export` to CSV", exported)):
+        print(f"| {title} | {cpu:.1f} s | {wall:.1f} s |")
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

@@ -1,0 +1,155 @@
+"""Costs of points that are stored: each is computed once, and again when what decides it has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ohmformer.device.spec import Cell
+from ohmformer.hardware.price_notes import arrays_of
+from ohmformer.schema import load
+from ohmformer.study.cost import Price, price, table_name
+from ohmformer.study.results.costs import CostResult
+from ohmformer.study.results.key import (
+    ANSWERING,
+    PACKAGE,
+    PRICING,
+    Keys,
+    PlainValues,
+    as_json,
+    code_digest,
+    digest,
+    digests_of,
+    versions,
+)
+from ohmformer.study.results.local_disk import network_file_system, one_driver
+from ohmformer.study.results.spec import Chosen
+from ohmformer.study.results.store import Store, StoredPoint
+from ohmformer.study.spec import CostSettings, Study
+from ohmformer.terminal.files import make_folder
+from ohmformer.workload.shapes import Transformer
+from ohmformer.workload.spec import Workload
+
+CODE = (*ANSWERING, *PRICING, "units.py", "study/chips.py", "study/results/costs.py", "study/results/priced_choice.py")
+"""The files whose code decides costs."""
+
+
+COSTING = ("model", "hardware", "mitigation", "dataflow", "cost")
+"""The sections that decide costs, beside rules and the products of the model."""
+
+
+@contextmanager
+def stored_prices(study: Study[CostSettings], folder: Path, *, fresh: bool = False) -> Iterator[Price]:
+    """A `price` for the points of a study in their order, which reads and stores costs in the store of a folder.
+
+    At the end, the store lists the points of the study with their costs. On a network file system, nothing is stored.
+
+    Args:
+        study: its points.
+        folder: of results.sqlite; made if missing.
+        fresh: True to compute stored costs again.
+
+    Raises:
+        BadInput: the store is damaged, or another run computes into the folder.
+    """
+    if network_file_system(folder):
+        yield price
+        return
+    make_folder(folder)
+    with Store(folder / "results.sqlite") as store, ExitStack() as locks:
+        prices = _StoredPrices(store, folder, locks, fresh)
+        try:
+            yield prices
+        finally:
+            if len(prices.keys) == len(study.points):
+                store.note_points(study.name, _listed(study, store, prices.keys))
+
+
+def _listed(study: Study[CostSettings], store: Store, costs: Sequence[str]) -> list[StoredPoint]:
+    """The points of a study with their costs, and with the accuracies that the store lists for them."""
+    points = [StoredPoint(study.name, point.set, point.label) for point in study.points]
+    listed = [point for point in store.points() if point.study == study.name]
+    if [point.name for point in listed] == [point.name for point in points]:
+        points = listed
+    return [replace(point, cost=cost) for point, cost in zip(points, costs, strict=True)]
+
+
+class _StoredPrices:
+    """Prices points through a store, and notes the key of each."""
+
+    def __init__(self, store: Store, folder: Path, locks: ExitStack, fresh: bool) -> None:
+        self.store, self.folder, self.locks, self.fresh = store, folder, locks, fresh
+        self.plain = PlainValues()
+        self.keys: list[str] = []
+        self.locked = False
+
+    def __call__(self, settings: CostSettings, chosen: Chosen | None) -> CostResult:
+        keys = cost_keys(settings, chosen, self.plain)
+        self.keys.append(keys.key)
+        found = None if self.fresh else self.store.cost(keys.key)
+        if found is None:
+            found = price(settings, chosen)
+            if not self.store.readonly:
+                if not self.locked:
+                    self.locks.enter_context(one_driver(self.folder))
+                    self.locked = True
+                self.store.put_cost(keys, found)
+        return found
+
+
+def cost_keys(settings: CostSettings, chosen: Chosen | None, plain: PlainValues) -> Keys:
+    """What names the cost of a point in the store. A real model is traced, since its products are part of the key.
+
+    Args:
+        settings: of the cost half.
+        chosen: what calibration chose for K, V and weights.
+        plain: values of the points of the same study so far.
+
+    Raises:
+        BadInput: the model or its table cannot be used.
+    """
+    asked = {
+        "work": _work(settings, plain),
+        "rules": plain.rules(settings),
+        **{name: plain.whole(getattr(settings, name)) for name in COSTING},
+        "endurance": _sources_of_endurance(settings, plain),
+        "chosen": None if chosen is None else chosen.model_dump(mode="json", by_alias=True),
+    }
+    kinds = (settings.hardware, settings.rules, settings.mitigation, settings.dataflow)
+    answering: dict[str, Any] = {
+        "versions": {"ohmformer": versions()["ohmformer"]},
+        "code": code_digest(PACKAGE, CODE),
+        **digests_of(frozenset().union(*map(plain.outside, kinds))),
+    }
+    question = digest(asked)
+    return Keys(key=digest(["cost", question, answering]), question=question, version=as_json(answering))
+
+
+def _work(settings: CostSettings, plain: PlainValues) -> Any:
+    """What must be computed: the table of dimensions, or the products of a real model."""
+    name = table_name(settings)
+    if name is not None:
+        return plain.canonical(load(Transformer, name))
+    from ohmformer.study.default_inputs import traced_steps
+
+    works = traced_steps(settings.model, settings.task, settings.rules)
+    return [plain.once("work", work, partial(_digest_of, work)) for work in works]
+
+
+def _digest_of(work: Workload) -> str:
+    return digest(repr(work))
+
+
+def _sources_of_endurance(settings: CostSettings, plain: PlainValues) -> list[str]:
+    """Where endurances come from, which costs say."""
+    arrays = [array for _, array in arrays_of(settings.hardware)]
+    arrays += [rule.array for _, rule in settings.rules if rule.array is not None]
+    return [plain.once("endurance", each.cell, partial(_source, each.cell)) for each in arrays]
+
+
+def _source(cell: Cell) -> str:
+    return repr(dict(cell.provenance).get("endurance"))

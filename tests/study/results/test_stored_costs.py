@@ -1,0 +1,101 @@
+"""Costs are stored, and computed again only when what decides them has changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ohmformer.study.cost import make_costs, study_costs
+from ohmformer.study.results import stored_costs
+from ohmformer.study.results.export import results
+from ohmformer.study.results.key import PACKAGE, PlainValues
+from ohmformer.study.results.stored_costs import CODE, cost_keys, stored_prices
+from tests.house.test_rooms import NO_ANSWERS, graph, modules
+
+RATE = "cost.rate"
+
+
+def study(*rates: str, **changes: Any) -> Any:
+    content = {
+        "name": "costs",
+        "model": {"source": "shapes:bert-base", "seq_len": 64},
+        "hardware": {"base": "xformer_tvlsi_2023"},
+        "sweep": {RATE: list(rates)},
+    }
+    return make_costs({**content, **changes})
+
+
+@pytest.fixture
+def priced(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The rates of the points whose cost was computed."""
+    rates: list[float] = []
+    price = stored_costs.price
+
+    def noted(settings: Any, chosen: Any) -> Any:
+        rates.append(settings.cost.rate)
+        return price(settings, chosen)
+
+    monkeypatch.setattr(stored_costs, "price", noted)
+    return rates
+
+
+def test_a_stored_cost_is_not_computed_again(tmp_path: Path, priced: list[float]) -> None:
+    plain = study_costs(study("1 Hz", "2 Hz"))
+    for asked, new in ((study("1 Hz"), [1]), (study("1 Hz", "2 Hz"), [2]), (study("1 Hz", "2 Hz"), [])):
+        priced.clear()
+        with stored_prices(asked, tmp_path / "out") as price:
+            found = study_costs(asked, price=price)
+        assert priced == new
+    assert found == plain
+    stored = results(tmp_path / "out")
+    assert [row["latency_s"] for row in stored.rows] == [point.cost.latency_s for point in plain.points]
+    assert [row[RATE] for row in stored.rows] == ["1 Hz", "2 Hz"]
+
+
+def test_a_stopped_run_keeps_the_costs_that_it_computed(tmp_path: Path, priced: list[float]) -> None:
+    asked = study("1 Hz", "2 Hz", "3 Hz")
+    with stored_prices(asked, tmp_path) as price:
+        price(asked.points[0].settings, None)  # and the others never
+    with stored_prices(asked, tmp_path) as price:
+        study_costs(asked, price=price)
+    assert priced == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": {"source": "shapes:bert-large", "seq_len": 64}},
+        {"model": {"source": "shapes:bert-base", "seq_len": 65}},
+        {"hardware": {"base": "nvm_ideal"}},
+        {"hardware": {"base": "xformer_tvlsi_2023", "projection.array.cost.read_energy": "1 pJ"}},
+        {"dataflow": {"kind": "sequence_blocking", "block": 16}},
+    ],
+)
+def test_all_that_decides_a_cost_is_in_its_key(changes: dict[str, Any]) -> None:
+    first, second = (
+        cost_keys(each.points[0].settings, None, PlainValues()) for each in (study("1 Hz"), study("1 Hz", **changes))
+    )
+    assert first.key != second.key
+
+
+def test_keys_cover_every_module_that_computes_costs() -> None:
+    known, imports = modules(), graph()
+    reached, todo = set[str](), ["study.cost"]
+    while todo:
+        name = todo.pop()
+        if name not in reached:
+            reached.add(name)
+            todo += imports.get(name, ())
+    covered = {path for pattern in CODE for path in PACKAGE.glob(pattern)}
+    others = {name for name in reached - NO_ANSWERS if known[name] not in covered}
+    assert len(reached) > 50
+    assert sorted(others - READING) == []
+
+
+READING = {
+    *("terminal.files", "study.read_study", "study.sweep", "study.overwriting", "study.permission"),
+    *("study.results.document", "study.results.old_code", "study.noise_labels", "study.loaded"),
+}
+"""What reads studies into settings, and writes files."""
