@@ -35,6 +35,7 @@ _HOME = {
     "Preparation": "models.preprocessing",
     "Reading": "tasks.reading",
     "Requirements": "study.results.requirements",
+    "SearchResults": "study.results.search",
     "Rule": "hardware.rules",
     "Run": "dataflow.simulate",
     "SequenceBlocking": "dataflow.spec",
@@ -65,6 +66,7 @@ _HOME = {
     "remember": "models.preprocessing",
     "replace": "schema",
     "require": "study.requirements.require",
+    "search": "study.search.search",
     "restore": "nn.saving.checkpoint",
     "revert": "nn.convert.revert",
     "samples": "streams",
@@ -224,6 +226,8 @@ if TYPE_CHECKING:
     from ohmformer.study.pricing.kv_prices import kv_prices as kv_prices
     from ohmformer.study.requirements.require import require as require
     from ohmformer.study.results.requirements import Requirements as Requirements
+    from ohmformer.study.results.search import SearchResults as SearchResults
+    from ohmformer.study.search.search import search as search
     from ohmformer.tasks.load import load_task as load_task
     from ohmformer.tasks.metric_kinds import Metric as Metric
     from ohmformer.tasks.reading import Reading as Reading
