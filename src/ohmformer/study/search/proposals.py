@@ -89,6 +89,22 @@ class Proposals:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.file, self.space, self.sampler, self.seed = file, space, sampler, seed
         self.journal = Journal(file)
+        try:
+            self._open(key, directions, fresh)
+        except BaseException:
+            self.journal.close()
+            raise
+        self._known = {same(design) for design, _ in self.done}
+        self._size = space.size(MOST_TRIALS)
+
+    def _open(self, key: str, directions: int, fresh: bool) -> None:
+        """Open the Optuna study of the search, and read what is done.
+
+        Raises:
+            BadInput: the file cannot be used.
+        """
+        import optuna
+
         with self._in_one_line():
             self._storage = optuna.storages.JournalStorage(self.journal.backend)
             if fresh and key in {each.study_name for each in optuna.get_all_study_summaries(self._storage)}:
@@ -101,8 +117,6 @@ class Proposals:
                 (self._design(each.params), dict(each.user_attrs[OUTCOME])) for each in self._in_state("COMPLETE")
             ]
             self._next = self._resumed_batch()
-        self._known = {same(design) for design, _ in self.done}
-        self._size = space.size(MOST_TRIALS)
 
     def close(self) -> None:
         """Let go of the file."""
