@@ -58,15 +58,14 @@ def draw(found: SearchResults) -> Figure:
     pairs = [(first, other) for other in others] or [(first, first)]
     columns = min(len(pairs), COLUMNS)
     rows = -(-len(pairs) // columns)
-    figure = Figure(figsize=(1.2 + 4.4 * columns, 1.7 + 3.6 * rows), layout="constrained")
+    figure = Figure(figsize=(3.2 + 4.4 * columns, 1.2 + 3.6 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for ax, (x, y) in zip(axes, pairs, strict=False):
         _panel(ax, found, x, y)
     for ax in axes[len(pairs) :]:
         ax.remove()
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 2 * columns + 1), frameon=False,
-                  fontsize=9)  # fmt: skip
+    figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=9)
     figure.suptitle(fill(shorten(literal(found.study), TITLE, placeholder=" ..."), 30 + 40 * columns), fontsize=12)
     notes = "\n".join(fill(line, int(17 * figure.get_figwidth())) for line in caption(found).split("\n"))
     figure.supxlabel("\n".join(map(literal, notes.split("\n"))), fontsize=7)
