@@ -35,6 +35,7 @@ _HOME = {
     "Preparation": "models.preprocessing",
     "Reading": "tasks.reading",
     "Requirements": "study.results.requirements",
+    "SearchResults": "study.results.search",
     "Rule": "hardware.rules",
     "Run": "dataflow.simulate",
     "SequenceBlocking": "dataflow.spec",
@@ -66,6 +67,7 @@ _HOME = {
     "remember": "models.preprocessing",
     "replace": "schema",
     "require": "study.requirements.require",
+    "search": "study.search.search",
     "restore": "nn.saving.checkpoint",
     "results": "study.results.export",
     "revert": "nn.convert.revert",
@@ -228,6 +230,8 @@ if TYPE_CHECKING:
     from ohmformer.study.results.export import StoredRun as StoredRun
     from ohmformer.study.results.export import results as results
     from ohmformer.study.results.requirements import Requirements as Requirements
+    from ohmformer.study.results.search import SearchResults as SearchResults
+    from ohmformer.study.search.search import search as search
     from ohmformer.tasks.load import load_task as load_task
     from ohmformer.tasks.metric_kinds import Metric as Metric
     from ohmformer.tasks.reading import Reading as Reading

@@ -92,16 +92,7 @@ def runs_of(settings: CostSettings, chosen: Chosen | None = None) -> list[Run]:
     Raises:
         BadInput: the model has no such phase or length, or the accelerator no prices.
     """
-    model = settings.model
-    if model.steps > 1 and model.phase != "decode":
-        raise BadInput(f"model.steps = {model.steps}: only decoding has steps; set phase = 'decode'")
-    for field, value in (("generate", model.generate), ("chunk", model.chunk)):
-        if value is not None:
-            raise BadInput(
-                f"model.{field} = {value}: is for requests, which `ohmformer serve` prices; take that verb, or leave "
-                "it out"
-            )
-    works, options = _works(settings), cost_options(settings)
+    works, options = works_of(settings), cost_options(settings)
     fixed = options.pop("kv")
     if chosen is not None:
         options["rules"] = dict(rules_with_choice(settings.rules, chosen))
@@ -133,9 +124,22 @@ def _of_workload(chosen: Chosen | None, work: Workload) -> dict[str, Conditionin
     return {name: spec for name, spec in (chosen.kv if chosen else {}).items() if name in names}
 
 
-def _works(settings: CostSettings) -> list[Workload]:
-    """The workload of each pass."""
-    model, name = settings.model, table_name(settings)
+def works_of(settings: CostSettings) -> list[Workload]:
+    """The workload of each pass.
+
+    Raises:
+        BadInput: the model has no such phase or length, or its fields are those of requests.
+    """
+    model = settings.model
+    if model.steps > 1 and model.phase != "decode":
+        raise BadInput(f"model.steps = {model.steps}: only decoding has steps; set phase = 'decode'")
+    for field, value in (("generate", model.generate), ("chunk", model.chunk)):
+        if value is not None:
+            raise BadInput(
+                f"model.{field} = {value}: is for requests, which `ohmformer serve` prices; take that verb, or leave "
+                "it out"
+            )
+    name = table_name(settings)
     if name is None:
         from ohmformer.study.default_inputs import traced_steps
 

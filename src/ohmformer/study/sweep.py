@@ -101,6 +101,8 @@ def _unknown_section(name: str) -> str:
         return f"{name} is now called {new}; rename it"
     if name == "sweep":
         return "a sweep is changed by the paths that it sweeps; write PATH=VALUE or PATH=[VALUE, VALUE]"
+    if name == "search":
+        return "a search is changed in its file, and its number of trials with --trials"
     if name == "name":
         return "the name of a study is written in its file; choose another folder with --out instead"
     if paths := nearest_paths(Whole, name):
@@ -196,6 +198,9 @@ def opened(document: Document) -> tuple[str, list[Sweep]]:
         raise BadInput(f"name = {shown(name)}: is not text; put it in quotes")
     if not isinstance(name, str) or not name.strip():
         raise BadInput("name: is missing; add a line such as name = 'my study'")
+    if "search" in document and "sweep" in document:
+        raise BadInput("sweep and search: a study has one of them, since both say which points there are; remove one")
+    document.pop("search", None)  # `ohmformer search` reads it; other verbs take the study without it
     sweeps = read_sweeps(document.pop("sweep", []))
     _check_hardware(document.get("hardware"))
     for unknown in sorted(set(document) - set(SECTIONS)):
@@ -203,7 +208,7 @@ def opened(document: Document) -> tuple[str, list[Sweep]]:
             raise BadInput(f"{cut(unknown)}: is now called {new}; rename it")
         if paths := nearest_paths(Whole, unknown):
             raise BadInput(f"unknown key {shown(unknown)}; did you mean {' or '.join(paths)}?")
-        raise BadInput(f"unknown key {shown(unknown)}; {suggest(unknown, ['name', *SECTIONS, 'sweep'])}")
+        raise BadInput(f"unknown key {shown(unknown)}; {suggest(unknown, ['name', *SECTIONS, 'sweep', 'search'])}")
     return name, sweeps
 
 

@@ -16,6 +16,7 @@ from ohmformer.study.results.candidates import ComparisonResult
 from ohmformer.study.results.costs import CostResult, ServedResult
 from ohmformer.study.results.part import Count, Finite, Number, Numbers, Part, Text, is_number
 from ohmformer.study.results.requirements import Requirements
+from ohmformer.study.results.search import SearchResults
 from ohmformer.tasks.metric_kinds import METRICS, Metric, MetricName
 
 OperandClip = Literal["none", "model"] | KVClip | tuple[Clip, ...]
@@ -362,7 +363,7 @@ class ClaimResults(Part):
     papers: tuple[PaperResult, ...]
 
 
-Document = StudyResults | StudyCosts | StudyServed | ClaimResults | Requirements
+Document = StudyResults | StudyCosts | StudyServed | ClaimResults | Requirements | SearchResults
 """Every document that a verb writes."""
 
 DOCUMENTS: TypeAdapter[Document] = TypeAdapter(Document)

@@ -1,0 +1,73 @@
+"""The verb search: the best designs of a study."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ohmformer.cli.options import Json, Out, Python, Resume, Sets, StudyName, Workers
+from ohmformer.cli.output import check_writable, goes_to_stdout, results_folder, show, write, write_document
+from ohmformer.cli.stopping import stopping
+from ohmformer.terminal.signals import GO_ON
+
+if TYPE_CHECKING:
+    from ohmformer.study.results.search import SearchResults
+
+Trials = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Designs to try, in place of search.trials of the study.", show_default=False),
+]
+
+
+def search(
+    study: StudyName,
+    trials: Trials = None,
+    sets: Sets = None,
+    out: Out = None,
+    json: Json = None,
+    workers: Workers = None,
+    resume: Resume = True,
+    python: Python = None,
+) -> None:
+    """Search the designs of a study that no other one beats (Pareto front). A search that was stopped goes on."""
+    from ohmformer.study.permission import check_python
+    from ohmformer.study.search.request import read_request
+
+    request = read_request(study, sets or [], trials=trials)
+    check_python(request.checked, python or (), request.where)
+    check_writable(json)
+    stopping.says = GO_ON
+    from ohmformer.study.executors import default_workers
+    from ohmformer.study.search.search import searched
+
+    folder = results_folder(out, request.name)
+    count = default_workers() if workers is None else workers
+    found = searched(request, folder, workers=count, fresh=not resume, python=tuple(python or ()))
+    _report(found, folder, to_stderr=goes_to_stdout(json))
+    write_document(found, json)
+
+
+def _report(found: SearchResults, folder: Path, *, to_stderr: bool) -> None:
+    """Show the front, and write it, all designs and the figure into a folder.
+
+    Raises:
+        BadInput: a file cannot be written; the table is shown before.
+    """
+    from ohmformer.report.pareto.front_figure import save_front_figure
+    from ohmformer.report.pareto.front_table import designs_csv, front_csv, front_table, search_sentences
+    from ohmformer.study.results.document import to_json
+
+    show(front_table(found), to_stderr=to_stderr)
+    for sentence in search_sentences(found):
+        show(sentence, to_stderr=to_stderr)
+    if not os.access(folder, os.W_OK):
+        return
+    texts = {"search.json": to_json(found), "front.csv": front_csv(found), "designs.csv": designs_csv(found)}
+    for name, text in texts.items():
+        write(text, str(folder / name))
+    figures = save_front_figure(found, folder)
+    files = [*texts, "search.journal", *(file.name for file in figures)]
+    show(f"written to {folder}: {', '.join(files)}", to_stderr=to_stderr)

@@ -1,0 +1,1 @@
+"""Which designs of a search are best, as a table, as CSV and as a figure?"""

@@ -1,0 +1,1 @@
+"""Which designs of a study are best, and which constraints do they meet? Multi-objective search with Optuna."""
