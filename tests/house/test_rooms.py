@@ -26,7 +26,8 @@ NO_ANSWERS = {
     ),
     *("study.spec", "dataflow.spec", "workload.spec"),
     *("terminal.plain", "terminal.progress"),
-    *("study.results.costs", "study.results.key", "study.results.part", "study.results.spec"),
+    *("study.results.costs", "study.results.key", "study.results.part", "study.results.record"),
+    "study.results.spec",
     "study.results.candidates",
     "study.results.requirements",
 }

@@ -13,6 +13,7 @@ from ohmformer.cli.cost_verbs import compare, cost, serve
 from ohmformer.cli.device_verbs import device
 from ohmformer.cli.library_verbs import list_entries, schema, show_entry
 from ohmformer.cli.output import show, tell
+from ohmformer.cli.report_verb import report
 from ohmformer.cli.stopping import Verbs, stopping
 from ohmformer.cli.study_verbs import accuracy, demo, run
 from ohmformer.cli.validate_verb import validate
@@ -48,7 +49,7 @@ def _root(
 
 VERBS: dict[str, Callable[..., None]] = {
     "demo": demo, "run": run, "accuracy": accuracy, "cost": cost, "serve": serve,
-    "compare": compare, "validate": validate,
+    "compare": compare, "report": report, "validate": validate,
     "list": list_entries, "show": show_entry, "schema": schema,
 }  # fmt: skip
 """Verb -> its function, in the order of the help."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ohmformer.cli.options import Json, Out, Python, Resume, Sets, StudyName, Workers
 from ohmformer.cli.output import check_writable, goes_to_stdout, results_folder, show, write_document
+from ohmformer.cli.recording import command_line, costs_with_record, with_record
 from ohmformer.cli.stopping import stopping
 from ohmformer.errors import BadInput
 from ohmformer.terminal.signals import GO_ON, NOTHING_STORED
@@ -26,7 +27,8 @@ def demo(out: Out = None, json: Json = None, workers: Workers = None, resume: Re
     from ohmformer.study.read_study import accuracy_half, cost_half, read_whole
 
     whole = read_whole("demo")
-    results = _measured(accuracy_half(whole), out, json, workers, resume, costs=cost_half(whole))
+    asked = command_line("demo", ""), "demo"
+    results = _measured(accuracy_half(whole), asked, out, json, workers, resume, costs=cost_half(whole))
     comparisons = _demo_comparisons(Path(out, "platforms") if out else None, workers, to_stderr=goes_to_stdout(json))
     write_document(results.model_copy(update={"comparisons": comparisons}), json)
 
@@ -46,12 +48,13 @@ def run(
     from ohmformer.study.read_study import accuracy_half, cost_half, read_whole
 
     whole = read_whole(study, sets or [])
+    asked = command_line("run", study, sets or ()), study
     check_python((point.settings for point in whole.points), python or (), whole.where)
     if has_accuracy(whole):
         from ohmformer.study.use.hours import in_use
 
         costs = cost_half(whole)
-        results = _measured(in_use(accuracy_half(whole), costs), out, json, workers, resume, costs=costs)
+        results = _measured(in_use(accuracy_half(whole), costs), asked, out, json, workers, resume, costs=costs)
         write_document(results, json)
     else:
         if workers is not None:
@@ -59,7 +62,7 @@ def run(
                 f"{whole.where}: --workers {workers}: has no effect, since the study has no accuracy, and costs are "
                 "computed in one process; leave it out"
             )
-        write_document(_priced(cost_half(whole), out, json), json)
+        write_document(_priced(cost_half(whole), asked, out, json), json)
 
 
 def accuracy(
@@ -81,11 +84,13 @@ def accuracy(
         from ohmformer.study.use.hours import in_use
 
         points = in_use(points, cost_half(whole))
-    write_document(_measured(points, out, json, workers, resume), json)
+    asked = command_line("accuracy", study, sets or ()), study
+    write_document(_measured(points, asked, out, json, workers, resume), json)
 
 
 def _measured(
     study: Study[Settings],
+    asked: tuple[str, str],
     out: str | None,
     json: str | None,
     workers: int | None,
@@ -97,6 +102,7 @@ def _measured(
 
     Args:
         study: the accuracy half.
+        asked: the command line that gives the same results, and the file or name of the study.
         out: folder of the results; None for the default one.
         json: file of `--json`. If it is standard output, tables go to standard error.
         workers: number of processes; None for one per core.
@@ -117,13 +123,14 @@ def _measured(
         from ohmformer.study.join_cost import with_costs
 
         results = with_costs(results, costs)
+    results = with_record(results, *asked, study, costs)
     from ohmformer.cli.finished_study import report_study
 
     report_study(results, folder, to_stderr=goes_to_stdout(json))
     return results
 
 
-def _priced(study: Study[CostSettings], out: str | None, json: str | None) -> StudyCosts:
+def _priced(study: Study[CostSettings], asked: tuple[str, str], out: str | None, json: str | None) -> StudyCosts:
     """Compute the costs of a study without measurable accuracy, show them, and write results.json to its folder."""
     from ohmformer.cli.finished_study import report_costs
     from ohmformer.study.join_cost import costs_alone
@@ -131,7 +138,7 @@ def _priced(study: Study[CostSettings], out: str | None, json: str | None) -> St
     stopping.says = NOTHING_STORED
     check_writable(json)
     folder = results_folder(out, study.name)
-    costs = costs_alone(study)
+    costs = costs_with_record(costs_alone(study), *asked, study)
     report_costs(costs, folder, to_stderr=goes_to_stdout(json))
     return costs
 

@@ -61,12 +61,12 @@ def costs_of_points(results: StudyResults) -> Group:
     for members in groups.values():
         cost = members[0][1]
         amounts = [units.show(cost.latency_s, "s"), units.show(cost.energy_J, "J"), units.square_mm(cost.area_m2)]
-        name = "all points" if len(groups) == 1 else _members([point for point, _ in members], points)
+        name = "all points" if len(groups) == 1 else member_words([point for point, _ in members], points)
         table.add_row(name, *amounts, duration(cost))
     return Group(table)
 
 
-def _members(members: list[MeasuredPoint], points: list[MeasuredPoint]) -> str:
+def member_words(members: list[MeasuredPoint], points: list[MeasuredPoint]) -> str:
     """Points of a row by what sets them apart: those of plain sweeps, where there are some, or else by their labels."""
     plain = [point for point in members if not point.label]
     if not plain:
