@@ -23,14 +23,17 @@ DEMO_PLATFORMS = (
 
 
 def demo(out: Out = None, json: Json = None, workers: Workers = None, resume: Resume = True) -> None:
-    """Measure the bundled model's accuracy over write noise, compute its cost, and compare it with other machines."""
+    """Measure the bundled model's accuracy over write noise, compute its cost, compare machines, and write a page."""
+    from ohmformer.cli.finished_study import write_page
     from ohmformer.study.read_study import accuracy_half, cost_half, read_whole
 
     whole = read_whole("demo")
     asked = command_line("demo", ""), "demo"
     results = _measured(accuracy_half(whole), asked, out, json, workers, resume, costs=cost_half(whole))
     comparisons = _demo_comparisons(Path(out, "platforms") if out else None, workers, to_stderr=goes_to_stdout(json))
-    write_document(results.model_copy(update={"comparisons": comparisons}), json)
+    results = results.model_copy(update={"comparisons": comparisons})
+    write_page(results, results_folder(out, results.study), to_stderr=goes_to_stdout(json))
+    write_document(results, json)
 
 
 def run(

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ohmformer import units
-from ohmformer.report.cost_table import duration_text, point_name
+from ohmformer.report.cost_table import point_name
 from ohmformer.report.page.accuracy import metric_title, with_interval
 from ohmformer.report.page.priced import Priced, priced_points
+from ohmformer.report.page.scales import lifetime_text
 from ohmformer.report.view import Series, axis_name, clip_name, view
 from ohmformer.study.results.costs import CostResult, ServedResult
 from ohmformer.study.results.spec import Accuracy, StudyCosts, StudyResults, StudyServed
@@ -63,8 +64,9 @@ def _of_series(series: Sequence[Series], where: str) -> str:
     verb = "is" if accuracy.ci95[0] <= accuracy.software <= accuracy.ci95[1] else "falls to"
     if verb == "falls to" and accuracy.mean > accuracy.software:
         verb = "rises to"
+    word = "against" if verb == "is" else "from"
     text = (
-        f"At {where} = {x:g}, {accuracy.shown.title} {verb} {with_interval(accuracy)}{name}, from "
+        f"At {where} = {x:g}, {accuracy.shown.title} {verb} {with_interval(accuracy)}{name}, {word} "
         f"{accuracy.shown.text(accuracy.software)}{_unit(accuracy)} in software"
     )
     if not others:
@@ -111,9 +113,9 @@ def _longest_life(priced: Sequence[Priced]) -> str:
         return ""
     (short, short_name), (long, long_name) = min(lives), max(lives)
     if short == long:
-        return f" The first cells wear out after {duration_text(short)}."
+        return f" The first cells wear out after {lifetime_text(short)}."
     return (
-        f" The first cells wear out after {duration_text(short)} (“{short_name}”) to {duration_text(long)} "
+        f" The first cells wear out after {lifetime_text(short)} (“{short_name}”) to {lifetime_text(long)} "
         f"(“{long_name}”)."
     )
 
@@ -124,7 +126,7 @@ def lifetime_words(cost: CostResult | ServedResult) -> str:
         return "how long its cells last is not known"
     if cost.lifetime_s is None:
         return "no cell wears out"
-    return f"the first cells wear out after {duration_text(cost.lifetime_s)}"
+    return f"the first cells wear out after {lifetime_text(cost.lifetime_s)}"
 
 
 def _of_served(served: StudyServed) -> str:

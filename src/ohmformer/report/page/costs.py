@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ohmformer import units
-from ohmformer.report.cost_table import caption_of, duration, point_name
+from ohmformer.report.cost_table import caption_of, point_name
+from ohmformer.report.page.accuracy import with_interval
 from ohmformer.report.page.content import Axis, Chart, Section, Table, Trace
 from ohmformer.report.page.priced import Priced, priced_points
-from ohmformer.report.page.scales import scale, scale_of_times, spread
+from ohmformer.report.page.scales import amount_text, lifetime_of, scale, scale_of_times, spread
 from ohmformer.study.results.costs import EnergyBy, ServedResult
 from ohmformer.study.results.spec import StudyCosts, StudyResults, StudyServed
 
@@ -27,33 +28,47 @@ def cost_sections(document: StudyResults | StudyCosts) -> list[Section]:
     notes = tuple(document.cost_notes or () if isinstance(document, StudyResults) else document.notes)
     if not priced:
         return [Section("cost", "Cost", notes=notes)] if notes else []
+    caption = "Latency, energy, area and lifetime of each point"
+    table = _platform_table(document, caption) if isinstance(document, StudyCosts) else _cost_table(priced, caption)
     sections = [
-        Section("cost", "Cost of one pass", tables=(_cost_table(priced),), notes=notes),
+        Section("cost", "Cost of one pass", tables=(table,), notes=notes),
         energy_section([(each.name, each.cost.energy_by) for each in priced]),
     ]
     return [*sections, *lifetime_sections(priced)]
 
 
-def _cost_table(priced: Sequence[Priced]) -> Table:
-    columns = (
-        "point",
-        "latency",
-        "energy",
-        "power",
-        "area",
-        "arrays",
-        "projection at work",
-        "attention at work",
-        "lifetime",
-    )
+def _cost_table(priced: Sequence[Priced], caption: str, metrics: Sequence[str] = ()) -> Table:
+    """Costs of each point.
+
+    Args:
+        priced: the points.
+        caption: of the table.
+        metrics: the metric of each point in words; empty where none was measured.
+    """
+    columns = ("latency", "energy", "power", "area", "arrays", "projection at work", "attention at work", "lifetime")
     rows = []
-    for each in priced:
+    for number, each in enumerate(priced):
         cost, used = each.cost, each.cost.utilization
         amounts = [units.show(cost.latency_s, "s"), units.show(cost.energy_J, "J"), units.show(cost.power_W, "W")]
         at_work = [f"{100 * used[name]:.0f} %" if name in used else "-" for name in ("projection", "attention")]
         arrays = f"{cost.counts['arrays']:,}" if "arrays" in cost.counts else "-"
-        rows.append((each.name, *amounts, units.square_mm(cost.area_m2), arrays, *at_work, duration(cost)))
-    return Table("Latency, energy, area and lifetime of each point", columns, tuple(rows))
+        cells = (*amounts, units.square_mm(cost.area_m2), arrays, *at_work, lifetime_of(cost))
+        rows.append((each.name, *metrics[number : number + 1], *cells))
+    return Table(caption, ("point", *(["mean [95 % interval]"] if metrics else []), *columns), tuple(rows))
+
+
+def _platform_table(costs: StudyCosts, caption: str) -> Table:
+    """Costs of the points of a document of costs, with the metric where it was measured."""
+    measured = [with_interval(point.accuracy) if point.accuracy else "-" for point in costs.points]
+    metrics = measured if any(point.accuracy for point in costs.points) else []
+    return _cost_table(priced_points(costs), caption, metrics)
+
+
+def comparison_section(comparisons: Sequence[StudyCosts]) -> Section:
+    """The same or other models on several accelerators: a table for each comparison."""
+    tables = tuple(_platform_table(each, each.study) for each in comparisons)
+    notes = dict.fromkeys(note for each in comparisons for note in each.notes)
+    return Section("platforms", "On other machines", tables=tables, notes=tuple(notes))
 
 
 def energy_section(points: Sequence[tuple[str, EnergyBy]]) -> Section:
@@ -178,12 +193,12 @@ def _lifetime_chart(worn: Sequence[tuple[str, float]]) -> Chart:
     log = spread([life for _, life in drawn])
     values = tuple(life / size for _, life in drawn)
     kind_of_axis = Axis(f"lifetime ({unit})", log=log)
-    notes = tuple(f"{name}: {value:.3g} {unit}" for (name, _), value in zip(drawn, values, strict=True))
+    notes = tuple(f"{name}: {amount_text(value)} {unit}" for (name, _), value in zip(drawn, values, strict=True))
     trace = Trace("", "points" if log else "bar", values, tuple(name for name, _ in drawn), notes=notes)
     shortest = min(worn, key=lambda each: each[1])
-    rows = tuple((name, f"{life / size:.3g}") for name, life in worn)
+    rows = tuple((name, amount_text(life / size)) for name, life in worn)
     table = Table("Lifetime of each point", ("point", f"lifetime ({unit})"), rows)
-    summary = f"Cells of “{shortest[0]}” wear out first, after {shortest[1] / size:.3g} {unit}."
+    summary = f"Cells of “{shortest[0]}” wear out first, after {amount_text(shortest[1] / size)} {unit}."
     return Chart("lifetime", "Time until the first cells wear out", summary, kind_of_axis, Axis(""), (trace,), table)
 
 
@@ -193,9 +208,9 @@ def _wear_table(wears: Sequence[Priced]) -> Table:
         wear = each.cost.lifetime
         assert wear is not None
         endurance = f"{wear.endurance:.3g}" if wear.endurance is not None else "without end"
-        writes = f"{wear.writes_per_cell_s:.3g}"
+        writes = amount_text(wear.writes_per_cell_s)
         rows.append(
-            (each.name, duration(each.cost), wear.role or "none", endurance, f"{wear.pulses_per_write:.3g}", writes)
+            (each.name, lifetime_of(each.cost), wear.role or "none", endurance, f"{wear.pulses_per_write:.3g}", writes)
         )
     columns = ("point", "lifetime", "cells", "endurance (pulses)", "pulses of a write", "writes of a cell per second")
     return Table("What decides the lifetime", columns, tuple(rows), words=frozenset({2}))
@@ -221,7 +236,7 @@ def _served_cells(cost: ServedResult) -> list[str]:
         units.show(cost.energy_per_token_J, "J"),
         units.show(cost.power_W, "W"),
         units.square_mm(cost.area_m2),
-        duration(cost),
+        lifetime_of(cost),
     ]
 
 

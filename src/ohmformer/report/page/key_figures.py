@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ohmformer import units
-from ohmformer.report.cost_table import duration, duration_text
 from ohmformer.report.page.accuracy import shown
 from ohmformer.report.page.priced import priced_points
+from ohmformer.report.page.scales import lifetime_of, lifetime_text
 from ohmformer.study.results.costs import CostResult
 from ohmformer.study.results.spec import Accuracy, StudyCosts, StudyResults, StudyServed
 
@@ -18,7 +18,7 @@ def key_figures(document: StudyResults | StudyCosts | StudyServed) -> tuple[tupl
         cost = document.points[0].cost
         further = [("further token", units.show(cost.tpot_s, "s"))] if cost.tpot_s is not None else []
         energy = ("energy of a token", units.show(cost.energy_per_token_J, "J"))
-        return (("first token", units.show(cost.ttft_s, "s")), *further, energy, ("lifetime", duration(cost)))
+        return (("first token", units.show(cost.ttft_s, "s")), *further, energy, ("lifetime", lifetime_of(cost)))
     measured = [point.accuracy for point in document.points if point.accuracy is not None]
     costs = [each.cost for each in priced_points(document)]
     return (*(_of_metric(measured) if measured else ()), *(_of_costs(costs) if costs else ()))
@@ -48,8 +48,8 @@ def _of_costs(costs: list[CostResult]) -> list[tuple[str, str]]:
     found = [(name, _span([show(min(values)), show(max(values))])) for name, values, show in rows]
     lives = [cost.lifetime_s for cost in costs if cost.lifetime_s is not None]
     if not lives:
-        return [*found, ("lifetime", duration(costs[0]))]
-    return [*found, ("lifetime", _span([duration_text(min(lives)), duration_text(max(lives))]))]
+        return [*found, ("lifetime", lifetime_of(costs[0]))]
+    return [*found, ("lifetime", _span([lifetime_text(min(lives)), lifetime_text(max(lives))]))]
 
 
 def _span(ends: Sequence[str]) -> str:

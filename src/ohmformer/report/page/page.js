@@ -25,11 +25,11 @@
       margin: { l: narrow ? 8 : 16, r: 12, t: 8, b: 8 },
       hoverlabel: { bgcolor: color("--card"), bordercolor: line, font: { color: ink }, align: "left" },
       hovermode: "closest",
-      legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom", yref: "paper", font: { size: narrow ? 10 : 12 } },
+      legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom", yref: "paper", font: { size: narrow ? 10 : 12 }, traceorder: "normal" },
       bargap: 0.25,
     };
     if (narrow && layout.yaxis.type === "category") {
-      const most = 16, cut = (name) => (name.length > most ? `${name.slice(0, most - 1)}…` : name);
+      const half = 8, cut = (name) => (name.length > 2 * half ? `${name.slice(0, half)}…${name.slice(-half)}` : name);
       whole.yaxis.ticktext = layout.yaxis.tickvals.map(cut);
     }
     return Plotly.react(place, data.map((trace) => inked(trace, ink)), whole, { displayModeBar: false, responsive: true });

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from html import escape
-from itertools import cycle, islice
 from typing import Any
 
 from ohmformer.report.figure import COLORS
@@ -46,9 +45,9 @@ def plotly_figure(chart: Chart) -> dict[str, Any]:
 
 
 def short(name: str) -> str:
-    """A name of at most `LONGEST` characters."""
+    """A name of at most `LONGEST` characters: of a longer one its beginning and its end."""
     name = clean(name).replace("\n", " ")
-    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+    return name if len(name) <= LONGEST else f"{name[: LONGEST // 2]}…{name[1 - LONGEST // 2 :]}"
 
 
 def plain(text: str) -> str:
@@ -93,14 +92,10 @@ def _trace(trace: Trace, labels: dict[str, str]) -> dict[str, Any]:
     if trace.notes:
         found |= {"hovertext": [plain(note) for note in trace.notes], "hoverinfo": "text"}
     if trace.kind in ("bar", "span"):
-        pattern = {
-            "shape": next(islice(cycle(PATTERNS), trace.color, None)),
-            "fgopacity": 0.35,
-            "size": 6,
-            "solidity": 0.2,
-        }
-        found |= {"type": "bar", "orientation": "h", "marker": {"color": color, "pattern": pattern}}
-        return found | ({"base": list(trace.start)} if trace.kind == "span" else {})
+        if trace.kind == "span":
+            return found | {"type": "bar", "orientation": "h", "marker": {"color": color}, "base": list(trace.start)}
+        pattern = {"shape": PATTERNS[trace.color % len(PATTERNS)], "fillmode": "overlay", "fgopacity": 0.4, "size": 7}
+        return found | {"type": "bar", "orientation": "h", "marker": {"color": color, "pattern": pattern}}
     modes = {"line": "lines+markers", "points": "markers", "limit": "lines"}
     found |= {"type": "scatter", "mode": modes[trace.kind]}
     if trace.kind == "limit":

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import takewhile
 
 from ohmformer import units
 from ohmformer.report.page.content import Axis, Chart, Section, Table, Trace
 from ohmformer.report.page.costs import parts_chart
 from ohmformer.report.page.scales import scale
-from ohmformer.study.results.record import Basis, HardwareRecord, PassRecord, Ran, Record, Roofline, TimelineRecord
+from ohmformer.study.results.record import (
+    Basis,
+    HardwareRecord,
+    PassRecord,
+    Ran,
+    Record,
+    Roofline,
+    TimelineRecord,
+    Work,
+)
 from ohmformer.study.results.spec import Capture
 
 OLD = (
     "These results were stored by a version that kept no record of hardware, timeline and sources. Run the study again "
     "to add them; what is stored is not computed again."
 )
+
+MOST_UNITS = 20
+"""Most rows of a timeline."""
 
 ORIGINS = {
     "published": "a source states them",
@@ -76,13 +89,15 @@ def _ran_table(ran: Iterable[Ran]) -> Table:
 
 def _timeline(record: TimelineRecord) -> Chart:
     """One bar for each stretch of work, one row for each unit; stages in the colors of the palette."""
-    size, unit = scale([record.shown_s], "s")
-    stages = list(dict.fromkeys(work.stage for work in record.work))
-    units_in_order = list(dict.fromkeys(work.unit for work in record.work))
+    work_shown = _beginning(record.work)
+    shown_s = max(work.start_s + work.seconds for work in work_shown)
+    size, unit = scale([shown_s], "s")
+    stages = list(dict.fromkeys(work.stage for work in work_shown))
+    units_in_order = list(dict.fromkeys(work.unit for work in work_shown))
     traces = []
     for color, stage in enumerate(stages):
         bars = sorted(
-            (work for work in record.work if work.stage == stage), key=lambda work: units_in_order.index(work.unit)
+            (work for work in work_shown if work.stage == stage), key=lambda work: units_in_order.index(work.unit)
         )
         notes = tuple(
             f"{stage}, {work.layer}, block {work.block}: from {units.show(work.start_s, 's')}, "
@@ -94,9 +109,9 @@ def _timeline(record: TimelineRecord) -> Chart:
             Trace(stage, "span", lengths, tuple(bar.unit for bar in bars), notes=notes, start=starts, color=color)
         )
     traces.sort(key=lambda trace: min(units_in_order.index(str(name)) for name in trace.y))
-    whole = len(record.work) == record.jobs
-    part = "The whole pass" if whole else f"The first {len(record.work)} of {record.jobs:,} jobs"
-    times = f"{units.show(record.shown_s, 's')} of {units.show(record.latency_s, 's')}"
+    whole = len(work_shown) == record.jobs
+    part = "The whole pass" if whole else f"The first {len(work_shown)} of {record.jobs:,} jobs"
+    times = f"{units.show(shown_s, 's')} of {units.show(record.latency_s, 's')}"
     summary = f"{part}: {times}, on {len(units_in_order)} units."
     rows = tuple(
         (
@@ -107,11 +122,17 @@ def _timeline(record: TimelineRecord) -> Chart:
             units.show(work.start_s, "s"),
             units.show(work.seconds, "s"),
         )
-        for work in record.work
+        for work in work_shown
     )
     columns = ("unit", "stage", "layer", "block", "start", "duration")
     table = Table("When each unit works", columns, rows, words=frozenset({1, 2}))
     return Chart("timeline", "When each unit works", summary, Axis(f"time ({unit})"), Axis(""), tuple(traces), table)
+
+
+def _beginning(work: tuple[Work, ...]) -> tuple[Work, ...]:
+    """The bars before one unit more than a chart has rows for begins to work."""
+    known = list(dict.fromkeys(each.unit for each in work))
+    return tuple(takewhile(lambda each: each.unit in known[:MOST_UNITS], work))
 
 
 def _roofline(record: Roofline) -> Chart:

@@ -1,8 +1,10 @@
-"""Units for the axes of a chart: one prefix for all of its values."""
+"""Units for the axes of a chart, one prefix for all of its values; and lifetimes in words."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+
+from ohmformer.study.results.costs import CostResult, ServedResult
 
 PREFIXES = (
     (1e12, "T"),
@@ -11,7 +13,7 @@ PREFIXES = (
     (1e3, "k"),
     (1.0, ""),
     (1e-3, "m"),
-    (1e-6, "µ"),
+    (1e-6, "u"),
     (1e-9, "n"),
     (1e-12, "p"),
 )
@@ -38,6 +40,26 @@ def scale_of_times(values: Sequence[float]) -> tuple[float, str]:
         if largest >= size:
             return size, name
     return scale(values, "s")
+
+
+def lifetime_text(seconds: float) -> str:
+    """A lifetime in years, days, hours or seconds, without exponents where it can be."""
+    size, name = scale_of_times([seconds])
+    return f"{amount_text(seconds / size)} {name}"
+
+
+def amount_text(value: float) -> str:
+    """Three digits: '3.25', '26,500'; with an exponent from a million on."""
+    if not 1000 <= value < 1e6:
+        return f"{value:.3g}"
+    return f"{float(f'{value:.3g}'):,.0f}"
+
+
+def lifetime_of(cost: CostResult | ServedResult) -> str:
+    """The lifetime of a point in words."""
+    if cost.lifetime is None:
+        return "not known"
+    return "no wear" if cost.lifetime_s is None else lifetime_text(cost.lifetime_s)
 
 
 def spread(values: Sequence[float]) -> bool:

@@ -9,7 +9,7 @@ from ohmformer.report.cost_table import point_name
 from ohmformer.report.page.accuracy import accuracy_section, candidate_note
 from ohmformer.report.page.answer import answer
 from ohmformer.report.page.content import Page, Section
-from ohmformer.report.page.costs import cost_sections, served_sections
+from ohmformer.report.page.costs import comparison_section, cost_sections, served_sections
 from ohmformer.report.page.key_figures import key_figures
 from ohmformer.report.page.record_sections import OLD, hardware_section, pass_sections, ran_section, repeat_section
 from ohmformer.report.page.trade_off import trade_off_sections
@@ -92,6 +92,8 @@ def _sections(document: Reported) -> Iterator[Section | None]:
     else:
         yield from trade_off_sections(document)
         yield from cost_sections(document)
+    if isinstance(document, StudyResults) and document.comparisons:
+        yield comparison_section(document.comparisons)
     first_pass = record.priced if record else None
     if first_pass is not None and first_pass.point < len(document.points):
         yield from pass_sections(first_pass, point_name(document.points[first_pass.point]))

@@ -6,12 +6,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ohmformer import units
-from ohmformer.report.cost_table import duration_text, point_name
+from ohmformer.report.cost_table import point_name
 from ohmformer.report.page.accuracy import shown, with_interval
 from ohmformer.report.page.content import Axis, Chart, Section, Table, Trace
-from ohmformer.report.page.scales import scale, scale_of_times, spread
+from ohmformer.report.page.scales import lifetime_text, scale, scale_of_times, spread
 from ohmformer.study.results.costs import CostResult
 from ohmformer.study.results.spec import Accuracy, StudyCosts, StudyResults
+
+FRONT = (
+    "A point is on the front if no other point is better in one quantity and at least as good in the other. Points "
+    "differ in all that the study sweeps, conditions such as noise included."
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class _Measure:
 MEASURES = (
     _Measure("latency", "latency", lambda cost: cost.latency_s, lambda value: units.show(value, "s"), "s"),
     _Measure("energy", "energy", lambda cost: cost.energy_J, lambda value: units.show(value, "J"), "J"),
-    _Measure("wear", "lifetime", lambda cost: cost.lifetime_s, duration_text, "years", less_is_better=False),
+    _Measure("wear", "lifetime", lambda cost: cost.lifetime_s, lifetime_text, "years", less_is_better=False),
 )
 
 
@@ -55,8 +60,7 @@ def trade_off_sections(document: StudyResults | StudyCosts) -> list[Section]:
     charts = [_metric_chart(found, measure) for measure in MEASURES] if metrics else [_cost_chart(found)]
     drawn = tuple(chart for chart in charts if chart is not None)
     if drawn:
-        text = "A point is on the front if no other point is better in one quantity and at least as good in the other."
-        return [Section("front", "Best trade-offs", text=(text,), charts=drawn)]
+        return [Section("front", "Best trade-offs", text=(FRONT,), charts=drawn)]
     if not metrics:
         return []
     return [
