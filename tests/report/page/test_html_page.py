@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import re
-import time
 from html.parser import HTMLParser
 
 import pytest
@@ -117,14 +116,10 @@ def test_a_page_without_charts_has_no_scripts() -> None:
     assert not seen(html_page(bare)).of("script")
 
 
-def test_a_thousand_points_take_less_than_three_seconds_and_are_all_there() -> None:
-    document = wide(1000)
-    html_page(study_page(DEMO))  # imports and templates are ready
-    start = time.process_time()
-    text = html_page(study_page(document))
-    assert time.process_time() - start < 3
-    rows = seen(text).of("tr")
-    assert len(rows) > 1000
+def test_a_thousand_points_are_all_there() -> None:
+    page = study_page(wide(1000))
+    assert len(seen(html_page(page)).of("tr")) > 3000
+    assert all(len(chart.table.rows) == 1000 for chart in page.charts if chart.name.startswith("front"))
 
 
 @pytest.mark.parametrize("document", [DEMO, costs(cost()), costs(cost(), cost(2e-3, 5e-5)), both()])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ohmformer.report.cost_table import member_words, point_name
+from ohmformer.report.cost_table import axis_sizes, member_words, point_name
 from ohmformer.study.results.costs import CostResult
 from ohmformer.study.results.spec import MeasuredPoint, StudyCosts, StudyResults
 
@@ -30,10 +30,10 @@ def priced_points(document: StudyResults | StudyCosts) -> list[Priced]:
     groups: dict[tuple[float | None, ...], list[tuple[MeasuredPoint, CostResult]]] = {}
     for point, cost in found:
         groups.setdefault((cost.latency_s, cost.energy_J, cost.area_m2, cost.lifetime_s), []).append((point, cost))
-    points = [point for point, _ in found]
+    sizes = axis_sizes([point for point, _ in found])
     return [
         Priced(
-            "all points" if len(groups) == 1 else member_words([point for point, _ in members], points), members[0][1]
+            "all points" if len(groups) == 1 else member_words([point for point, _ in members], sizes), members[0][1]
         )
         for members in groups.values()
     ]
