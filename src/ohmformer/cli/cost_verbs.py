@@ -25,6 +25,7 @@ from ohmformer.cli.output import (
     write,
     write_document,
 )
+from ohmformer.cli.recording import command_line, costs_with_record
 from ohmformer.cli.stopping import stopping
 from ohmformer.errors import BadInput
 from ohmformer.terminal.signals import NOTHING_STORED
@@ -49,6 +50,8 @@ def cost(
     points = read_costs(study, sets or [])
     check_python((point.settings for point in points.points), python or (), points.where)
     costs = study_costs(points)
+    if json is not None:
+        costs = costs_with_record(costs, command_line("cost", study, sets or ()), study, points)
     if trace is not None:
         write(dumps(runs_of(points.points[0].settings)[0].timeline.chrome_trace()), trace)
     show(cost_tables(costs), to_stderr=_to_stdout(json, trace))

@@ -14,6 +14,7 @@ from ohmformer.cli.device_verbs import device
 from ohmformer.cli.export_verb import export
 from ohmformer.cli.library_verbs import list_entries, schema, show_entry
 from ohmformer.cli.output import show, tell
+from ohmformer.cli.report_verb import report
 from ohmformer.cli.search_verb import search
 from ohmformer.cli.stopping import Verbs, stopping
 from ohmformer.cli.study_verbs import accuracy, demo, run
@@ -50,7 +51,7 @@ def _root(
 
 VERBS: dict[str, Callable[..., None]] = {
     "demo": demo, "run": run, "accuracy": accuracy, "cost": cost, "serve": serve,
-    "compare": compare, "search": search, "export": export, "validate": validate,
+    "compare": compare, "search": search, "report": report, "export": export, "validate": validate,
     "list": list_entries, "show": show_entry, "schema": schema,
 }  # fmt: skip
 """Verb -> its function, in the order of the help."""

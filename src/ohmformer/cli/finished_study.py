@@ -17,6 +17,9 @@ from ohmformer.study.results.spec import StudyCosts, StudyResults
 from ohmformer.terminal.console import show
 from ohmformer.terminal.files import make_folder, write_text
 
+PAGE = "report.html"
+"""Name of the page in the folder of a study."""
+
 
 def report_study(results: StudyResults, folder: Path, *, to_stderr: bool) -> None:
     """Show results, and write them and their figure into a folder, if that may be written.
@@ -38,6 +41,22 @@ def report_study(results: StudyResults, folder: Path, *, to_stderr: bool) -> Non
     figures = [*save_figure(results, folder), *save_candidate_figure(results, folder)]
     files = ["results.json", "results.sqlite", *(file.name for file in figures)]
     show(f"written to {folder}: {', '.join(files)}", to_stderr=to_stderr)
+
+
+def write_page(results: StudyResults, folder: Path, *, to_stderr: bool) -> None:
+    """Write the page of a study and its results, comparisons included, into its folder, if that may be written.
+
+    Raises:
+        BadInput: a file cannot be written.
+    """
+    from ohmformer.report.page.html_page import html_page
+    from ohmformer.report.page.study_page import study_page
+
+    if not os.access(folder, os.W_OK):
+        return
+    write_text(folder / "results.json", to_json(results))
+    write_text(folder / PAGE, html_page(study_page(results)))
+    show(f"the page to read, in any browser: {folder / PAGE}", to_stderr=to_stderr)
 
 
 def report_costs(costs: StudyCosts, folder: Path, *, to_stderr: bool) -> None:

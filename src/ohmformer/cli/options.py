@@ -53,6 +53,21 @@ Page = Annotated[
         callback=_path,
     ),
 ]
+Report = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Write to this file; - is standard output. With --format svg or pdf a folder. By default report.html, "
+        "report.md or figures.",
+        show_default=False,
+        callback=_path,
+    ),
+]
+ReportFormat = Annotated[
+    str, typer.Option(metavar="FORMAT", help="html, md (Markdown), or svg or pdf: one file for each chart, for papers.")
+]
 CellFile = Annotated[
     str | None,
     typer.Option(

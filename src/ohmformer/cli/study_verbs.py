@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ohmformer.cli.options import Json, KeepOld, Out, Python, Resume, Sets, StudyName, Workers
 from ohmformer.cli.output import check_writable, goes_to_stdout, results_folder, show, write_document
+from ohmformer.cli.recording import command_line, costs_with_record, with_record
 from ohmformer.cli.stopping import stopping
 from ohmformer.errors import BadInput
 from ohmformer.terminal.signals import GO_ON
@@ -22,13 +23,17 @@ DEMO_PLATFORMS = (
 
 
 def demo(out: Out = None, json: Json = None, workers: Workers = None, resume: Resume = True) -> None:
-    """Measure the bundled model's accuracy over write noise, compute its cost, and compare it with other machines."""
+    """Measure the bundled model's accuracy over write noise, compute its cost, compare machines, and write a page."""
+    from ohmformer.cli.finished_study import write_page
     from ohmformer.study.read_study import accuracy_half, cost_half, read_whole
 
     whole = read_whole("demo")
-    results = _measured(accuracy_half(whole), out, json, workers, resume, costs=cost_half(whole))
+    asked = command_line("demo", ""), "demo"
+    results = _measured(accuracy_half(whole), asked, out, json, workers, resume, costs=cost_half(whole))
     comparisons = _demo_comparisons(Path(out, "platforms") if out else None, workers, to_stderr=goes_to_stdout(json))
-    write_document(results.model_copy(update={"comparisons": comparisons}), json)
+    results = results.model_copy(update={"comparisons": comparisons})
+    write_page(results, results_folder(out, results.study), to_stderr=goes_to_stdout(json))
+    write_document(results, json)
 
 
 def run(
@@ -47,13 +52,14 @@ def run(
     from ohmformer.study.read_study import accuracy_half, cost_half, read_whole
 
     whole = read_whole(study, sets or [])
+    asked = command_line("run", study, sets or ()), study
     check_python((point.settings for point in whole.points), python or (), whole.where)
     if has_accuracy(whole):
         from ohmformer.study.use.hours import in_use
 
         costs = cost_half(whole)
         results = _measured(
-            in_use(accuracy_half(whole), costs), out, json, workers, resume, costs=costs, keep_old=keep_old
+            in_use(accuracy_half(whole), costs), asked, out, json, workers, resume, costs=costs, keep_old=keep_old
         )
         write_document(results, json)
     else:
@@ -67,7 +73,7 @@ def run(
                 f"{whole.where}: --workers {workers}: has no effect, since the study has no accuracy, and costs are "
                 "computed in one process; leave it out"
             )
-        write_document(_priced(cost_half(whole), out, json, fresh=not resume), json)
+        write_document(_priced(cost_half(whole), asked, out, json, fresh=not resume), json)
 
 
 def accuracy(
@@ -90,11 +96,13 @@ def accuracy(
         from ohmformer.study.use.hours import in_use
 
         points = in_use(points, cost_half(whole))
-    write_document(_measured(points, out, json, workers, resume, keep_old=keep_old), json)
+    asked = command_line("accuracy", study, sets or ()), study
+    write_document(_measured(points, asked, out, json, workers, resume, keep_old=keep_old), json)
 
 
 def _measured(
     study: Study[Settings],
+    asked: tuple[str, str],
     out: str | None,
     json: str | None,
     workers: int | None,
@@ -107,6 +115,7 @@ def _measured(
 
     Args:
         study: the accuracy half.
+        asked: the command line that gives the same results, and the file or name of the study.
         out: folder of the results; None for the default one.
         json: file of `--json`. If it is standard output, tables go to standard error.
         workers: number of processes; None for one per core.
@@ -132,13 +141,16 @@ def _measured(
 
         with stored_prices(costs, folder, fresh=not resume) as price:
             results = with_costs(results, costs, price=price)
+    results = with_record(results, *asked, study, costs)
     from ohmformer.cli.finished_study import report_study
 
     report_study(results, folder, to_stderr=goes_to_stdout(json))
     return results
 
 
-def _priced(study: Study[CostSettings], out: str | None, json: str | None, *, fresh: bool) -> StudyCosts:
+def _priced(
+    study: Study[CostSettings], asked: tuple[str, str], out: str | None, json: str | None, *, fresh: bool
+) -> StudyCosts:
     """Compute the costs of a study without measurable accuracy, show them, and write results.json to its folder."""
     from ohmformer.cli.finished_study import report_costs
     from ohmformer.study.join_cost import costs_alone
@@ -148,7 +160,7 @@ def _priced(study: Study[CostSettings], out: str | None, json: str | None, *, fr
     check_writable(json)
     folder = results_folder(out, study.name)
     with stored_prices(study, folder, fresh=fresh) as price:
-        costs = costs_alone(study, price=price)
+        costs = costs_with_record(costs_alone(study, price=price), *asked, study)
     report_costs(costs, folder, to_stderr=goes_to_stdout(json))
     return costs
 

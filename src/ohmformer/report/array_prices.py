@@ -18,8 +18,8 @@ from ohmformer.array.spec import Crossbar
 from ohmformer.cost.scaled_array_prices import ArrayPrices, priced
 from ohmformer.errors import BadInput
 from ohmformer.provenance import Source
-from ohmformer.report.describe import friendly
 from ohmformer.schema import Spec
+from ohmformer.study.record.written import friendly
 
 PRICES = {
     "read_time": "read_time", "read_energy": "read_energy", "dac_energy": "dac_energy", "adc_energy": "adc_energy",

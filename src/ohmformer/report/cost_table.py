@@ -57,25 +57,36 @@ def costs_of_points(results: StudyResults) -> Group:
     table.add_column("point", overflow="fold")
     for column in ("latency", "energy", "area", "lifetime"):
         table.add_column(column, justify="right")
-    points = [point for point, _ in priced]
+    sizes = axis_sizes([point for point, _ in priced])
     for members in groups.values():
         cost = members[0][1]
         amounts = [units.show(cost.latency_s, "s"), units.show(cost.energy_J, "J"), units.square_mm(cost.area_m2)]
-        name = "all points" if len(groups) == 1 else _members([point for point, _ in members], points)
+        name = "all points" if len(groups) == 1 else member_words([point for point, _ in members], sizes)
         table.add_row(name, *amounts, duration(cost))
     return Group(table)
 
 
-def _members(members: list[MeasuredPoint], points: list[MeasuredPoint]) -> str:
-    """Points of a row by what sets them apart: those of plain sweeps, where there are some, or else by their labels."""
+def axis_sizes(points: Sequence[MeasuredPoint]) -> dict[str, int]:
+    """Path -> number of its different values in points without a label, for `member_words`."""
+    plain = [point for point in points if not point.label]
+    paths = dict.fromkeys(path for point in plain for path in point.set)
+    return {path: len({_setting(path, point.set.get(path)) for point in plain}) for path in paths}
+
+
+def member_words(members: list[MeasuredPoint], sizes: Mapping[str, int]) -> str:
+    """Points of a row by what sets them apart: those of plain sweeps, where there are some, or else by their labels.
+
+    Args:
+        members: the points.
+        sizes: see `axis_sizes`, of all points.
+    """
     plain = [point for point in members if not point.label]
     if not plain:
         return "; ".join(map(point_name, members))
-    everywhere = [point for point in points if not point.label]
     words = []
     for path in dict.fromkeys(path for point in plain for path in point.set):
         in_row = {_setting(path, point.set.get(path)) for point in plain}
-        if len(in_row) < len({_setting(path, point.set.get(path)) for point in everywhere}):
+        if len(in_row) < sizes[path]:
             first, *rest = dict.fromkeys(_setting(path, point.set[path]) for point in plain if path in point.set)
             words.append(" / ".join([first, *(word.removeprefix(f"{axis_name(path)} = ") for word in rest)]))
     more = f" and {len(members) - len(plain)} labeled" if len(plain) < len(members) else ""

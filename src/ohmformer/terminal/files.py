@@ -19,8 +19,15 @@ NO_REPLACEMENT = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXD
 OPEN_FILES = ("/dev/fd/", "/dev/stdin", "/dev/stdout", "/dev/stderr", "/proc/")
 """Beginnings of names of open files, which must be written in place."""
 
-OUR_BEGINNINGS = (b'{"schema"', b'{\n  "schema"', b'{"displayTimeUnit"', b"# Validation", b"# Fitted to ")
-"""Beginnings of files of `--json`, `--trace`, `--page` and `device fit`. Only these and empty files are overwritten."""
+PAGE = b"<!doctype html>\n<!-- Ohmformer report -->\n"
+MARKDOWN = b"<!-- Ohmformer report -->\n"
+
+OUR_BEGINNINGS = (
+    *(b'{"schema"', b'{\n  "schema"', b'{"displayTimeUnit"', b"# Validation", b"# Fitted to "),
+    *(PAGE, MARKDOWN),
+)
+"""Beginnings of files of `--json`, `--trace`, `--page`, `device fit` and `report`. Only these and empty files are
+overwritten."""
 
 READER_SECONDS = 10.0
 """Maximum time to wait for a reader of a pipe [s]."""

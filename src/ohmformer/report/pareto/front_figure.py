@@ -112,7 +112,9 @@ def _kind(design: SearchedDesign, kinds: Sequence[str]) -> str:
     return str(next(iter(design.choices.values()), "")) if kinds != [""] else ""
 
 
-def _places(designs: Sequence[SearchedDesign], x: SearchedQuantity, y: SearchedQuantity) -> list[tuple[float, float]]:
+def _places(
+    designs: Sequence[SearchedDesign], x: SearchedQuantity, y: SearchedQuantity
+) -> tuple[list[float], list[float]]:
     """Where designs are drawn; those with an unlimited value are left out."""
     pairs = [(_value(each, x), _value(each, y)) for each in designs]
     there = [(across, up) for across, up in pairs if across is not None and up is not None]

@@ -15,6 +15,7 @@ from ohmformer.mitigation.spec import Clip, Conditioning, KVClip, WeightMitigati
 from ohmformer.study.results.candidates import ComparisonResult
 from ohmformer.study.results.costs import CostResult, ServedResult
 from ohmformer.study.results.part import Count, Finite, Number, Numbers, Part, Text, is_number
+from ohmformer.study.results.record import Record
 from ohmformer.study.results.requirements import Requirements
 from ohmformer.study.results.search import SearchResults
 from ohmformer.tasks.metric_kinds import METRICS, Metric, MetricName
@@ -255,7 +256,10 @@ class StudyCosts(Part):
         versions: package -> version.
         points: the points, in the order of the study.
         notes: sentences that a reader must know.
+        record: what a reader needs to check the results and to repeat them; None in older files.
     """
+
+    omitted_at_default = frozenset({"record"})
 
     version: Literal[1] = Field(alias="schema")
     study: Text
@@ -263,6 +267,7 @@ class StudyCosts(Part):
     versions: dict[Text, Text]
     points: tuple[PricedPoint, ...]
     notes: tuple[Text, ...] = ()
+    record: Record | None = None
 
 
 class ServedPoint(Part):
@@ -291,7 +296,10 @@ class StudyServed(Part):
         versions: package -> version.
         points: the points, in the order of the study.
         notes: sentences that a reader must know.
+        record: what a reader needs to check the results and to repeat them; None in older files.
     """
+
+    omitted_at_default = frozenset({"record"})
 
     version: Literal[1] = Field(alias="schema")
     study: Text
@@ -299,6 +307,7 @@ class StudyServed(Part):
     versions: dict[Text, Text]
     points: tuple[ServedPoint, ...]
     notes: tuple[Text, ...] = ()
+    record: Record | None = None
 
 
 class StudyResults(Part):
@@ -313,9 +322,10 @@ class StudyResults(Part):
         points: the points, in the order of the study.
         cost_notes: sentences on the costs; None if costs were not requested.
         comparisons: the same or other models on several accelerators.
+        record: what a reader needs to check the results and to repeat them; None in older files.
     """
 
-    omitted_at_default = frozenset({"cost_notes", "comparisons"})
+    omitted_at_default = frozenset({"cost_notes", "comparisons", "record"})
 
     version: Literal[1] = Field(alias="schema")
     study: Text
@@ -325,6 +335,7 @@ class StudyResults(Part):
     points: tuple[MeasuredPoint, ...]
     cost_notes: tuple[Text, ...] | None = None
     comparisons: tuple[StudyCosts, ...] = ()
+    record: Record | None = None
 
 
 class ClaimResult(Part):

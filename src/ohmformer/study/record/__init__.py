@@ -1,0 +1,1 @@
+"""What must a reader know to check the results of a study, and to repeat them?"""
