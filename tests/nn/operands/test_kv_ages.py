@@ -200,6 +200,18 @@ def test_a_token_is_found_again_to_the_bit() -> None:
     assert all(torch.equal(call, calls[0]) for call in calls)
 
 
+@pytest.mark.parametrize("base", [BASE, NOISY], ids=["silent", "noisy"])
+def test_a_cache_that_has_lost_its_first_tokens_is_refused(base: Accelerator) -> None:
+    """Its tokens would count from 0 again, and so have the ages of others, also where cells draw nothing."""
+    silent = of.replace(base, "attention.array.cell.write_noise", {"kind": "none"}) if base is BASE else base
+    model = converted(with_drift(EXPONENTIAL, silent))
+    with torch.no_grad(), of.samples(IDS):
+        _, past = model(TOKENS[:, :6], [])
+        shorter = [(k[:, :, 2:], v[:, :, 2:]) for k, v in past]
+        with pytest.raises(BadInput, match="under other numbers than they were written under"):
+            model(TOKENS[:, 6:7], shorter)
+
+
 @pytest.mark.parametrize("drift", [EXPONENTIAL, SPREAD], ids=["exponential", "spread"])
 def test_other_order_and_left_padding_change_nothing(drift: dict[str, Any]) -> None:
     model = converted(with_drift(drift, scale="token"))
