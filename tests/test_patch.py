@@ -132,3 +132,22 @@ def test_a_copy_is_made_once_for_each_specification_and_change() -> None:
     assert made[0] is made[1]
     assert made[2] is not made[0]
     assert copies.of(one, object(), lambda: Pair(high=6)).high == 6
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("array.writes", 10, "array.writes = 10: change nothing"),
+        ("array.cell.drift", {"kind": "exponential", "tau": 1.0, "g_rest": 0.5}, "cell.drift: g_rest = 500 mS is"),
+        ("array.cell.wear", {"kind": "weibull"}, "array.cell.wear: nothing says"),
+        ("refresh_loss", "10 %", "refresh_loss = '10 %': no cells of K and V"),
+        ("array.wires", {"row": 1e3, "column": 1e3, "ir_drop": "first_order"}, "array.wires: ir_drop = 'first_order'"),
+    ],
+)  # fmt: skip
+def test_a_message_names_its_field_once(path: str, value: Any, message: str) -> None:
+    hardware = of.load("clipformer_tcad_2024")
+    for name in ("attention.array.cell.endurance", "attention.array.cell.drift"):
+        hardware = of.replace(hardware, name, 1e6 if name.endswith("endurance") else {"kind": "none"})
+    with pytest.raises(of.BadInput) as refused:
+        of.replace(hardware, f"attention.{path}", value)
+    assert message in str(refused.value)

@@ -21,6 +21,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from ohmformer import units
 
@@ -211,7 +212,13 @@ def panel(study: str, ax: Axes) -> None:
     ax.axvline(longest, color="black", linestyle=":", linewidth=1.2, label=f"longest age, {units.show(longest, 's')}")
     ax.axvline(SILICON, color="tab:green", linestyle="-.", linewidth=1, label="silicon, 5 ms")
     ax.set(xscale="log", xlabel="time constant tau of the charge (s)", ylabel=model.axis, title=model.title)
-    ax.set(**({"ylim": (0, 100)} if model.percent else {"yscale": "log"}))
+    if model.percent:
+        ax.set(ylim=(0, 100))
+    else:
+        ax.set(yscale="log", ylim=(0.7 * software(study), None))
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter(NullFormatter())
     ax.grid(alpha=0.3)
     ax.legend(fontsize=8)
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from ohmformer.wording import with_article
+from ohmformer.wording import with_article, without_place
 
 _NOTHING = object()
 
@@ -196,7 +196,8 @@ class Misplaced(ValueError):
     def __init__(self, keys: tuple[str, ...], value: Any, reason: str) -> None:
         self.keys, self.value, self.reason = keys, value, reason
         written = "" if value is None or isinstance(value, (dict, BaseModel)) else f" = {shown(value)}"
-        super().__init__(f"{'.'.join(map(cut, keys))}{written}: {reason}" if keys else reason)
+        fault = without_place(reason, keys, value=bool(written))
+        super().__init__(f"{'.'.join(map(cut, keys))}{written}: {fault}" if keys else reason)
 
     def below(self, *keys: str) -> Misplaced:
         """The same fault, with `keys` in front of its path."""

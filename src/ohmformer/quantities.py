@@ -161,6 +161,10 @@ Factor = Annotated[float, Field(allow_inf_nan=False, gt=0), _within(1e-6, 1e6)]
 Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1, allow_inf_nan=False), _within(LEAST_MAGNITUDE, 1)]
 """A fraction from 0 to 1, also as text such as "3 %"."""
 PositiveShare = Annotated[Share, Field(gt=0)]
+Mismatch = Annotated[
+    float, BeforeValidator(_share), Field(ge=0, le=0.5, allow_inf_nan=False), _within(LEAST_MAGNITUDE, 1)
+]
+"""A fraction from 0 to 0.5, also as text such as "3 %"."""
 Efficiency = Annotated[PositiveShare, _within(1e-6, 1)]
 """The share of a peak rate that is reached; times are divided by it."""
 FullScale = Annotated[float, BeforeValidator(_share), Field(gt=0, le=4, allow_inf_nan=False)]

@@ -55,6 +55,16 @@ def test_the_page_is_made_of_the_stored_results(script: ModuleType) -> None:
     assert all(picture.stat().st_size > 10_000 for picture in pictures)
 
 
+def test_the_axis_of_perplexity_has_labels_around_the_software_model(leaking: ModuleType) -> None:
+    figure, ax = leaking.plt.subplots()
+    leaking.panel("smollm2", ax)
+    figure.canvas.draw()
+    bottom, top = ax.get_ylim()
+    labels = [float(label.get_text()) for label in ax.get_yticklabels() if bottom <= label.get_position()[1] <= top]
+    leaking.plt.close(figure)
+    assert min(labels) < leaking.software("smollm2") < sorted(labels)[1]
+
+
 def test_the_page_follows_its_results(script: ModuleType) -> None:
     name = {"leaking": "vit", "years": "weights"}[script.__name__]
     file = script.RESULTS / f"{name}.json"

@@ -294,3 +294,10 @@ def test_offsets_of_converters_behind_an_analog_reference_fold() -> None:
         fold(write(codes, array(**common, peripherals=kind), stream=Stream(1))).weight for kind in ({}, parts)
     )
     assert torch.equal(offset, plain)
+
+
+@pytest.mark.parametrize("name", ["gain_mismatch", "offset_mismatch"])
+@pytest.mark.parametrize("value", ["150 %", "60 %", 1.5, 0.6])
+def test_a_mismatch_that_is_too_large_is_refused_with_its_limit(name: str, value: float | str) -> None:
+    with pytest.raises(BadInput, match=rf"{name} = .*: must be <= 0\.5; lower it"):
+        replace(array(), f"peripherals.{name}", value)

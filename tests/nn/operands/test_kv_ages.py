@@ -18,6 +18,7 @@ from ohmformer.nn.convert.handle import crossbars
 from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.streams import Stream
 from tests.nn.models import Decoder, vit
+from tests.nn.operands.test_kv_cache import Ring
 
 BASE = of.load("clipformer_tcad_2024")
 NOISY = of.replace(BASE, "attention.array.cell.write_noise", {"kind": "uniform", "sigma": 0.05})
@@ -198,6 +199,34 @@ def test_a_token_is_found_again_to_the_bit() -> None:
         operand.w_range = tokens.abs().amax().reshape(1, 1, 1, 1)
         calls = [operand.product(x, tokens[:, :, : n + 1])[..., 0] for n in range(N)]
     assert all(torch.equal(call, calls[0]) for call in calls)
+
+
+@pytest.mark.parametrize("base", [BASE, NOISY], ids=["silent", "noisy"])
+def test_a_cache_that_has_lost_its_first_tokens_is_refused(base: Accelerator) -> None:
+    """Its tokens would count from 0 again, and so have the ages of others, also where cells draw nothing."""
+    silent = of.replace(base, "attention.array.cell.write_noise", {"kind": "none"}) if base is BASE else base
+    model = converted(with_drift(EXPONENTIAL, silent))
+    with torch.no_grad(), of.samples(IDS):
+        _, past = model(TOKENS[:, :6], [])
+        shorter = [(k[:, :, 2:], v[:, :, 2:]) for k, v in past]
+        with pytest.raises(BadInput, match="under other numbers than they were written under"):
+            model(TOKENS[:, 6:7], shorter)
+
+
+@pytest.mark.parametrize("noise", [{"kind": "none"}, {"kind": "uniform", "sigma": 0.05}], ids=["silent", "noisy"])
+def test_a_ring_ages_as_one_pass_does_where_its_tokens_are_numbered(noise: dict[str, Any]) -> None:
+    """A ring loses its first tokens, but the call says which numbers the others have."""
+    x = torch.randn(2, N, 8, generator=torch.Generator().manual_seed(2))
+    hardware = of.replace(with_drift(EXPONENTIAL), "attention.array.cell.write_noise", noise)
+    plain = of.convert(Ring().eval(), hardware, sample=x, level="noise")
+    ages = Ages(tuple(times(name) for name in operands(plain)))
+    model = of.convert(Ring().eval(), hardware, sample=x, level="noise", ages=ages)
+    with of.without_quantizers(model), torch.no_grad(), of.samples(["a", "b"]):
+        once = model(x)
+        steps = torch.cat([model(x[:, n : n + 1], cache_position=torch.tensor([n])) for n in range(N)], dim=1)
+    assert relative(steps, once) < 1e-4
+    with of.without_quantizers(plain), torch.no_grad(), of.samples(["a", "b"]):
+        assert relative(once, plain(x)) > 1e-3
 
 
 @pytest.mark.parametrize("drift", [EXPONENTIAL, SPREAD], ids=["exponential", "spread"])

@@ -12,8 +12,9 @@ import ohmformer as of
 from tests.nn.convert.test_generate import generated, llama, sliding
 from tests.nn.operands.test_cross_attention import SOUND, SOURCE, TARGET, family
 
+NOISY = {"kind": "uniform", "sigma": 0.05}
 HARDWARE = of.replace(of.load("clipformer_tcad_2024"), "attention.array.scale", "token")
-HARDWARE = of.replace(HARDWARE, "attention.array.cell.write_noise", {"kind": "uniform", "sigma": 0.05})
+HARDWARE = of.replace(HARDWARE, "attention.array.cell.write_noise", NOISY)
 DRIFTS = [{"kind": "exponential", "tau": 5e-6}, {"kind": "exponential", "tau": 5e-6, "tau_spread": 0.3}]
 
 
@@ -21,18 +22,25 @@ def relative(a: Tensor, b: Tensor) -> float:
     return float((a - b).norm() / b.norm())
 
 
-def aged(model: nn.Module, sample: dict[str, Tensor], drift: dict[str, Any], **how: Any) -> nn.Module:
+def aged(
+    model: nn.Module, sample: dict[str, Tensor], drift: dict[str, Any], noise: dict[str, Any] = NOISY, **how: Any
+) -> nn.Module:
     hardware = of.replace(HARDWARE, "attention.array.cell.drift", drift)
+    hardware = of.replace(hardware, "attention.array.cell.write_noise", noise)
     first = {name: t[:1] for name, t in sample.items()}
     ages = of.simulate(of.trace(model, first, **how), hardware).timeline.ages()
     return of.convert(model, hardware, sample=sample, ages=ages, level="noise")
 
 
-@pytest.mark.parametrize("drift", DRIFTS, ids=["one factor", "spread"])
+@pytest.mark.parametrize(
+    ("drift", "noise"),
+    [(DRIFTS[0], NOISY), (DRIFTS[1], NOISY), (DRIFTS[0], {"kind": "none"})],
+    ids=["one factor", "spread", "silent"],
+)
 @pytest.mark.parametrize("make", [llama, sliding], ids=["llama", "sliding window"])
-def test_generated_tokens_and_left_padding(make: Any, drift: dict[str, Any]) -> None:
+def test_generated_tokens_and_left_padding(make: Any, drift: dict[str, Any], noise: dict[str, Any]) -> None:
     words = torch.randint(5, 20, (2, 16), generator=torch.Generator().manual_seed(0))
-    model = aged(make(), {"input_ids": words}, drift, phase="prefill")
+    model = aged(make(), {"input_ids": words}, drift, noise, phase="prefill")
     logits = generated(model, words[:, :8], [1, 2])
     ids = torch.cat([words[:, :8], logits.argmax(dim=-1)], dim=1)
     mask = torch.ones(2, 8, dtype=torch.long)

@@ -262,6 +262,8 @@ def test_real_evaluations_with_time_agree_with_a_sweep(
         ({"study": document(hardware={"base": "h100_sxm"})}, "has no memristive arrays"),
         ({"quantities": ["drift"]}, "before drift begins"),
         ({"quantities": ["levels"], "kinds": {"levels": "uniform"}}, "levels has no kinds"),
+        ({"quantities": None, "kinds": {"write_noise": "foo"}}, "'foo': is not a kind of write noise"),
+        ({"quantities": None, "kinds": {"levels": "uniform"}}, "levels has no kinds"),
         ({"study": 3}, "study"),
     ],
 )  # fmt: skip

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from ohmformer.quantities import Share, Volts
+from ohmformer.quantities import Mismatch, Share, Volts
 from ohmformer.schema import Spec
 
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ class Peripherals(Spec):
     output_noise: Share = 0.0
     """Standard deviation of the noise of one conversion, as a share of the range of the converter, from its lowest to
     its highest current."""
-    gain_mismatch: Annotated[Share, Field(le=0.5)] = 0.0
+    gain_mismatch: Mismatch = 0.0
     """Standard deviation of the relative error of the gain, from converter to converter."""
-    offset_mismatch: Annotated[Share, Field(le=0.5)] = 0.0
+    offset_mismatch: Mismatch = 0.0
     """Standard deviation of the offset, from converter to converter, as a share of the range of the converter."""
     calibration: MismatchCalibration | None = None
     """Calibration of gain and offset; None leaves them as they are."""

@@ -305,8 +305,9 @@ class KVOperand(Operand):
             return cells
         settings = (use.step, state.level, state.rounded, state.clip, self.clip, self.w_range, self.conditioner)
         parts = split(call.written.get(self.name), batch, new, settings)
-        if parts.moved is not None and not self._draws_nothing(array):
-            call.moved[self.name] = parts.moved
+        if parts.moved is not None and (self.ages is not None or not self._draws_nothing(array)):
+            # Ages follow the numbers of tokens, but are those of every sample.
+            call.moved[self.name] = parts.moved - {"sample"} if self._draws_nothing(array) else parts.moved
         written = None if parts.to_write is None else self._write(parts.to_write, array, use)
         merged = parts.merged(written, self.axis, token_ranges=token_has_range(self.array, self.axis))
         assert isinstance(merged, (Folded, Unaged))

@@ -272,7 +272,7 @@ def _searches(request: Request, bound: Any) -> tuple[dict[str, QuantitySearch], 
     """The searches of the quantities, and why others are left out.
 
     Raises:
-        BadInput: a quantity that the user named cannot be searched, or none can.
+        BadInput: a quantity that the user named, or chose a kind for, cannot be searched, or none can.
     """
     searches: dict[str, QuantitySearch] = {}
     left_out: dict[str, str] = {}
@@ -280,7 +280,7 @@ def _searches(request: Request, bound: Any) -> tuple[dict[str, QuantitySearch], 
         try:
             searches[each.name] = request.search(each, bound)
         except BadInput as error:
-            if request.explicit:
+            if request.explicit or each.name in request.kinds:
                 raise
             left_out[each.name] = str(error)
     if not searches and not request.pair:
