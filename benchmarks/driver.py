@@ -20,9 +20,9 @@ from ohmformer.study.read_study import accuracy_half, cost_half, locate_study, m
 from ohmformer.study.results.document import study_results, to_json
 from ohmformer.study.results.export import results
 from ohmformer.study.results.spec import PointResult
-from ohmformer.study.results.stored_costs import stored_prices
 from ohmformer.study.run import run_study, study_keys
 from ohmformer.study.spec import Settings, Study
+from ohmformer.study.store.stored_costs import stored_prices
 
 POINTS = 5000
 STUDY = """name = "driver"

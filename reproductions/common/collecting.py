@@ -25,10 +25,10 @@ from ohmformer.study.results.document import study_results
 from ohmformer.study.results.folder import default_folder
 from ohmformer.study.results.key import code_digest
 from ohmformer.study.results.spec import Chosen
-from ohmformer.study.results.store import Store
 from ohmformer.study.run import study_keys
 from ohmformer.study.serving import served_of
 from ohmformer.study.spec import CostSettings, Settings
+from ohmformer.study.store.store import Store
 from ohmformer.tasks.scoring import scores
 
 USUAL = {"kv": Conditioning().model_dump(by_alias=True), "weights": WeightMitigation().model_dump(by_alias=True)}

@@ -16,7 +16,7 @@ import pytest
 from ohmformer import cli
 from ohmformer.cli import study_verbs
 from ohmformer.study import compare_platforms
-from ohmformer.study.results.store import Store
+from ohmformer.study.store.store import Store
 from tests.report.results import study
 from tests.study.small import GAMMA, document
 from tests.study.test_executors import ROOT, wait_until

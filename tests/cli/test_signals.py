@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ohmformer.study.results.store import Store
+from ohmformer.study.store.store import Store
 from ohmformer.terminal.signals import CALM_SECONDS, NOTHING_STORED, NOTHING_YET, Stopping
 from tests.cli.drivers import stopped_if_it_fails
 from tests.cli.test_cli import ALLOWED, write_study

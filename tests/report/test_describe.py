@@ -13,8 +13,9 @@ import ohmformer as of
 import ohmformer.study.spec
 from ohmformer import units
 from ohmformer.registry import Family, families
-from ohmformer.report.describe import spec_table, unit_of
+from ohmformer.report.describe import spec_table
 from ohmformer.schema import walk
+from ohmformer.study.record.written import unit_of
 
 ARRAYS = {"crossbar": "clipformer_2024", "sram": "xformer_2023_sram"}
 LISTS: dict[str, dict[str, Any]] = {

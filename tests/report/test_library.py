@@ -15,9 +15,9 @@ from rich.table import Table
 from ohmformer import catalog
 from ohmformer.errors import BadInput
 from ohmformer.hardware.entries import KINDS, load
-from ohmformer.report.describe import unit_of
 from ohmformer.report.json_schema import file_schema
 from ohmformer.report.library import ALL, list_table, names, show_tables
+from ohmformer.study.record.written import unit_of
 
 ENTRIES = [(kind, name) for kind in ALL for name in names(kind)]
 FILES = [(kind, file) for kind in (*KINDS, "shapes", "costs", "study") for file in catalog.entries(kind).values()]

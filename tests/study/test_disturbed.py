@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from ohmformer.errors import BadInput
-from ohmformer.study.results.store import Store
 from ohmformer.study.run import run_study, study_keys
 from ohmformer.study.spec import Settings
+from ohmformer.study.store.store import Store
 from tests.study.small import GAMMA, LOG, die_at_three, gamma, gammas, note, study
 from tests.study.test_executors import ROOT
 

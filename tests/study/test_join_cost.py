@@ -22,9 +22,9 @@ from ohmformer.study.results.costs import CostResult
 from ohmformer.study.results.document import study_results, to_json
 from ohmformer.study.results.priced_choice import rules_with_choice
 from ohmformer.study.results.spec import Chosen, StudyResults
-from ohmformer.study.results.store import Store
 from ohmformer.study.run import run_study, study_keys
 from ohmformer.study.spec import CostSettings
+from ohmformer.study.store.store import Store
 from tests.study.small import GAMMA, document
 
 ADC8 = {"base": "clipformer_tcad_2024_adc8", "chip.network_max_load": 1000}

@@ -16,9 +16,9 @@ from ohmformer.errors import BadInput
 from ohmformer.models.bundled_vit import VisionTransformer
 from ohmformer.study.read_study import make_study
 from ohmformer.study.results.spec import PointResult
-from ohmformer.study.results.store import Store
 from ohmformer.study.run import _unguarded, run_study, study_keys
 from ohmformer.study.spec import Settings
+from ohmformer.study.store.store import Store
 from tests.cli.drivers import stopped_if_it_fails
 from tests.report.results import answer
 from tests.study.small import GAMMA, LOG, document, gamma, gammas, note, study

@@ -137,7 +137,7 @@ def _measured(
     results = study_results(study, keys, answers)
     if costs is not None:
         from ohmformer.study.join_cost import with_costs
-        from ohmformer.study.results.stored_costs import stored_prices
+        from ohmformer.study.store.stored_costs import stored_prices
 
         with stored_prices(costs, folder, fresh=not resume) as price:
             results = with_costs(results, costs, price=price)
@@ -154,7 +154,7 @@ def _priced(
     """Compute the costs of a study without measurable accuracy, show them, and write results.json to its folder."""
     from ohmformer.cli.finished_study import report_costs
     from ohmformer.study.join_cost import costs_alone
-    from ohmformer.study.results.stored_costs import stored_prices
+    from ohmformer.study.store.stored_costs import stored_prices
 
     stopping.says = GO_ON
     check_writable(json)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from ohmformer.study.noise_labels import ROLES
-from ohmformer.study.results.old_code import words
 from ohmformer.study.results.spec import RoleNoise, StudyResults
+from ohmformer.study.store.old_code import words
 
 TRUSTED = 0.5
 """The model of write noise is meant for γσ up to about this value; beyond, it is extrapolated."""

@@ -20,11 +20,11 @@ from ohmformer.study.noise_labels import filled
 from ohmformer.study.pricing.evaluate import evaluate_with_cost_half
 from ohmformer.study.pricing.kv_prices import price_of
 from ohmformer.study.results.key import Identity, Keys, PlainValues, digest, point_keys, price_digest
-from ohmformer.study.results.local_disk import one_driver
-from ohmformer.study.results.old_code import code_in_words, old_code
 from ohmformer.study.results.spec import PointResult
-from ohmformer.study.results.store import Store, StoredPoint
 from ohmformer.study.spec import Point, Settings, Study
+from ohmformer.study.store.local_disk import one_driver
+from ohmformer.study.store.old_code import code_in_words, old_code
+from ohmformer.study.store.store import Store, StoredPoint
 from ohmformer.study.timing.ages import ages_of
 from ohmformer.terminal.files import make_folder, write_text
 from ohmformer.terminal.progress import Bar, bar

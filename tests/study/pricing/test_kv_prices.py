@@ -18,9 +18,9 @@ from ohmformer.study.pricing.kv_prices import kv_cost, price_of
 from ohmformer.study.read_study import accuracy_half, cost_half, make_study, make_whole
 from ohmformer.study.results.document import study_results
 from ohmformer.study.results.spec import Chosen, PointResult
-from ohmformer.study.results.store import Store
 from ohmformer.study.run import run_study, study_keys
 from ohmformer.study.spec import Settings
+from ohmformer.study.store.store import Store
 from tests.report.results import answer
 from tests.study.small import GAMMA, document
 

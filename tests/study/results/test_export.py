@@ -13,7 +13,7 @@ import pytest
 
 import ohmformer as of
 from ohmformer.study.results.key import Keys
-from ohmformer.study.results.store import Store, StoredPoint
+from ohmformer.study.store.store import Store, StoredPoint
 from tests.report.results import answer
 
 VERSION = '{"code":"3f2a9c0123","versions":{"ohmformer":"0.1.0"}}'

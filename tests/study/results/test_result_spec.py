@@ -16,8 +16,8 @@ from ohmformer.study.results.costs import EnergyBy
 from ohmformer.study.results.document import to_json
 from ohmformer.study.results.part import made
 from ohmformer.study.results.spec import Accuracy, PointResult, results_schema
-from ohmformer.study.results.store import Store
-from ohmformer.study.results.tables import checksum
+from ohmformer.study.store.store import Store
+from ohmformer.study.store.tables import checksum
 from tests.report.results import answer, point, study
 
 

@@ -1,1 +1,1 @@
-"""What is a result, and how is it stored? Types of results, their keys, the store and the results file."""
+"""What is a result? Types of results, their keys, the results file, and tables for other programs."""

@@ -14,9 +14,9 @@ from typing import Any
 
 from ohmformer.errors import BadInput
 from ohmformer.study.results.costs import CostResult
-from ohmformer.study.results.old_code import old_code
 from ohmformer.study.results.spec import PointResult
-from ohmformer.study.results.store import Store, StoredPoint
+from ohmformer.study.store.old_code import old_code
+from ohmformer.study.store.store import Store, StoredPoint
 from ohmformer.terminal.files import write_bytes, write_text
 from ohmformer.terminal.plain import escaped
 

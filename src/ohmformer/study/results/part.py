@@ -45,10 +45,12 @@ Number = Annotated[float, PlainValidator(_checked_number), WithJsonSchema({"type
 def _checked_numbers(value: Any) -> tuple[float, ...]:
     """The values themselves, all at once, since a result has one for each sample."""
     try:
-        plain = isinstance(value, (list, tuple)) and set(map(type, value)) <= {int, float}
-        if plain and all(map(math.isfinite, value)):
+        kinds = set(map(type, value)) if isinstance(value, (list, tuple)) else {type(value)}
+        if all(issubclass(kind, (int, float)) and kind is not bool for kind in kinds) and all(
+            map(math.isfinite, value)
+        ):
             return tuple(value)
-    except OverflowError:  # a whole number above all floats
+    except (OverflowError, TypeError):  # a whole number above all floats, or a single number
         pass
     raise PydanticCustomError("finite_number", "Input should be a finite number")
 

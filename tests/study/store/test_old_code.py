@@ -14,9 +14,9 @@ from ohmformer.report.caveats import caveats
 from ohmformer.study.results import key as result_key
 from ohmformer.study.results.document import study_results, to_json
 from ohmformer.study.results.export import results
-from ohmformer.study.results.local_disk import one_driver
-from ohmformer.study.results.store import Store
 from ohmformer.study.run import run_study, study_keys
+from ohmformer.study.store.local_disk import one_driver
+from ohmformer.study.store.store import Store
 from tests.study.small import LOG, gammas, note, study
 
 

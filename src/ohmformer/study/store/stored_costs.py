@@ -26,10 +26,10 @@ from ohmformer.study.results.key import (
     digests_of,
     versions,
 )
-from ohmformer.study.results.local_disk import network_file_system, one_driver
 from ohmformer.study.results.spec import Chosen
-from ohmformer.study.results.store import Store, StoredPoint
 from ohmformer.study.spec import CostSettings, Study
+from ohmformer.study.store.local_disk import network_file_system, one_driver
+from ohmformer.study.store.store import Store, StoredPoint
 from ohmformer.terminal.files import make_folder
 from ohmformer.workload.shapes import Transformer
 from ohmformer.workload.spec import Workload

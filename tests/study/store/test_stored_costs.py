@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from ohmformer.study.cost import make_costs, study_costs
-from ohmformer.study.results import stored_costs
 from ohmformer.study.results.export import results
 from ohmformer.study.results.key import PACKAGE, PlainValues
-from ohmformer.study.results.stored_costs import CODE, cost_keys, stored_prices
+from ohmformer.study.store import stored_costs
+from ohmformer.study.store.stored_costs import CODE, cost_keys, stored_prices
 from tests.house.test_rooms import NO_ANSWERS, graph, modules
 
 RATE = "cost.rate"
@@ -96,6 +96,6 @@ def test_keys_cover_every_module_that_computes_costs() -> None:
 
 READING = {
     *("terminal.files", "study.read_study", "study.sweep", "study.overwriting", "study.permission"),
-    *("study.results.document", "study.results.old_code", "study.noise_labels", "study.loaded"),
+    *("study.results.document", "study.store.old_code", "study.noise_labels", "study.loaded"),
 }
 """What reads studies into settings, and writes files."""

@@ -15,7 +15,7 @@ import pytest
 from ohmformer.errors import BadInput
 from ohmformer.study.results.key import Keys
 from ohmformer.study.results.spec import PointResult
-from ohmformer.study.results.store import Store, StoredPoint
+from ohmformer.study.store.store import Store, StoredPoint
 from tests.report.results import answer
 
 EMPTY, ONE = answer(0), answer(1)
@@ -213,7 +213,7 @@ def test_a_network_file_system_is_refused_for_new_stores_and_read(
     file = tmp_path / "results.sqlite"
     with Store(file) as store:
         store.put("a", ONE)
-    monkeypatch.setattr("ohmformer.study.results.store.network_file_system", lambda path: "nfs4")
+    monkeypatch.setattr("ohmformer.study.store.store.network_file_system", lambda path: "nfs4")
     with Store(file) as store:
         assert store.get(["a"]) == {"a": ONE}
         assert store.readonly == "is on a network file system (nfs4), where results could be lost, so it is only read"

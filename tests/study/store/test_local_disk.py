@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from ohmformer.errors import BadInput
-from ohmformer.study.results.local_disk import network_file_system, one_driver
+from ohmformer.study.store.local_disk import network_file_system, one_driver
 
 MOUNTS = """\
 22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
-23 22 0:30 / /home rw shared:2 - nfs4 server:/home rw
-24 23 0:31 / /home/local rw - xfs /dev/sdb1 rw
+23 22 0:30 / /group rw shared:2 - nfs4 server:/group rw
+24 23 0:31 / /group/local rw - xfs /dev/sdb1 rw
 25 22 0:32 / /mnt/two\\040words rw - fuse.sshfs me@server: rw
 26 22 0:33 / /scratch rw - lustre mds:/scratch rw
 a line of another kind
@@ -23,10 +23,10 @@ a line of another kind
     ("path", "found"),
     {
         "/tmp/run": "",
-        "/home/me/ohmformer-runs": "nfs4",
-        "/home": "nfs4",
-        "/homework/run": "",
-        "/home/local/run": "",
+        "/group/one/ohmformer-runs": "nfs4",
+        "/group": "nfs4",
+        "/groups/run": "",
+        "/group/local/run": "",
         "/mnt/two words/run": "fuse.sshfs",
         "/scratch/a/b/results.sqlite": "lustre",
     }.items(),

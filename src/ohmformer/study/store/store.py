@@ -19,9 +19,9 @@ from typing import Any, Self, TypeVar
 from ohmformer.errors import BadInput
 from ohmformer.study.results.costs import CostResult
 from ohmformer.study.results.key import Keys
-from ohmformer.study.results.local_disk import network_file_system
 from ohmformer.study.results.spec import PointResult
-from ohmformer.study.results.tables import checksum, make_tables, open_readonly, query_of_row, row_checksum
+from ohmformer.study.store.local_disk import network_file_system
+from ohmformer.study.store.tables import checksum, make_tables, open_readonly, query_of_row, row_checksum
 
 R = TypeVar("R")
 
