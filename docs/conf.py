@@ -17,7 +17,15 @@ author = "The Ohmformer authors"
 project_copyright = author
 release = version = _package["version"]
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton", "mathml", "outside", "public_names"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "mathml",
+    "outside",
+    "public_names",
+]
 exclude_patterns = ["_site/README.md"]
 templates_path: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Links to pages beside this folder, such as studies: the site offers them as files, since they are none of its pages."""
+"""Links to pages beside this folder, such as studies: the site offers them as files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import re
 
 from sphinx.application import Sphinx
 
-LINK = re.compile(r"\]\(((?:\.\./)+(?:reproductions|benchmarks|examples|README|CONTRIBUTING|CHANGELOG)[^)#\s]*\.md)(?:#[^)]*)?\)")
+LINK = re.compile(
+    r"\]\(((?:\.\./)+(?:reproductions|benchmarks|examples|README|CONTRIBUTING|CHANGELOG)[^)#\s]*\.md)(?:#[^)]*)?\)"
+)
 
 
 def _as_files(app: Sphinx, name: str, source: list[str]) -> None:
