@@ -17,8 +17,8 @@ WORD = re.compile(r"[A-Za-z_][A-Za-z_0-9]{2,}")
 BLOCK = re.compile(r"```.*?```", re.DOTALL)
 ELSEWHERE = {"activate", "venue"}
 """Words of commands and placeholders that belong to other programs."""
-NOT_HERE = ("ohmformer-runs/", "my_lab/")
-"""Folders that exist only after a run, or in the package of an example."""
+NOT_HERE = ("ohmformer-runs/", "my_lab/", "cell.toml/", "machine.toml/")
+"""Folders and files that exist only after a run, or in the package of an example."""
 
 
 def ids(page: Path) -> str:
