@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -c constraints.t
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv demo test test-all lint format package clean
+.PHONY: help venv demo docs test test-all lint format package clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,10 @@ venv: $(VENV)/.dev ## Make .venv with the package (editable) and the development
 
 demo: $(VENV)/.run ## Run the main job on the bundled model and data (DEMO_ARGS="--out DIR")
 	$(BIN)/ohmformer demo $(DEMO_ARGS)
+
+docs: $(VENV)/.dev ## Build the documentation site into build/docs; warnings are errors
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
+	@echo 'open build/docs/index.html'
 
 test: lint ## Check style, types and behavior (PYTEST_ARGS="tests/house -x")
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL) $(strip $(SLOW) $(PYTEST_ARGS))
@@ -39,7 +43,7 @@ package: $(VENV)/.dev ## Build the wheel and the source archive into dist/
 	$(BIN)/python -m build
 
 clean: ## Remove all that make made, .venv included
-	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # timm without its dependencies: it works without torchvision here, and torchvision would bring another torch.

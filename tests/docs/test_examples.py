@@ -15,7 +15,7 @@ LONG = ("01", "07", "08")
 """Numbers of examples that take more than ten seconds each."""
 PAGES = sorted(
     page
-    for pattern in ("*.md", "docs/*.md", "benchmarks/*.md", "reproductions/*/*.md")
+    for pattern in ("*.md", "docs/**/*.md", "benchmarks/*.md", "reproductions/*/*.md")
     for page in ROOT.glob(pattern)
     if not page.name.startswith(".")
 )
