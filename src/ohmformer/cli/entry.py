@@ -11,7 +11,7 @@ import typer
 
 from ohmformer.cli.cost_verbs import compare, cost, serve
 from ohmformer.cli.device_verbs import device
-from ohmformer.cli.library_verbs import list_entries, schema, show_entry
+from ohmformer.cli.library_verbs import cite, list_entries, schema, show_entry
 from ohmformer.cli.output import show, tell
 from ohmformer.cli.stopping import Verbs, stopping
 from ohmformer.cli.study_verbs import accuracy, demo, run
@@ -29,7 +29,7 @@ app = typer.Typer(
     name="ohmformer",
     help="Simulate transformers on memristive crossbars: the accuracy they keep, and the cost of the accelerator.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -49,7 +49,7 @@ def _root(
 VERBS: dict[str, Callable[..., None]] = {
     "demo": demo, "run": run, "accuracy": accuracy, "cost": cost, "serve": serve,
     "compare": compare, "validate": validate,
-    "list": list_entries, "show": show_entry, "schema": schema,
+    "list": list_entries, "show": show_entry, "cite": cite, "schema": schema,
 }  # fmt: skip
 """Verb -> its function, in the order of the help."""
 

@@ -28,7 +28,7 @@ ANSWERING_FOLDERS = (
 ANSWERING = (
     *("streams.py", "registry.py", "schema.py", "patch.py", "changed_copy.py"),
     *(f"{folder}/**/*.py" for folder in ANSWERING_FOLDERS),
-    *("study/evaluate_point.py", "study/loaded.py", "study/noise_labels.py"),
+    *("study/evaluate_point.py", "study/loaded.py", "study/noise_labels.py", "study/trials/*.py"),
 )
 """The files whose code decides results, those included that call methods of kinds or make changed copies of specs. The
 code that reads, runs and reports studies does not."""
@@ -112,7 +112,7 @@ def decisive(settings: Settings, identity: Identity) -> dict[str, Any]:
         "simulation": {
             name: value for name, value in plain["simulation"].items() if name != "age" or value is not None
         },
-        "trials": plain["trials"],
+        "trials": {name: value for name, value in plain["trials"].items() if value is not None},
         "seed": plain["seed"],
         "identity": {name: value for name, value in asdict(identity).items() if name not in OPTIONAL or value},
         "versions": {name: _version(name) for name in (*PACKAGES[:2], *_packages(settings))},

@@ -67,6 +67,38 @@ class Chosen(Part):
         return ", ".join([*of_kv, f"weights: {self.weights.recipe}"])
 
 
+class Narrowed(Part):
+    """Whether chips and samples were added until the interval was as narrow as asked.
+
+    Attributes:
+        asked: half the width of the 95 % interval that was asked for.
+        reached: True if the interval of the last look is as narrow.
+        most_chips: the most chips that could be tried.
+        most_samples: the most samples that could be scored.
+    """
+
+    asked: Finite
+    reached: bool
+    most_chips: Count
+    most_samples: Count
+
+
+class ChipYield(Part):
+    """The share of chips whose value lies beyond a bound.
+
+    Attributes:
+        side: side of the bound on which good chips lie.
+        bound: in the unit in which the metric is stored.
+        share: share of good chips.
+        ci95: its exact (Clopper-Pearson) 95 % interval, over chips.
+    """
+
+    side: Literal["above", "below"]
+    bound: Finite
+    share: Annotated[Finite, Field(ge=0, le=1)]
+    ci95: tuple[Finite, Finite]
+
+
 class Accuracy(Part):
     """The measured accuracy of one point.
 
@@ -86,9 +118,13 @@ class Accuracy(Part):
         chosen: choice of calibration; None if nothing was calibrated.
         digital_token_share: share of the tokens of K and V that no cell held, as the mean over scored calls; None if
             no K and V have digital tokens. The key in JSON is `digital_tokens`.
+        narrowed: whether the interval is as narrow as asked; None for a fixed number of trials.
+        chip_yield: share of good chips; None if the study has no bound. The key in JSON is `yield`.
     """
 
-    omitted_at_default = frozenset({"score_sums", "left_out", "chosen", "digital_token_share"})
+    omitted_at_default = frozenset(
+        {"score_sums", "left_out", "chosen", "digital_token_share", "narrowed", "chip_yield"}
+    )
 
     metric: MetricName
     level: Level
@@ -101,6 +137,8 @@ class Accuracy(Part):
     left_out: tuple[Finite, ...] | None = None
     chosen: Chosen | None = None
     digital_token_share: Annotated[Number, Field(ge=0, le=1)] | None = Field(default=None, alias="digital_tokens")
+    narrowed: Narrowed | None = None
+    chip_yield: ChipYield | None = Field(default=None, alias="yield")
 
     @property
     def shown(self) -> Metric:

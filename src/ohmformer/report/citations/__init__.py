@@ -1,0 +1,1 @@
+"""What a study rests on, as references."""
