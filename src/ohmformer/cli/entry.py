@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -80,6 +81,8 @@ def _exit_code() -> int:
         tell(f"ohmformer: {error}")
         return 2
     except SystemExit as stop:
+        if "_OHMFORMER_COMPLETE" in os.environ and not stop.code:  # a shell asked what may follow
+            return 0
         return stopping.code if stopping.number else stop.code if isinstance(stop.code, int) and stop.code else 1
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:  # a page of help
