@@ -29,6 +29,7 @@ NO_ANSWERS = {
     *("study.results.costs", "study.results.key", "study.results.part", "study.results.spec"),
     "study.results.candidates",
     "study.results.requirements",
+    "study.results.trials",
 }
 """What turns files into settings, which are part of every key as values, what names them, what makes keys and types of
 results, and what draws progress bars."""

@@ -8,7 +8,8 @@ from rich.console import Group
 from rich.table import Table
 
 from ohmformer.report.view import View, axis_name, metric_titles, sigma, view
-from ohmformer.study.results.spec import Accuracy, Capture, ChipYield, StudyResults
+from ohmformer.study.results.spec import Accuracy, Capture, StudyResults
+from ohmformer.study.results.trials import ChipYield
 from ohmformer.tasks.metric_kinds import METRICS
 
 ROW = 4

@@ -1,1 +1,1 @@
-"""What a study rests on, as references."""
+"""Which works does a study rest on?"""

@@ -17,6 +17,7 @@ from ohmformer.study.results.candidates import ComparisonResult
 from ohmformer.study.results.costs import CostResult, ServedResult
 from ohmformer.study.results.part import Count, Finite, Number, Part, Text, first_fault, is_number
 from ohmformer.study.results.requirements import Requirements
+from ohmformer.study.results.trials import ChipYield, Narrowed
 from ohmformer.tasks.metric_kinds import METRICS, Metric, MetricName
 
 OperandClip = Literal["none", "model"] | KVClip | tuple[Clip, ...]
@@ -65,38 +66,6 @@ class Chosen(Part):
             return self.recipe
         of_kv = [self.recipe] if self.losses else []
         return ", ".join([*of_kv, f"weights: {self.weights.recipe}"])
-
-
-class Narrowed(Part):
-    """Whether chips and samples were added until the interval was as narrow as asked.
-
-    Attributes:
-        asked: half the width of the 95 % interval that was asked for.
-        reached: True if the interval of the last look is as narrow.
-        most_chips: the most chips that could be tried.
-        most_samples: the most samples that could be scored.
-    """
-
-    asked: Finite
-    reached: bool
-    most_chips: Count
-    most_samples: Count
-
-
-class ChipYield(Part):
-    """The share of chips whose value lies beyond a bound.
-
-    Attributes:
-        side: side of the bound on which good chips lie.
-        bound: in the unit in which the metric is stored.
-        share: share of good chips.
-        ci95: its exact (Clopper-Pearson) 95 % interval, over chips.
-    """
-
-    side: Literal["above", "below"]
-    bound: Finite
-    share: Annotated[Finite, Field(ge=0, le=1)]
-    ci95: tuple[Finite, Finite]
 
 
 class Accuracy(Part):

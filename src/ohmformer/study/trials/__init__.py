@@ -1,1 +1,1 @@
-"""Trials of a point: how many chips and samples, and the share of good chips."""
+"""How many chips and samples does a point need, and how many chips are good?"""

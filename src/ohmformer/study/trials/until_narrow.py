@@ -11,7 +11,7 @@ from ohmformer.nn.convert.handle import crossbars
 from ohmformer.nn.monte_carlo import Interrupted, Stats, UnknownInterval, monte_carlo
 from ohmformer.stats.intervals import Floats, Summary
 from ohmformer.stats.narrowing import LOOKS, Trials, grown, is_narrow, share_interval
-from ohmformer.study.results.spec import ChipYield, Narrowed
+from ohmformer.study.results.trials import ChipYield, Narrowed
 from ohmformer.study.spec import Settings
 from ohmformer.tasks.scoring import scores
 from ohmformer.tasks.task import Task
