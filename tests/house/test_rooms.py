@@ -31,6 +31,7 @@ NO_ANSWERS = {
     "study.results.candidates",
     "study.results.requirements",
     "study.results.search",
+    "study.results.trials",
 }
 """What turns files into settings, which are part of every key as values, what names them, what makes keys and types of
 results, and what draws progress bars."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ import typer
 from ohmformer.cli.cost_verbs import compare, cost, serve
 from ohmformer.cli.device_verbs import device
 from ohmformer.cli.export_verb import export
-from ohmformer.cli.library_verbs import list_entries, schema, show_entry
+from ohmformer.cli.library_verbs import cite, list_entries, schema, show_entry
 from ohmformer.cli.output import show, tell
 from ohmformer.cli.report_verb import report
 from ohmformer.cli.search_verb import search
@@ -32,7 +33,7 @@ app = typer.Typer(
     name="ohmformer",
     help="Simulate transformers on memristive crossbars: the accuracy they keep, and the cost of the accelerator.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -52,7 +53,7 @@ def _root(
 VERBS: dict[str, Callable[..., None]] = {
     "demo": demo, "run": run, "accuracy": accuracy, "cost": cost, "serve": serve,
     "compare": compare, "search": search, "report": report, "export": export, "validate": validate,
-    "list": list_entries, "show": show_entry, "schema": schema,
+    "list": list_entries, "show": show_entry, "cite": cite, "schema": schema,
 }  # fmt: skip
 """Verb -> its function, in the order of the help."""
 
@@ -83,6 +84,8 @@ def _exit_code() -> int:
         tell(f"ohmformer: {error}")
         return 2
     except SystemExit as stop:
+        if "_OHMFORMER_COMPLETE" in os.environ and not stop.code:  # a shell asked what may follow
+            return 0
         return stopping.code if stopping.number else stop.code if isinstance(stop.code, int) and stop.code else 1
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:  # a page of help

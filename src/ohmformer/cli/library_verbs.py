@@ -1,11 +1,14 @@
-"""The verbs that look things up in the library: list, show and schema."""
+"""The verbs that look things up in the library: list, show, cite and schema."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ohmformer.cli.completion import entry_names
+from ohmformer.cli.options import CitationFormat, CiteFormat, SchemaFolder, Sets, StudyName
 from ohmformer.cli.output import show, tell, write
 
 
@@ -29,7 +32,9 @@ def list_entries(
 
 
 def show_entry(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A library entry, or a .toml file.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A library entry, or a .toml file.", autocompletion=entry_names)
+    ],
     sources: Annotated[
         bool, typer.Option("--sources", help="Also show the place in each source, and how the value was derived.")
     ] = False,
@@ -46,10 +51,30 @@ def schema(
         str,
         typer.Argument(metavar="KIND", help="Kind of file: study, costs, accelerator, array, cell, shapes or results."),
     ] = "study",
+    folder: SchemaFolder = None,
 ) -> None:
     """Print the JSON Schema of a kind of file, with which editors check the file while you type."""
     import json
 
     from ohmformer.report.json_schema import file_schema
+    from ohmformer.report.library import SPECS
 
-    write(json.dumps(file_schema(kind), indent=2) + "\n", "-")
+    if folder is None:
+        write(json.dumps(file_schema(kind), indent=2) + "\n", "-")
+        return
+    from ohmformer.terminal.files import make_folder
+
+    make_folder(Path(folder))
+    for each in ("study", "costs", *SPECS, "results"):
+        write(json.dumps(file_schema(each)) + "\n", str(Path(folder, f"{each}.schema.json")))
+    show(f"schemas written to {folder}; the first line of a study: #:schema {Path(folder, 'study.schema.json')}")
+
+
+def cite(study: StudyName, sets: Sets = None, form: CiteFormat = CitationFormat.bibtex) -> None:
+    """Print the references of everything a study rests on: sources of numbers, methods, model, data, this program."""
+    from ohmformer.report.citations.cited import references
+
+    text, unknown = references(study, sets or [], form.value)
+    write(text, "-")
+    for line in unknown:
+        tell(line)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
+from ohmformer.cli.completion import study_names
 from ohmformer.terminal.paths import given_path
 
 
@@ -14,8 +16,25 @@ def _path(param: typer.CallbackParam, value: str | None) -> str | None:
     return None if value is None else given_path(param.opts[0], value)
 
 
+class CitationFormat(StrEnum):
+    """Form of references."""
+
+    bibtex = "bibtex"
+    text = "text"
+
+
+CiteFormat = Annotated[CitationFormat, typer.Option("--format", help="BibTeX, or one line of text for each work.")]
+SchemaFolder = Annotated[
+    str | None,
+    typer.Option(
+        "--write", metavar="FOLDER", help="Write the schemas of all kinds of files into this folder.", callback=_path
+    ),
+]
 StudyName = Annotated[
-    str, typer.Argument(metavar="STUDY", help="A study file (.toml), or the name of a library study.")
+    str,
+    typer.Argument(
+        metavar="STUDY", help="A study file (.toml), or the name of a library study.", autocompletion=study_names
+    ),
 ]
 Sets = Annotated[
     list[str] | None,

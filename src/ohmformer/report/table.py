@@ -9,6 +9,7 @@ from rich.table import Table
 
 from ohmformer.report.view import View, axis_name, metric_titles, sigma, view
 from ohmformer.study.results.spec import Accuracy, Capture, MeasuredPoint, StudyResults
+from ohmformer.study.results.trials import ChipYield
 from ohmformer.tasks.metric_kinds import METRICS
 
 ROW = 4
@@ -59,7 +60,9 @@ def _bars(results: StudyResults, seen: View) -> Table:
 
 
 def _caption(results: StudyResults) -> str:
-    return "\n".join(filter(None, (software_line(results), digital_line(results), static_line(results))))
+    return "\n".join(
+        filter(None, (*trials_lines(results), software_line(results), digital_line(results), static_line(results)))
+    )
 
 
 def _entry_of(point: MeasuredPoint) -> str:
@@ -73,7 +76,33 @@ def entry(accuracy: Accuracy) -> str:
     low, high = accuracy.ci95
     recipe = f" ({accuracy.chosen.words})" if accuracy.chosen else ""
     show = accuracy.shown.text
-    return f"{show(accuracy.mean)} [{show(low)}, {show(high)}]{recipe}"
+    return f"{show(accuracy.mean)} [{show(low)}, {show(high)}]{_share(accuracy.chip_yield)}{recipe}"
+
+
+def _share(good: ChipYield | None) -> str:
+    """', yield 90 [55, 100] %'; empty without a bound."""
+    if good is None:
+        return ""
+    low, high = good.ci95
+    return f", yield {100 * good.share:.0f} [{100 * low:.0f}, {100 * high:.0f}] %"
+
+
+def trials_lines(results: StudyResults) -> list[str]:
+    """What a good chip is, and whether intervals are as narrow as asked."""
+    measured, lines = [point.accuracy for point in results.points], []
+    for accuracy in measured:
+        show, unit = accuracy.shown.text, accuracy.shown.unit
+        if good := accuracy.chip_yield:
+            bound = " ".join(filter(None, (show(good.bound), unit)))
+            lines.append(f"yield: share of chips {good.side} {bound} [exact 95 % interval over chips]")
+        if wanted := accuracy.narrowed:
+            same = [each for each in measured if each.narrowed and each.narrowed.asked == wanted.asked]
+            missed = sum(not each.narrowed.reached for each in same if each.narrowed)
+            asked = " ".join(filter(None, (f"{accuracy.shown.factor * wanted.asked:g}", unit)))
+            most = f"{wanted.most_chips} chips and {wanted.most_samples} samples"
+            end = f"{missed} of {len(same)} points ended wider, at the most ({most})" if missed else "reached"
+            lines.append(f"chips and samples were added until intervals are within ±{asked}: {end}")
+    return list(dict.fromkeys(lines))
 
 
 def software_line(results: StudyResults) -> str:

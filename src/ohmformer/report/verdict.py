@@ -55,7 +55,7 @@ class Gain:
 
 
 def gain(x: float, accuracy: Accuracy, reference: Accuracy) -> Gain:
-    """Difference of a point from a reference with the same number of chips and of samples.
+    """Difference of a point from a reference, on the chips and samples that both have.
 
     Chips and samples are crossed. Where only all samples together have a value (a correlation, a perplexity), samples
     count by the jackknife of the difference: `left_out` of a result. Results without it speak of other chips alone, and
@@ -70,10 +70,14 @@ def gain(x: float, accuracy: Accuracy, reference: Accuracy) -> Gain:
     """
     metric = accuracy.shown
     sign = -1 if metric.better == "lower" else 1
-    chips = sign * np.subtract(accuracy.chips, reference.chips)
+    pairs = zip(accuracy.chips, reference.chips, strict=False)  # `trials.ci_halfwidth` may try more chips of one
+    chips = sign * np.array([one - other for one, other in pairs])
     over_samples = True
     if accuracy.score_sums is not None and reference.score_sums is not None:
-        samples = np.subtract(accuracy.score_sums, reference.score_sums) / len(chips)
+        count = min(accuracy.samples, reference.samples)
+        sums, others = np.array(accuracy.score_sums[:count]), np.array(reference.score_sums[:count])
+        same = len(accuracy.chips) == len(reference.chips)
+        samples = (sums - others) / len(chips) if same else sums / len(accuracy.chips) - others / len(reference.chips)
         interval = UNBOUNDED if _by_chance(samples, metric) else crossed_interval(chips, samples)
     elif accuracy.left_out and len(accuracy.left_out) == len(reference.left_out or ()):
         left_out = np.array([accuracy.left_out, reference.left_out])  # [2, n]

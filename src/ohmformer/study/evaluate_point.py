@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from functools import partial
 from typing import Any
 
 from torch import nn
@@ -18,14 +17,13 @@ from ohmformer.mitigation.spec import Conditioning, KVClip
 from ohmformer.nn.calibration.calibrate import Calibration, calibrate, set_kv
 from ohmformer.nn.convert.convert import StaysDigital, convert
 from ohmformer.nn.convert.handle import capture_table, digital_token_share
-from ohmformer.nn.monte_carlo import Interrupted, UnknownInterval, monte_carlo
 from ohmformer.stats.intervals import Floats
 from ohmformer.study.loaded import all_rules, loaded, one_thread, software_metric
 from ohmformer.study.noise_labels import write_noise
 from ohmformer.study.results.part import made
 from ohmformer.study.results.spec import Accuracy, Capture, Chosen, PointResult
 from ohmformer.study.spec import Settings
-from ohmformer.tasks.scoring import scores
+from ohmformer.study.trials.until_narrow import chip_yield, tried
 from ohmformer.tasks.task import Task
 
 RANGE_SAMPLES = 100
@@ -116,14 +114,8 @@ def _accuracy(settings: Settings, task: Task, converted: nn.Module, calibration:
         KeyboardInterrupt: Ctrl-C came before all chips were done.
     """
     batch = settings.simulation.batch
-    trials = {"chips": settings.trials.chips, "seed": settings.seed}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Interrupted)
-        warnings.simplefilter("ignore", UnknownInterval)  # refused below
-        measure = partial(scores, task=task, batch=batch)
-        stats = monte_carlo(converted, measure, **trials, progress=False, summarize=task.summarize)
-    if stats.interrupted:
-        raise KeyboardInterrupt
+    stats, task, narrowed = tried(settings, task, converted)
+    choice = settings.task.model_copy(update={"limit": len(task)}) if narrowed else settings.task
     if not all(map(math.isfinite, stats.ci95)):
         raise BadInput(
             f"{task.name}: samples = {stats.samples}, trials.chips = {len(stats.chips)}: too few to show how much "
@@ -134,7 +126,7 @@ def _accuracy(settings: Settings, task: Task, converted: nn.Module, calibration:
         "accuracy.",
         metric=task.metric,
         level=settings.simulation.level,
-        software=software_metric(settings.model, settings.task, batch),
+        software=software_metric(settings.model, choice, batch),
         mean=stats.mean,
         ci95=stats.ci95,
         chips=stats.chips,
@@ -143,6 +135,8 @@ def _accuracy(settings: Settings, task: Task, converted: nn.Module, calibration:
         left_out=stats.jackknife_means or None,
         chosen=Chosen(**calibration.canonical()) if calibration else None,
         digital_token_share=digital_token_share(converted),
+        narrowed=narrowed,
+        chip_yield=chip_yield(settings, stats.chips),
     )
 
 

@@ -26,6 +26,7 @@ from ohmformer.models.load import make_model, model_digest
 from ohmformer.models.spec import ModelChoice
 from ohmformer.study.results.key import Identity, digest
 from ohmformer.study.spec import Settings
+from ohmformer.study.trials.checks import check_trials
 from ohmformer.tasks.head_choice import head_for
 from ohmformer.tasks.load import make_task
 from ohmformer.tasks.model_outputs import run_model
@@ -97,6 +98,7 @@ def identify(settings: Settings) -> Identity:
             except BadInput as error:
                 raise BadInput(f"mitigation.{error}") from None
     _, task = loaded(settings.model, settings.task)
+    check_trials(settings, task)
     return Identity(model=_model_digest(settings.model, settings.task), task=task.digest)
 
 

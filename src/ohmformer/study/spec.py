@@ -25,7 +25,7 @@ from ohmformer.hardware.spec import Accelerator, CrossbarEngine
 from ohmformer.mitigation.budget import LIMITED, KVBudget
 from ohmformer.mitigation.spec import Conditioning, KVClip, WeightMitigation
 from ohmformer.models.spec import ModelChoice
-from ohmformer.quantities import Fraction, Hertz, Seconds, Seed, WholeNumber
+from ohmformer.quantities import Fraction, Hertz, Seconds, Seed, SignedFraction, WholeNumber
 from ohmformer.schema import Spec, validate
 from ohmformer.tasks.spec import TaskChoice
 from ohmformer.workload.spec import Phase
@@ -172,10 +172,58 @@ class Simulation(Spec):
 _TIME: TypeAdapter[float] = TypeAdapter(Age)
 
 
-class Trials(Spec):
-    """`[trials]`: number of simulated chips, each with its own noise."""
+CHIPS = 1_000_000
+"""Maximum number of chips."""
+FEWEST_CHIPS = 8
+"""Chips of the first look, if chips are added: of fewer, intervals are narrow by chance too often."""
+Chips = Annotated[int, Field(ge=1, le=CHIPS)]
 
-    chips: Annotated[int, Field(ge=1, le=1_000_000)] = 10
+
+class Trials(Spec):
+    """`[trials]`: number of simulated chips, each with its own noise, and what counts as a good chip.
+
+    Attributes:
+        chips: number of chips; with `ci_halfwidth`, the least number.
+        ci_halfwidth: half the width of the 95 % interval of the mean, in the unit of the metric (of an accuracy, such
+            as "0.5 %"), until which chips and samples are added; None for a fixed number.
+        most_chips: with `ci_halfwidth`, the most chips; None for ten times `chips`.
+        samples: with `ci_halfwidth`, the number of samples of the first look; more are added, up to all of the task's
+            (`task.limit`). None takes all at once.
+        yield_above: a chip is good if its value lies above this bound, such as "85 %"; results give the share of good
+            chips.
+        yield_below: likewise, for a metric of which lower values are better.
+    """
+
+    chips: Chips = 10
+    ci_halfwidth: Annotated[Fraction, Field(gt=0)] | None = None
+    most_chips: Chips | None = None
+    samples: Annotated[int, Field(ge=2, lt=10**9)] | None = None
+    yield_above: SignedFraction | None = None
+    yield_below: SignedFraction | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Trials:
+        if self.ci_halfwidth is None:
+            for name in ("most_chips", "samples"):
+                if (value := getattr(self, name)) is not None:
+                    raise ValueError(f"{name} = {value} needs ci_halfwidth; add it, or leave {name} out")
+        elif self.chips < FEWEST_CHIPS:
+            raise ValueError(
+                f"chips = {self.chips} is too few for ci_halfwidth, since their spread is uncertain; write "
+                f"{FEWEST_CHIPS} or more"
+            )
+        if self.most < self.chips:
+            raise ValueError(f"most_chips = {self.most_chips} is below chips = {self.chips}; raise it, or lower chips")
+        if self.yield_above is not None and self.yield_below is not None:
+            raise ValueError("yield_above and yield_below exclude each other; leave one of them out")
+        return self
+
+    @property
+    def most(self) -> int:
+        """The most chips that are tried."""
+        if self.ci_halfwidth is None:
+            return self.chips
+        return min(10 * self.chips, CHIPS) if self.most_chips is None else self.most_chips
 
 
 class CostModel(ModelChoice):

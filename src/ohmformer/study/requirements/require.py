@@ -166,6 +166,11 @@ def checked_request(
             f"value for each swept path with --set PATH=VALUE ({paths})"
         )
     settings = accuracy_half(read).points[0].settings
+    if settings.trials.ci_halfwidth is not None:
+        raise BadInput(
+            f"{read.where}: trials.ci_halfwidth = {settings.trials.ci_halfwidth:g}: limits are searched with a fixed "
+            "number of chips; leave it out, and set trials.chips"
+        )
     if settings.trials.chips < 2:
         raise BadInput(f"{read.where}: trials.chips = 1: one chip says nothing of others; set it to 2 or more")
     if settings.task.metric is not None:

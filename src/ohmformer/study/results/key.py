@@ -30,7 +30,7 @@ ANSWERING_FOLDERS = (
 ANSWERING = (
     *("streams.py", "registry.py", "schema.py", "patch.py", "changed_copy.py"),
     *(f"{folder}/**/*.py" for folder in ANSWERING_FOLDERS),
-    *("study/evaluate_point.py", "study/loaded.py", "study/noise_labels.py"),
+    *("study/evaluate_point.py", "study/loaded.py", "study/noise_labels.py", "study/trials/*.py"),
 )
 """The files whose code decides results, those included that call methods of kinds or make changed copies of specs. The
 code that reads, runs and reports studies does not."""
@@ -179,7 +179,7 @@ def _asked(settings: Settings, plain: PlainValues) -> dict[str, Any]:
         "rules": plain.rules(settings),
         "mitigation": plain.canonical(settings.mitigation),
         "simulation": {name: value for name, value in simulation.items() if name != "age" or value is not None},
-        "trials": plain.canonical(settings.trials),
+        "trials": {name: value for name, value in plain.canonical(settings.trials).items() if value is not None},
         "seed": settings.seed,
     }
 

@@ -18,6 +18,7 @@ from ohmformer.study.results.part import Count, Finite, Number, Numbers, Part, T
 from ohmformer.study.results.record import Record
 from ohmformer.study.results.requirements import Requirements
 from ohmformer.study.results.search import SearchResults
+from ohmformer.study.results.trials import ChipYield, Narrowed
 from ohmformer.tasks.metric_kinds import METRICS, Metric, MetricName
 
 OperandClip = Literal["none", "model"] | KVClip | tuple[Clip, ...]
@@ -87,9 +88,13 @@ class Accuracy(Part):
         chosen: choice of calibration; None if nothing was calibrated.
         digital_token_share: share of the tokens of K and V that no cell held, as the mean over scored calls; None if
             no K and V have digital tokens. The key in JSON is `digital_tokens`.
+        narrowed: whether the interval is as narrow as asked; None for a fixed number of trials.
+        chip_yield: share of good chips; None if the study has no bound. The key in JSON is `yield`.
     """
 
-    omitted_at_default = frozenset({"score_sums", "left_out", "chosen", "digital_token_share"})
+    omitted_at_default = frozenset(
+        {"score_sums", "left_out", "chosen", "digital_token_share", "narrowed", "chip_yield"}
+    )
 
     metric: MetricName
     level: Level
@@ -102,6 +107,8 @@ class Accuracy(Part):
     left_out: tuple[Finite, ...] | None = None
     chosen: Chosen | None = None
     digital_token_share: Annotated[Number, Field(ge=0, le=1)] | None = Field(default=None, alias="digital_tokens")
+    narrowed: Narrowed | None = None
+    chip_yield: ChipYield | None = Field(default=None, alias="yield")
 
     @property
     def shown(self) -> Metric:

@@ -1,0 +1,1 @@
+"""Which works does a study rest on?"""

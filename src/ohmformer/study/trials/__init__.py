@@ -1,0 +1,1 @@
+"""How many chips and samples does a point need, and how many chips are good?"""
