@@ -76,6 +76,16 @@ def requirements() -> dict[str, Any]:
     }
 
 
+def searched() -> dict[str, Any]:
+    """A search over the costs of two designs."""
+    study = {"name": "s", "model": {"source": "shapes:bert-base", "seq_len": 8}, "hardware": {"base": "nvm_ideal"}}
+    choice = {"path": "model.batch", "values": [1, 2]}
+    return {
+        **{"study": {**study, "search": {"objectives": ["latency", "energy"], "trials": 1, "choose": [choice]}}},
+        **{"trials": 1, "sets": (), "out": "o", "workers": 1, "fresh": False, "progress": False},
+    }
+
+
 def restored() -> dict[str, Any]:
     of.save(converted(), "good.safetensors")
     return {"model": encoder(), "file": "good.safetensors", "hardware": None, "sample": None, "ages": None}
@@ -116,10 +126,12 @@ GOOD: dict[str, Callable[[], dict[str, Any]]] = {
     "replace": lambda: {"spec": of.load("nvm_ideal"), "path": "title", "value": "mine", "in_file": False},
     "require": requirements,
     "restore": restored,
+    "results": lambda: {"run": "none"},
     "revert": lambda: {"model": converted()},
     "samples": lambda: {"ids": [1, 2]},
     "save": lambda: {"model": converted(), "file": "other.safetensors"},
     "scores": lambda: {"model": fashion()[0], "task": fashion()[1], "batch": 100},
+    "search": searched,
     "serve": lambda: {
         **{"model": "gpt2", "prompt": 3, "generate": 3, "batch": 1, "dataflow": None},
         **{name: value for name, value in cost().items() if name != "workload"},

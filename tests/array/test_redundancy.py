@@ -94,7 +94,7 @@ def test_numbers_of_writes_by_slice_do_not_depend_on_copies() -> None:
     ]
     assert bool((error[0].repeat_interleave(2) / error[1] - 1).abs().lt(0.03).all()), "90,000 cells: 0.3 % each"
     with pytest.raises(
-        BadInput, match=r"write_verify.writes has 8 numbers for 4 slices; give one number, or one for each"
+        BadInput, match=r"write_verify: writes has 8 numbers for 4 slices; give one number, or one for each"
     ):
         replace(array(redundancy=2), "write_verify", {"writes": [1] * 8, "tolerance": 0.05})
 

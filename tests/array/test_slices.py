@@ -113,7 +113,7 @@ def test_values_that_are_not_rounded_keep_their_scale(base: int | None) -> None:
     ("fields", "message"),
     [
         ({"radix": 2, "encoding": "offset"}, "radix = 2: an 'offset' array holds the bits of a shifted code"),
-        ({"radix": 5}, r"radix = 5 is above 2\^bits_per_cell = 4.*; lower it"),
+        ({"radix": 5}, r"radix = 5: is above 2\^bits_per_cell = 4.*; lower it"),
         ({"radix": 0}, "radix = 0: must be >= 1; raise it"),
     ],
 )

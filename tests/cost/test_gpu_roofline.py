@@ -187,7 +187,7 @@ def test_all_roles_may_share_one_engine_in_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
-        ("idle_share", 1.0, r"idle_share = 1: leaves no power for work; lower it, or set energy_per_op and"),
+        ("idle_share", 1.0, r"idle_share = 1.0: leaves no power for work; lower it, or set energy_per_op and"),
         ("memory", 0.0, r"memory = 0.0: must be > 0"),
         ("processors", 0, r"processors = 0: must be >= 1"),
         ("efficiency", 1.1, r"efficiency = 1.1: must be <= 1"),

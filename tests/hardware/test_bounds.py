@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -113,10 +114,17 @@ def test_a_fraction_may_be_a_percentage(text: str, value: float) -> None:
     assert replace(cell, "faults.stuck_at_g_max", text, in_file=True).faults.stuck_at_g_max == value
 
 
-@pytest.mark.parametrize("text", ["3 % of it", "three", "3 S"])
-def test_a_fraction_that_is_no_number_gets_a_remedy_that_is_toml(text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("3 % of it", "is not a quantity; write a number and a unit, such as '1 %'"),
+        ("three", "must be a number; write the number alone, without unit and quotes"),
+        ("3 S", "has the unit 'S' where % is expected; write it in %, such as '1 %'"),
+    ],
+)
+def test_a_fraction_that_is_no_number_gets_a_remedy_that_is_toml(text: str, remedy: str) -> None:
     table = {"g_min": "1 uS", "g_max": "2 uS", "write_noise": {"kind": "uniform", "sigma": text}}
-    with pytest.raises(BadInput, match=r"must be a number; write the number alone, without unit and quotes"):
+    with pytest.raises(BadInput, match=re.escape(remedy)):
         validate(Cell, table, where="cell")
 
 

@@ -57,7 +57,7 @@ def test_folded_writes_hold_the_same_as_whole_ones():
 
 
 def test_first_order_is_refused_where_it_does_not_hold():
-    with pytest.raises(BadInput, match=r"ir_drop.*'first_order' holds up to a loss of 1.*'exact'"):
+    with pytest.raises(BadInput, match=r"ir_drop.*'first_order': holds up to a loss of 1.*'exact'"):
         array_with_wires(64, 64, **{"wires.row": 100.0, "wires.ir_drop": "first_order"})
     with pytest.raises(BadInput, match="offset"):
         array_with_wires(encoding="offset")

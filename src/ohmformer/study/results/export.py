@@ -12,7 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, check_type
 from ohmformer.study.results.costs import CostResult
 from ohmformer.study.results.spec import PointResult
 from ohmformer.study.store.old_code import old_code
@@ -121,6 +121,7 @@ def results(run: str | PathLike[str]) -> StoredRun:
     Raises:
         BadInput: there are no stored results, or they are damaged or from a version that listed no points.
     """
+    check_type("results", "run", run, (str, PathLike), "the folder of a run")
     folder = Path(run)
     file = folder / "results.sqlite"
     if not file.is_file():

@@ -71,6 +71,8 @@ def search(
     check_type("search", "out", out, (str, Path, type(None)), "the path of a folder")
     for name, flag in (("fresh", fresh), ("progress", progress)):
         check_type("search", name, flag, bool, "True or False")
+    for change in sets if isinstance(sets, (list, tuple)) else (None,):
+        check_type("search", "sets", sets if change is None else change, str, "changes such as ['search.trials=30']")
     count = whole_number(workers)
     if not 1 <= count <= MOST_WORKERS:
         raise BadInput(f"workers = {one_line(workers)}: must be a whole number from 1 to {MOST_WORKERS}")
