@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,8 @@ def test_charts_take_the_colors_of_the_scheme_when_it_changes(chromium: Any, tmp
     )
     light = view.evaluate(color)
     view.emulate_media(color_scheme="dark")
-    view.wait_for_function(f"{color} !== {light!r}")
+    until = time.monotonic() + SECONDS / 1000
+    while view.evaluate(color) == light and time.monotonic() < until:
+        view.wait_for_timeout(50)
     assert view.evaluate(color) != light
     view.close()

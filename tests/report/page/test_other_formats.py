@@ -50,7 +50,7 @@ def test_plotly_accepts_every_chart(document: object) -> None:
     for chart in study_page(document).charts:  # type: ignore[arg-type]
         figure = plotly_figure(chart)
         for trace in figure["data"]:  # the page puts its own color in place of this word
-            for place in (trace.get("line", {}), trace.get("marker", {})):
+            for place in (trace.get(name, {}) for name in ("line", "marker", "error_x", "error_y")):
                 place.update({"color": "black"} if place.get("color") == "text" else {})
         graph_objects.Figure(figure)
 

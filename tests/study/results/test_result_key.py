@@ -143,7 +143,8 @@ def test_keys_are_those_of_all_values_read_at_once() -> None:
         plain = settings.canonical()
         simulation = {name: value for name, value in plain["simulation"].items() if name != "age" or value is not None}
         content = {
-            **{name: plain[name] for name in ("model", "rules", "mitigation", "trials", "seed")},
+            **{name: plain[name] for name in ("model", "rules", "mitigation", "seed")},
+            "trials": {name: value for name, value in plain["trials"].items() if value is not None},
             "hardware": {name: value for name, value in settings.hardware.physical().items() if name != "title"},
             "task": {name: value for name, value in plain["task"].items() if name != "limit"},
             "simulation": simulation,
