@@ -15,16 +15,8 @@ from ohmformer.errors import BadInput
 from ohmformer.study.run import run_study, study_keys
 from ohmformer.study.spec import Settings
 from ohmformer.study.store.store import Store
-from tests.study.small import GAMMA, LOG, die_at_three, gamma, gammas, note, study
+from tests.study.small import GAMMA, die_at_three, gamma, gammas, note, study
 from tests.study.test_executors import ROOT
-
-
-@pytest.fixture
-def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    file = tmp_path / "log"
-    file.touch()
-    monkeypatch.setenv(LOG, str(file))
-    return file
 
 
 @pytest.mark.slow

@@ -25,14 +25,6 @@ from tests.study.small import GAMMA, LOG, document, gamma, gammas, note, study
 from tests.study.test_executors import ROOT, wait_until
 
 
-@pytest.fixture
-def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    file = tmp_path / "log"
-    file.touch()
-    monkeypatch.setenv(LOG, str(file))
-    return file
-
-
 def lines(file: Path) -> list[float]:
     return [float(line) for line in file.read_text().split()]
 

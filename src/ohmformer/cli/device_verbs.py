@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,6 +35,7 @@ from ohmformer.cli.output import (
     show,
     write,
     write_document,
+    write_files,
 )
 from ohmformer.cli.stopping import Verbs, stopping
 from ohmformer.terminal.signals import GO_ON
@@ -149,8 +151,6 @@ def _report(found: Requirements, folder: Path, *, to_stderr: bool) -> None:
     if not os.access(folder, os.W_OK):
         show(f"read from {folder}, which may not be written: its files stay as they are", to_stderr=to_stderr)
         return
-    write(to_json(found), str(folder / "requirements.json"))
-    write(requirements_csv(found), str(folder / "requirements.csv"))
-    figures = save_requirements_figure(found, folder)
-    files = ["requirements.json", "requirements.csv", "results.sqlite", *(file.name for file in figures)]
-    show(f"written to {folder}: {', '.join(files)}", to_stderr=to_stderr)
+    texts = {"requirements.json": to_json(found), "requirements.csv": requirements_csv(found)}
+    figures = partial(save_requirements_figure, found, folder)
+    show(write_files(folder, texts, figures, "results.sqlite"), to_stderr=to_stderr)

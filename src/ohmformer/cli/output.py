@@ -11,6 +11,8 @@ from ohmformer.terminal.files import check_apart, check_file, is_standard_output
 from ohmformer.terminal.paths import check_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     from ohmformer.study.results.spec import Document
 
 
@@ -93,6 +95,26 @@ def write(text: str, file: str) -> None:
         write_json(text)
     else:
         write_text(Path(file), text)
+
+
+def write_files(folder: Path, texts: Mapping[str, str], save_figures: Callable[[], Sequence[Path]], stored: str) -> str:
+    """Write files and figures into a folder.
+
+    Args:
+        folder: the folder.
+        texts: name -> text of a file.
+        save_figures: writes the figures, after the files, and returns their paths.
+        stored: name of the file that already holds what a later call goes on with.
+
+    Returns:
+        The sentence that says where they are.
+
+    Raises:
+        BadInput: a file cannot be written.
+    """
+    for name, text in texts.items():
+        write(text, str(folder / name))
+    return f"written to {folder}: {', '.join([*texts, stored, *(file.name for file in save_figures())])}"
 
 
 def show(content: Any, *, to_stderr: bool = False) -> None:

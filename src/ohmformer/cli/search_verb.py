@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ohmformer.cli.options import Json, Out, Python, Resume, Sets, StudyName, Workers
-from ohmformer.cli.output import check_writable, goes_to_stdout, results_folder, show, write, write_document
+from ohmformer.cli.output import check_writable, goes_to_stdout, results_folder, show, write_document, write_files
 from ohmformer.cli.stopping import stopping
 from ohmformer.terminal.signals import GO_ON
 
@@ -66,8 +67,5 @@ def _report(found: SearchResults, folder: Path, *, to_stderr: bool) -> None:
     if not os.access(folder, os.W_OK):
         return
     texts = {"search.json": to_json(found), "front.csv": front_csv(found), "designs.csv": designs_csv(found)}
-    for name, text in texts.items():
-        write(text, str(folder / name))
-    figures = save_front_figure(found, folder)
-    files = [*texts, "search.journal", *(file.name for file in figures)]
-    show(f"written to {folder}: {', '.join(files)}", to_stderr=to_stderr)
+    figures = partial(save_front_figure, found, folder)
+    show(write_files(folder, texts, figures, "search.journal"), to_stderr=to_stderr)

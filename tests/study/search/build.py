@@ -13,6 +13,7 @@ from ohmformer.study.search.request import Request, read_request
 from ohmformer.study.search.search import searched
 from ohmformer.study.spec import Settings
 from tests.report.results import answer
+from tests.study.requirements import build
 from tests.study.small import GAMMA, LOG
 
 SAMPLES, CHIPS = 200, 2
@@ -29,15 +30,8 @@ CHOICES: list[dict[str, Any]] = [
 
 
 def document(*, choose: Any = CHOICES, search: Any = None, **changes: Any) -> dict[str, Any]:
-    return {
-        "name": "formula",
-        "model": {"source": "python:tests.study.requirements.build:model"},
-        "task": {"source": "python:tests.study.requirements.build:task"},
-        "hardware": {"base": "clipformer_tcad_2024"},
-        "trials": {"chips": CHIPS},
-        "search": {"objectives": ["loss", "energy", "area"], "trials": 24, "choose": choose, **(search or {})},
-        **changes,
-    }
+    search = {"objectives": ["loss", "energy", "area"], "trials": 24, "choose": choose, **(search or {})}
+    return build.document(**{"trials": {"chips": CHIPS}, "search": search, **changes})
 
 
 def wrong(settings: Settings) -> int:

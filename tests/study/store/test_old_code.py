@@ -17,15 +17,7 @@ from ohmformer.study.results.export import results
 from ohmformer.study.run import run_study, study_keys
 from ohmformer.study.store.local_disk import one_driver
 from ohmformer.study.store.store import Store
-from tests.study.small import LOG, gammas, note, study
-
-
-@pytest.fixture
-def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    file = tmp_path / "log"
-    file.touch()
-    monkeypatch.setenv(LOG, str(file))
-    return file
+from tests.study.small import gammas, note, study
 
 
 def other_code(monkeypatch: pytest.MonkeyPatch, digit: str) -> None:
