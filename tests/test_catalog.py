@@ -1,5 +1,6 @@
 """Finding and reading library entries."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,12 @@ def test_a_link_that_leads_to_itself_ends_in_one_line(tmp_path: Path, monkeypatc
     monkeypatch.setenv("OHMFORMER_LIBRARY", str(tmp_path))
     with pytest.raises(BadInput, match=r"loop\.toml: cannot be read .*; check the path"):
         load(Cell, "loop")
+
+
+@pytest.mark.parametrize("name", ["pipe.toml", "folder.toml", "broken.toml"])
+def test_what_exists_but_is_no_file_is_not_called_missing(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / "pipe.toml")
+    (tmp_path / "folder.toml").mkdir()
+    (tmp_path / "broken.toml").symlink_to("nowhere.toml")
+    with pytest.raises(BadInput, match=rf"{name}: is a folder, pipe, device or broken link; give the path of a TOML"):
+        load(Cell, str(tmp_path / name))

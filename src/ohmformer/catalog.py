@@ -90,10 +90,12 @@ def locate(kind: str, name: str, *, beside: Path | None = None) -> Path:
         ValueError: there is no such entry or file.
     """
     if name.endswith(".toml"):
-        for file in ([beside / name] if beside else []) + [home_expanded(name)]:
+        places = ([beside / name] if beside else []) + [home_expanded(name)]
+        for file in places:
             if _is_file(file):
                 return file
-        raise ValueError(f"no such file; give the path of a TOML file, or the name of a library {kind}")
+        fault = "is a folder, pipe, device or broken link" if any(map(_exists, places)) else "no such file"
+        raise ValueError(f"{fault}; give the path of a TOML file, or the name of a library {kind}")
     library = entries(kind)
     if name not in library and looks_like_path(name):
         raise ValueError(f"is not a .toml file; give the path of a TOML file, or the name of a library {kind}")
@@ -113,6 +115,14 @@ def _is_file(file: Path) -> bool:
     try:
         return file.is_file()
     except OSError:
+        return False
+
+
+def _exists(path: Path) -> bool:
+    """True if there is anything at this path; False for names that no file can have."""
+    try:
+        return os.path.lexists(path)
+    except ValueError:  # a null character
         return False
 
 

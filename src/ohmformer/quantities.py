@@ -156,6 +156,8 @@ Factor = Annotated[float, Field(allow_inf_nan=False, gt=0), _within(1e-6, 1e6)]
 Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1, allow_inf_nan=False), _within(LEAST_MAGNITUDE, 1)]
 """A fraction from 0 to 1, also as text such as "3 %"."""
 PositiveShare = Annotated[Share, Field(gt=0)]
+Efficiency = Annotated[PositiveShare, _within(1e-6, 1)]
+"""The share of a peak rate that is reached; times are divided by it."""
 FullScale = Annotated[float, BeforeValidator(_share), Field(gt=0, le=4, allow_inf_nan=False)]
 """Full scale as a share of the largest magnitude, from above 0 to 4; also as text such as "140 %"."""
 Fraction = Annotated[float, BeforeValidator(_share), Field(ge=0, allow_inf_nan=False), _within(LEAST_MAGNITUDE, 1e3)]

@@ -215,3 +215,11 @@ def test_magnitudes_that_no_part_of_a_chip_has_are_refused(path: str, value: str
 def test_ages_may_be_years() -> None:
     document = {"name": "s", "model": {"source": "shapes:bert-base"}, "hardware": "nvm_ideal"}
     make_costs(document, ["hardware.attention.array.age='10 years'", "hardware.chip.clock='1 kHz'"])
+
+
+@pytest.mark.parametrize("value", [1e-300, 1e-9])
+def test_what_divides_a_time_is_bounded_in_python_as_well(value: float) -> None:
+    gpu = load(Accelerator, "gtx_1060")
+    for name in ("efficiency", "attention_efficiency", "memory_efficiency"):
+        with pytest.raises(BadInput, match=rf"projection\.{name} = {value:g}: .* take one between 1e-06 and 1"):
+            replace(gpu, f"projection.{name}", value)

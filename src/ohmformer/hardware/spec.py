@@ -22,12 +22,12 @@ from ohmformer.quantities import (
     BytesPerSecond,
     Count,
     Duration,
+    Efficiency,
     Factor,
     Joules,
     JoulesPerByte,
     Nanometers,
     OpsPerSecond,
-    PositiveShare,
     Seconds,
     Share,
     SquareMeters,
@@ -231,11 +231,11 @@ class GpuEngine(ExactEngine):
     """Feature size that `energy_per_op` is for [nm]."""
     energy_per_byte: Annotated[JoulesPerByte, Field(ge=0)] = 31.4e-12
     """Dynamic energy of moving one byte to or from the memory [J/byte]."""
-    efficiency: PositiveShare = 0.61
+    efficiency: Efficiency = 0.61
     """Share of the peak throughput that large products reach."""
-    attention_efficiency: PositiveShare = 0.29
+    attention_efficiency: Efficiency = 0.29
     """Share of the peak throughput that fused attention reaches."""
-    memory_efficiency: PositiveShare = 0.75
+    memory_efficiency: Efficiency = 0.75
     """Share of the peak bandwidth that kernels reach."""
     launch_time: Annotated[Duration, Field(ge=0)] = 3.5e-6
     """Time of a kernel in addition to its work: launch, start and end [s]."""

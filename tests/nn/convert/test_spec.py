@@ -65,6 +65,9 @@ def test_more_batches_widen_the_ranges_of_the_sample() -> None:
         assert (converted(3 * X) - model()(3 * X)).norm() < 0.2 * narrow
     with pytest.raises(BadInput, match="a batch is empty"):
         of.calibrate_ranges(converted, [X[:0]])
+    for none in ([], iter([])):
+        with pytest.raises(of.BadInput, match="calibrate_ranges: batches yields no batch; give at least one"):
+            of.calibrate_ranges(converted, none)
     with pytest.raises(BadInput, match="of type str"):
         of.calibrate_ranges(converted, ["text"])
 

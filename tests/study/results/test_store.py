@@ -168,6 +168,23 @@ def test_no_flipped_bit_changes_a_result(tmp_path: Path) -> None:
             file.with_name(f"{file.name}{name}").unlink(missing_ok=True)
 
 
+def test_a_schema_that_is_no_text_is_one_line(tmp_path: Path) -> None:
+    """Python's module raises an error without a code of SQLite where names are not UTF-8."""
+    file = tmp_path / "results.sqlite"
+    with Store(file) as store:
+        store.put("a", ONE)
+    intact, refused = file.read_bytes(), 0
+    schema = [i for i in range(100, 4096) if intact[i]]
+    for place in schema[::2]:
+        file.write_bytes(intact[:place] + b"\xff" + intact[place + 1 :])
+        try:
+            with Store(file) as store:
+                assert store.get(["a"]) in ({"a": ONE}, {}), f"byte {place}"
+        except BadInput as error:
+            refused += "cannot hold results" in str(error)
+    assert refused > len(schema) / 8
+
+
 def test_attempts_are_known_to_the_next_run_until_they_end(tmp_path: Path) -> None:
     file = tmp_path / "results.sqlite"
     with Store(file) as store:

@@ -36,11 +36,14 @@ def calibrate_ranges(model: nn.Module, batches: Inputs = ()) -> None:
     """
     handle = crossbars(model)
     who = "calibrate_ranges: batches"
-    several = [] if isinstance(batches, tuple) and not batches else several_batches(batches, who, handle.sample)
+    none = isinstance(batches, tuple) and not batches
+    several = [] if none else several_batches(batches, who, handle.sample)
     if several is None:
         further = [_checked_batch(model, batches, who)]
     else:
         further = [_checked_batch(model, batch, f"{who}[{n}]") for n, batch in enumerate(several)]
+    if not further and not none:
+        raise BadInput(f"{who} yields no batch; give at least one (a generator yields its batches only once)")
     samples = [handle.sample, *further]
     with handle.state.changing("calibrate_ranges", unfinished=True):
         _widen(model, handle, samples)

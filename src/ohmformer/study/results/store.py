@@ -59,7 +59,7 @@ class Store:
             try:
                 self._database = self._opened()
             except sqlite3.OperationalError as error:
-                if self.readonly or error.sqlite_errorcode & 0xFF not in NO_ROOM or not os.path.isfile(file):
+                if self.readonly or _error_code(error) not in NO_ROOM or not os.path.isfile(file):
                     raise
                 self.readonly = True  # a full disk: what is there can be read all the same
                 try:
@@ -249,7 +249,7 @@ class Store:
             remedy = "move it away or choose another --out"
             if "locked" in str(error):
                 remedy = "another program holds it: let that end, or choose another --out"
-            elif getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            elif _error_code(error) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
                 remedy = "make room on the disk, or choose another --out"
             raise BadInput(f"{self.file}: cannot hold results ({error}); {remedy}") from error
 
@@ -257,6 +257,11 @@ class Store:
 def checksum(key: str, text: str) -> str:
     """SHA-256 of a key and the text of its result."""
     return hashlib.sha256(f"{key}\n{text}".encode(errors="surrogatepass")).hexdigest()
+
+
+def _error_code(error: Exception) -> int:
+    """Primary code of SQLite; 0 for errors of its Python module, such as names in a damaged file that are not UTF-8."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
 def _is_readonly(file: Path) -> bool:
