@@ -9,7 +9,7 @@ import pytest
 from pydantic import Field
 
 from ohmformer.errors import BadInput
-from ohmformer.quantities import Clock, Count, Duration, Hertz, Joules, JoulesPerByte
+from ohmformer.quantities import Clock, Count, Deviation, Duration, Hertz, Joules, JoulesPerByte
 from ohmformer.schema import Spec, validate
 
 
@@ -20,6 +20,7 @@ class Fields(Spec):
     energy: Joules = 1.0e-12
     per_byte: JoulesPerByte = 1.0e-12
     count: Count = 1
+    deviation: Deviation = 0.0
 
 
 @pytest.mark.parametrize("field", ["rate", "clock", "time", "energy", "per_byte"])
@@ -39,3 +40,20 @@ def test_a_whole_float_out_of_range_is_not_repeated_as_the_remedy(number: float)
         validate(Fields, {"count": number}, where="file")
     with pytest.raises(BadInput, match=r"must be a whole number; write 3$"):
         validate(Fields, {"count": 3.0}, where="file")
+
+
+@pytest.mark.parametrize("text", ["3 %", "3%", " 3 % ", "3.0 percent", "3percent"])
+def test_a_share_may_be_written_in_percent(text: str) -> None:
+    assert validate(Fields, {"deviation": text}, where="file").deviation == 0.03
+
+
+@pytest.mark.parametrize("text", ["3 \u2030", "3 permille", "3 ppm", "3 uS", "3 %%"])
+def test_a_share_in_another_unit_is_never_taken_for_the_number_alone(text: str) -> None:
+    with pytest.raises(BadInput, match=r"where % is expected; write it in %, such as '1 %'"):
+        validate(Fields, {"deviation": text}, where="file")
+
+
+@pytest.mark.parametrize("text", ["0.03", "3e-2", "-.5"])
+def test_a_share_without_a_unit_is_written_without_quotes(text: str) -> None:
+    with pytest.raises(BadInput, match=r"without (unit and )?quotes"):
+        validate(Fields, {"deviation": text}, where="file")

@@ -51,6 +51,31 @@ def test_text_in_another_encoding_is_named(tmp_path: Path, content: bytes, said:
             reader(tmp_path / "mine.toml")
 
 
+@pytest.mark.parametrize(
+    ("text", "character"),
+    [
+        ("name = \u201cx\u201d\n", "U+201C, left double quotation mark,"),
+        ("a = 1\r\n\ufeffb = 2\r\n", "U+FEFF, zero width no-break space,"),
+        ("a\u00a0= 3\n", "U+00A0, no-break space,"),
+        ("a = \u22123\n", "U+2212, minus sign,"),
+        ("a = [1\uff0c2]\n", "U+FF0C, fullwidth comma,"),
+        ("a = 1\u200b\n", "U+200B, zero width space,"),
+    ],
+)
+def test_a_character_that_toml_does_not_know_is_named(tmp_path: Path, text: str, character: str) -> None:
+    (tmp_path / "mine.toml").write_bytes(text.encode())
+    with pytest.raises(BadInput, match="is not valid TOML") as caught:
+        read_toml(tmp_path / "mine.toml")
+    assert f"(its character {character} is not part of TOML outside of quotes)" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["a = \n", "a = x\n", "a", "# \u201cx\u201d\na = ]\n", "a = 1\rb = 2\r"])
+def test_other_faults_of_toml_name_no_character(tmp_path: Path, text: str) -> None:
+    (tmp_path / "mine.toml").write_bytes(text.encode())
+    with pytest.raises(BadInput, match=r"correct that line$"):
+        read_toml(tmp_path / "mine.toml")
+
+
 def test_files_of_size_0_are_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty").touch()
     monkeypatch.setattr(Path, "read_bytes", lambda file: pytest.fail("opened"))

@@ -7,6 +7,7 @@ Bounds refuse typing errors such as "1e300 S" before they are priced or simulate
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from operator import index
 from typing import Annotated, Any
@@ -17,6 +18,9 @@ from ohmformer import units
 
 LEAST_MAGNITUDE = 1e-12
 """The smallest magnitude, apart from zero, of a number without a unit in a file."""
+
+_NUMBER_AND_UNIT = re.compile(r"[-+]?[0-9][0-9.]*\s*(?![eE][-+]?[0-9])[^\s0-9.].*")
+"""A number and a unit, whatever it is; not a number such as 3e-2."""
 
 
 def _quantity(unit: str, limits: tuple[float, float] | None = None) -> Callable[[Any, ValidationInfo], Any]:
@@ -86,8 +90,9 @@ def _narrowed(least: float, most: float, unit: str) -> AfterValidator:
 
 
 def _share(value: Any) -> Any:
-    """Convert a percentage such as "3 %" to a fraction."""
-    return units.parse(value, "%") if isinstance(value, str) and value.strip().endswith("%") else value
+    """Convert a percentage such as "3 %" to a fraction; text without a unit stays as it is."""
+    has_unit = isinstance(value, str) and (value.strip().endswith("%") or _NUMBER_AND_UNIT.fullmatch(value.strip()))
+    return units.parse(value, "%") if has_unit else value
 
 
 def _endless(value: Any) -> Any:

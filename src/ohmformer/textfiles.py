@@ -12,6 +12,7 @@ import re
 import stat
 import time
 import tomllib
+import unicodedata
 from functools import lru_cache
 from math import inf
 from pathlib import Path
@@ -31,6 +32,8 @@ _LONG_KEY = re.compile(r"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){48}""")
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _MARK = "\ufeff"
 """The byte-order mark as a character."""
+_PLACE = re.compile(r"at line (\d+), column (\d+)")
+"""Where TOML is not valid, as its parser says."""
 _SETTLED = 2.0
 """Age [s] from which a file's modification time is trusted: a later write surely changes it."""
 
@@ -110,7 +113,21 @@ def _toml_of(file: Path) -> dict[str, Any]:
     try:
         return parse_toml(text)
     except ValueError as error:
-        raise BadInput(f"{file}: is not valid TOML ({error}); correct that line") from None
+        raise BadInput(f"{file}: is not valid TOML ({error}); correct that line{_odd_character(text, error)}") from None
+
+
+def _odd_character(text: str, error: ValueError) -> str:
+    """Name a character outside ASCII at which TOML stops being valid, as the end of a message; "" for others.
+
+    Word processors and web pages write quotes, spaces and marks that TOML does not know, some of them invisible.
+    """
+    place = _PLACE.search(str(error))
+    lines = text.replace("\r\n", "\n").split("\n")
+    character = lines[int(place[1]) - 1][int(place[2]) - 1 :][:1] if place and int(place[1]) <= len(lines) else ""
+    if not character or character.isascii():
+        return ""
+    name = unicodedata.name(character, "not assigned").lower()
+    return f" (its character U+{ord(character):04X}, {name}, is not part of TOML outside of quotes)"
 
 
 def parse_toml(text: str) -> dict[str, Any]:

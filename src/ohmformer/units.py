@@ -46,7 +46,7 @@ are those of one event, such as a conversion or a write; areas are those of one 
 def _factor(written: str, unit: str) -> Decimal | None:
     """SI factor of a written unit ('uS' for 'S': 1e-6); None if it has another dimension."""
     if unit == "%":
-        return Decimal("0.01") if written == "%" else None
+        return Decimal("0.01") if written in ("%", "percent") else None
     if unit == "s" and written in _SECONDS:
         return _SECONDS[written]
     if unit == "ohm":
@@ -69,7 +69,7 @@ def parse(text: str, unit: str, limits: tuple[float, float] | None = None) -> fl
 
     Args:
         text: a number and a unit with any prefix from f to T; times also in min, h, day, month and year, temperatures
-            in degC, bytes in KiB, MiB, GiB and TiB.
+            in degC, bytes in KiB, MiB, GiB and TiB, fractions in % or percent.
         unit: the unit expected: 'S', 'ohm', 'V', 'A', 'J', 'W', 's', 'Hz', 'm^2', 'B', 'K', 'eV', or '%' (a fraction).
         limits: smallest and largest value that the caller accepts, for messages; None for those of `LIMITS`.
 

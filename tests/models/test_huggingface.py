@@ -101,3 +101,10 @@ def test_a_package_that_is_missing_is_one_line(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)
     with pytest.raises(BadInput, match=r"need transformers.*ohmformer\[hf\]"):
         load_model("hf:anything")
+
+
+def test_json_beside_weights_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    folder = Path(tiny.bert(tmp_path / "b", "BertModel"))
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}', encoding="utf-8-sig")
+    assert preparation(load_model(f"hf:{folder}")).pooling == "cls"

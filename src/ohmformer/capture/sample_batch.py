@@ -121,7 +121,7 @@ def _unless_equal(sample: Mapping[Any, Any], converted: dict[Any, Any]) -> Any:
 
 def _read_by_slice(sample: Any, who: str) -> Tensor | None:
     """All inputs of an object with a length and slices; None for other objects."""
-    if isinstance(sample, Dataset) or not (hasattr(sample, "__len__") and hasattr(sample, "__getitem__")):
+    if isinstance(sample, (Dataset, type)) or not (hasattr(sample, "__len__") and hasattr(sample, "__getitem__")):
         if isinstance(sample, Dataset):
             raise BadInput(
                 f"{who} is of type {type(sample).__name__}; give a batch of its inputs, such as "

@@ -277,7 +277,7 @@ def _json(place: str, name: str) -> dict[str, Any] | None:
     if not is_file(path):
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{path}: is not a JSON file ({first_line(error)}); correct it") from error
     if not isinstance(content, dict):

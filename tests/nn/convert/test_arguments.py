@@ -76,6 +76,7 @@ def test_lists_of_numbers_are_tensors(sample: Any) -> None:
         ("a text", "type str; give what the tokenizer"),
         (iter([TOKENS]), "type list_iterator; give a tensor"),
         (3.5, "type float; give a tensor"),
+        (dict, "type type; give a tensor"),
         ({"input_ids": [[1, 2], [3]]}, r"sample\['input_ids'\] holds lists of different lengths; pad"),
         ([[1, 2], [3]], "sample holds lists of different lengths"),
         ([], "sample is empty"),
@@ -186,6 +187,15 @@ def test_what_is_on_crossbars_already_is_said_to_be() -> None:
         convert(nn.Sequential(nn.Linear(24, 24), converted))
     with pytest.raises(BadInput, match=r"^module '0' of this model is on crossbars already"):
         convert(nn.Sequential(converted.q, nn.ReLU()))
+
+
+def test_a_tensor_that_an_earlier_call_left_is_told_from_computed_weights() -> None:
+    model = SelfAttention()
+    model.q.seen = model.q.weight.sum() * 2
+    with pytest.raises(BadInput, match=r"^q.seen is a tensor with gradients .*; set it to None, or to its detach\(\)$"):
+        convert(model)
+    model.q.seen = model.q.seen.detach()
+    convert(model)
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")

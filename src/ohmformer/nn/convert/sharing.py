@@ -38,6 +38,11 @@ def share_parameters(model: Model, *shared: object) -> Model:
         return copy.deepcopy(model, {id(obj): obj for obj in (*model.parameters(), *model.buffers(), *shared)})
     except Exception as error:
         name = computed_attribute(model)
+        if name and not _recomputed(model, name):
+            raise BadInput(
+                f"{name} is a tensor with gradients that an earlier call left, so the model cannot be copied; set it "
+                "to None, or to its detach()"
+            ) from error
         if name:
             raise BadInput(
                 f"{name} is computed from other parameters (pruning, weight or spectral norm), so the model cannot "
@@ -56,3 +61,9 @@ def computed_attribute(model: nn.Module) -> str:
             if isinstance(value, torch.Tensor) and value.grad_fn is not None:
                 return f"{name}.{key}".lstrip(".")
     return ""
+
+
+def _recomputed(model: nn.Module, name: str) -> bool:
+    """True if hooks compute an attribute from parameters of its module, such as weight_orig or weight_g."""
+    path, _, key = name.rpartition(".")
+    return any(parameter.startswith(f"{key}_") for parameter in model.get_submodule(path)._parameters)
