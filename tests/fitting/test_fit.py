@@ -24,6 +24,7 @@ from ohmformer.fitting import noise_models
 from ohmformer.fitting.aging import drift
 from ohmformer.fitting.fit import fit_cell
 from ohmformer.fitting.measurements import measurements_of, read_measurements
+from ohmformer.report.cell_fit import sentences
 from ohmformer.schema import load
 
 TARGETS = np.repeat(np.linspace(1, 20, 8), 60) * 1e-6
@@ -163,6 +164,22 @@ def test_decimal_commas_are_told_from_thousands_by_any_number(tmp_path: Path) ->
     assert table.target[:2] == pytest.approx([1e-6, 2.5e-6])
 
 
+def test_decimal_commas_in_quotes_are_read_where_commas_separate_columns(tmp_path: Path) -> None:
+    table = read_measurements(written(tmp_path, "target [uS],measured [uS]", ['"1,5","1,6"', '"2,5",2.4'] * 6))
+    assert table.target[:2] == pytest.approx([1.5e-6, 2.5e-6])
+    assert table.measured[:2] == pytest.approx([1.6e-6, 2.4e-6])
+
+
+@pytest.mark.parametrize("rows", [["1;7", "2;7"], ["1;1", "2;2"]])
+def test_measurements_without_any_residual_have_no_probability(tmp_path: Path, rows: list[str]) -> None:
+    """The file used to state a probability of NaN, or one of 1e-9 for measurements that equal their targets."""
+    fit = fit_cell(written(tmp_path, "target [uS];measured [uS]", rows * 10))
+    assert not fit.doubtful
+    assert "all residuals are zero" in fit.toml()
+    assert "nan" not in fit.toml()
+    assert sentences(fit) == ["All residuals are zero: there is no deviation to test."]
+
+
 def test_missing_values_are_counted(tmp_path: Path) -> None:
     table = read_measurements(written(tmp_path, "target [uS];measured [uS]", [*TABLE, "1;", ";2", "n/a;3", "1;nan"]))
     assert (len(table.target), table.left_out) == (12, 4)
@@ -196,6 +213,7 @@ def test_missing_values_are_counted(tmp_path: Path) -> None:
         ("target [uS];measured [uS]", ["1;-1", "2;-3"] * 6, "no measured conductance is above 0; check the signs"),
         ("target [uS];measured [uS];time", [f"{row};1" for row in TABLE], "name of the column, as in '[s]'"),
         ("target [uS];measured [uS];note", [f'{row};"x' for row in TABLE], "ends a quotation wrongly"),
+        ("target [uS];measured [uS]", [*TABLE, "1;" + "x" * 140_000], "row 14 has a value of more than 131,072 charac"),
         (
             "target [uS];measured [uS]",
             ["5;5.1"] * 12,
@@ -248,6 +266,38 @@ def test_intervals_of_drift_hold_the_truth_as_often_as_stated(shared: bool) -> N
     assert sum(held) >= 173
     spread = np.mean([fit.values["nu_std"] for fit in fits])
     assert spread == pytest.approx(0.01, rel=0.05)  # errors of measurement add 0.003 to it in the squares
+
+
+def leaking(seed: int, times: tuple[float, ...], named: bool = True) -> dict[str, Any]:
+    """20 cells of three targets with tau = 5 ms and a spread of 10 %, read with an error of 0.1 uS."""
+    rng, rows = np.random.default_rng(seed), []
+    for cell in range(20):
+        for target in (5e-6, 15e-6, 30e-6):
+            tau = 5e-3 * math.exp(0.1 * rng.standard_normal())
+            rows += [(cell, target, t, target * math.exp(-t / tau) + 1e-7 * rng.standard_normal()) for t in times]
+    columns = dict(zip(("cell", "target", "time", "measured"), map(np.array, zip(*rows, strict=True)), strict=True))
+    return columns if named else {name: values for name, values in columns.items() if name != "cell"}
+
+
+def test_cells_that_are_measured_until_they_are_empty_keep_their_time_constant() -> None:
+    """95 % intervals of 60 tables hold it as often as the quantile 1e-6 of the binomial distribution.
+
+    Logarithms of what is left after ten time constants, which is error alone, used to make it up to 2.6 times as long,
+    and cells with one measurement below zero were left out.
+    """
+    times = (1e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3)
+    fits = [drift(measurements_of(leaking(seed, times))) for seed in range(60)]
+    assert {fit.kind for fit in fits} == {"exponential"}
+    held = [abs(fit.values["tau"] - 5e-3) <= 1.96 * fit.errors["tau"] for fit in fits]
+    assert sum(held) >= stats.binom.ppf(1e-6, 60, 0.95)
+    assert np.mean([fit.values["tau_spread"] for fit in fits]) == pytest.approx(0.1, rel=0.1)
+    unnamed = drift(measurements_of(leaking(1, times, named=False)))
+    assert unnamed.values["tau"] == pytest.approx(5e-3, rel=0.05)
+
+
+def test_cells_that_are_empty_at_the_second_of_two_times_are_refused() -> None:
+    with pytest.raises(of.BadInput, match="fall to zero or below between their two times, so their decay is not known"):
+        fit_cell(leaking(3, (1e-6, 80e-3)))
 
 
 @pytest.mark.slow

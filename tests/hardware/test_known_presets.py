@@ -44,6 +44,20 @@ def test_aihwkit_wires_have_the_ratio_of_the_original() -> None:
     assert 1 / array.wires.column / array.cell.g_max == pytest.approx(1 / 0.35 / 5e-6)
 
 
+def test_aihwkit_drift_is_compensated() -> None:
+    """GlobalDriftCompensation: after a year of uncompensated drift, half of a product would be left."""
+    array = replace(of.load_crossbar("aihwkit_standard_preset"), "age", 365 * 86400.0)
+    torch.manual_seed(0)
+    w, x = torch.rand(40, 200) * 2 - 1, torch.randint(-127, 128, (60, 200)) / 127
+    exact, left = x @ w.T, []
+    for how in ("global", "none"):
+        aged = replace(array, "drift_compensation", how) if how == "none" else array
+        y = mvm(x, program(w, aged, w_range=1.0, stream=1), x_range=1.0, stream=2)
+        left.append(float((y * exact).sum() / exact.square().sum()))
+    assert left[0] == pytest.approx(1, abs=0.05)
+    assert left[1] < 0.6
+
+
 @pytest.mark.parametrize("name", ["aihwkit_standard_preset", "crosssim_default"])
 def test_a_model_runs_with_weights_in_arrays_and_attention_digital(name: str) -> None:
     torch.manual_seed(0)

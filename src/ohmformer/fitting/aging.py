@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from ohmformer.errors import BadInput
 from ohmformer.fitting.measurements import Measurements
+from ohmformer.fitting.slopes import Law, Lines, slopes
 
 Array = npt.NDArray[np.float64]
 
@@ -27,7 +28,7 @@ class Aging:
         kind: `power_law` or `exponential`; empty if no drift is seen.
         values: fields of the kind.
         errors: their standard errors.
-        misfit: root mean square of the residuals of ln G.
+        misfit: negative logarithm of the likelihood of a measurement, in the mean, but for a constant.
         other_misfit: that of the other kind.
     """
 
@@ -38,36 +39,7 @@ class Aging:
     other_misfit: float = math.nan
 
 
-@dataclass(frozen=True)
-class Series:
-    """Conductances over time, as lines: one for each cell and target, or for each target if no cells are named.
-
-    Attributes:
-        line: [N], number of the line, from 0, rising.
-        times: [N], times [s].
-        values: [N], conductances [S].
-        cells: number of the cell of each line; of the line itself if no cells are named.
-    """
-
-    line: npt.NDArray[np.intp]
-    times: Array
-    values: Array
-    cells: Array
-
-    def longer_than(self, t0: float) -> Series:
-        """The lines that end after `t0`, have two times or more, and no conductance at or below zero."""
-        count = len(self.cells)
-        low, high, first = np.full(count, np.inf), np.full(count, -np.inf), np.full(count, np.inf)
-        np.minimum.at(low, self.line, self.values)
-        np.minimum.at(first, self.line, self.times)
-        np.maximum.at(high, self.line, self.times)
-        taken = (low > 0) & (high > max(t0, 0.0)) & (high > first)
-        rows = taken[self.line]
-        number = np.cumsum(taken) - 1
-        return Series(number[self.line[rows]], self.times[rows], self.values[rows], self.cells[taken])
-
-
-def series(table: Measurements) -> Series:
+def series(table: Measurements) -> Lines:
     """Conductances over time: of each cell and target, or mean ones of each target if no cells are named."""
     assert table.time is not None
     if table.cell is None:
@@ -77,17 +49,17 @@ def series(table: Measurements) -> Series:
     changes = np.any(keys[:, order[1:]] != keys[:, order[:-1]], axis=0)
     line = np.concatenate([[0], np.cumsum(changes)])
     starts = np.concatenate([[0], np.flatnonzero(changes) + 1])
-    return Series(line, table.time[order], table.measured[order], table.cell[order[starts]])
+    return Lines(line, table.time[order], table.measured[order], table.cell[order[starts]])
 
 
-def _means(table: Measurements) -> Series:
+def _means(table: Measurements) -> Lines:
     """Mean conductance of each target above zero by time."""
     assert table.time is not None
     targets, target = np.unique(table.target[table.target > 0], return_inverse=True)
     times, time = np.unique(table.time[table.target > 0], return_inverse=True)
     place, index = np.unique(target.ravel() * len(times) + time.ravel(), return_inverse=True)
     means = np.bincount(index.ravel(), weights=table.measured[table.target > 0]) / np.bincount(index.ravel())
-    return Series(place // len(times), times[place % len(times)], means, np.arange(len(targets), dtype=np.float64))
+    return Lines(place // len(times), times[place % len(times)], means, np.arange(len(targets), dtype=np.float64))
 
 
 def drift(table: Measurements) -> Aging:
@@ -95,36 +67,42 @@ def drift(table: Measurements) -> Aging:
     assert table.time is not None
     t0 = float(table.time[table.time > 0].min()) if (table.time > 0).any() else 0.0
     lines = series(table).longer_than(t0)
-    cells = lines.cells
-    if t0 == 0 or len(cells) == 0:
+    if t0 == 0 or len(lines.cells) == 0:
         return Aging("", {}, {})
-    laws: dict[str, Callable[[Array], Array]] = {
+    _check_decay(lines, table.where)
+    laws: dict[str, Law] = {
         "power_law": lambda t: np.asarray(np.log(np.maximum(t, t0) / t0)),
         "exponential": lambda t: t - t0,
     }
-    fits = {kind: _slopes(lines, law) for kind, law in laws.items()}
+    fits = {kind: slopes(lines, law) for kind, law in laws.items()}
     kind = min(fits, key=lambda name: fits[name].misfit)
     fit, other = fits[kind], next(fits[name].misfit for name in fits if name != kind)
-    mean, error = float(fit.slopes.mean()), _error_of_mean(fit.slopes, cells)
+    told = fit.variances < max(0.0, float(np.median(fit.slopes))) ** 2  # others are lost in errors of measurement
+    found = told if told.any() else np.ones(len(lines.cells), dtype=bool)
+    values, variances, cells = fit.slopes[found], fit.variances[found], lines.cells[found]
+    mean, error = float(values.mean()), _error_of_mean(values, cells)
     if mean <= 0 or (len(cells) > 1 and mean < SIGNIFICANT * error):
         return Aging("", {}, {}, fit.misfit, other)
+    spread = _spread(values, variances)
     if kind == "power_law":
-        values = {"t0": t0, "nu": mean, "nu_std": _spread(fit.slopes, fit.variances)}
-        return Aging(kind, values, {"nu": error}, fit.misfit, other)
-    falls = fit.slopes > 0
-    logs, variances = np.log(fit.slopes[falls]), fit.variances[falls] / fit.slopes[falls] ** 2
-    tau = math.exp(-float(logs.mean()))
-    values = {"tau": tau, "tau_spread": _spread(logs, variances), "g_rest": 0.0}
-    return Aging(kind, values, {"tau": tau * _error_of_mean(logs, cells[falls])}, fit.misfit, other)
+        return Aging(kind, {"t0": t0, "nu": mean, "nu_std": spread}, {"nu": error}, fit.misfit, other)
+    logs = math.sqrt(math.log1p((spread / mean) ** 2))  # rates are lognormal
+    tau = math.exp(logs**2 / 2) / mean
+    fields = {"tau": tau, "tau_spread": logs, "g_rest": 0.0}
+    return Aging(kind, fields, {"tau": tau * error / mean}, fit.misfit, other)
 
 
-@dataclass(frozen=True)
-class _Slopes:
-    """Slopes of -ln G over a law of time: of each line, their variances, and the misfit of all residuals."""
+def _check_decay(lines: Lines, where: str) -> None:
+    """Refuse conductances that are at zero when they are read a second time.
 
-    slopes: Array
-    variances: Array
-    misfit: float
+    Raises:
+        BadInput: there are some, and no line has a third time.
+    """
+    if lines.values.min() <= 0 and np.bincount(lines.line).max() < 3:
+        raise BadInput(
+            f"{where}: time: conductances fall to zero or below between their two times, so their decay is not known; "
+            "measure at times in between, or leave out the later one"
+        )
 
 
 def _error_of_mean(values: Array, cells: Array) -> float:
@@ -143,21 +121,6 @@ def _spread(values: Array, variances: Array) -> float:
     if len(values) < 2:
         return 0.0
     return math.sqrt(max(0.0, float(values.var(ddof=1)) - float(np.nan_to_num(variances).mean())))
-
-
-def _slopes(lines: Series, law: Callable[[Array], Array]) -> _Slopes:
-    """Fit a straight line to -ln G over a law of time in each line."""
-    x, y, line = law(lines.times), -np.log(lines.values), lines.line
-    counts = np.bincount(line)
-    x, y = (value - (np.bincount(line, weights=value) / counts)[line] for value in (x, y))
-    scales, products = np.bincount(line, weights=x * x), np.bincount(line, weights=x * y)
-    known = scales > 0
-    slopes = np.divide(products, scales, out=np.zeros(len(scales)), where=known)
-    squares = float(((y - slopes[line] * x) ** 2).sum())
-    free = len(x) - 2 * len(counts)
-    variance = squares / free if free > 0 else 0.0
-    variances = np.divide(variance, scales, out=np.zeros(len(scales)), where=known)
-    return _Slopes(slopes, variances, math.sqrt(squares / len(x)))
 
 
 def endurance(table: Measurements) -> tuple[float, bool] | None:

@@ -26,7 +26,7 @@ def _lines(fit: CellFit) -> Iterator[str]:
     where = fit.measured.where
     count = f"{len(fit.measured.target)} measurements of {where}"
     yield f"# Fitted to {' '.join(count.split())}."
-    yield f"# Write noise: {fit.chosen.label}; normal residuals lie as far from normal with p = {fit.chosen.ks:.2g}."
+    yield f"# Write noise: {fit.chosen.label}; normal residuals lie as far from normal with {fit.normality}."
     yield from (f"# {line}" for line in (_others(fit), _left_out(fit)) if line)
     yield "[cell]"
     for name in ("g_min", "g_max"):

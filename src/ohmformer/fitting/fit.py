@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -59,6 +60,11 @@ class CellFit:
     def doubtful(self) -> bool:
         """True if normal residuals would lie as far from normal as these with a probability below 1 %."""
         return self.chosen.ks < DOUBTFUL
+
+    @property
+    def normality(self) -> str:
+        """How probable it is that normal residuals lie as far from normal, in words."""
+        return "no p, since all residuals are zero" if math.isnan(self.chosen.ks) else f"p = {self.chosen.ks:.2g}"
 
     def toml(self) -> str:
         """The cell as the text of a cell file, with how each number was derived."""

@@ -73,22 +73,22 @@ class Measurements:
 def read_measurements(file: str) -> Measurements:
     """Read a CSV file: a line of names, then one line for each measurement.
 
-    Commas, semicolons or tabs separate columns. Where they are semicolons or tabs, numbers may have decimal commas.
+    Commas, semicolons or tabs separate columns. Numbers may have decimal commas; in quotes, if commas
+    separate columns.
 
     Raises:
         BadInput: one line with file, column, row and remedy.
     """
-    header, rows, numbers, separator = _table(file)
+    header, rows, numbers = _table(file)
     columns = _named(header, file)
     texts = {name: [row[index] for row in rows] for name, (index, _) in columns.items()}
-    if separator != ",":
-        _check_commas(texts, file, numbers)
+    _check_commas(texts, file, numbers)
     units_of = {name: unit for name, (_, unit) in columns.items()}
-    return _measurements(texts, units_of, file, numbers, comma=separator != ",")
+    return _measurements(texts, units_of, file, numbers, comma=True)
 
 
-def _table(file: str) -> tuple[list[str], list[list[str]], list[int], str]:
-    """Return header, rows, their line numbers and the separator of a CSV file, without comments and empty lines.
+def _table(file: str) -> tuple[list[str], list[list[str]], list[int]]:
+    """Return header, rows and their line numbers of a CSV file, without comments and empty lines.
 
     Raises:
         BadInput: the file cannot be read, has no rows, or rows differ in length.
@@ -111,6 +111,9 @@ def _table(file: str) -> tuple[list[str], list[list[str]], list[int], str]:
             numbers.append(numbered[reader.line_num - 1][0])
     except csv.Error as error:
         row_number = numbered[min(reader.line_num, len(numbered)) - 1][0]
+        if "field limit" in str(error):
+            most = f"{csv.field_size_limit():,} characters"
+            raise BadInput(f"{file}: row {row_number} has a value of more than {most}; correct it") from None
         raise BadInput(f"{file}: row {row_number} ends a quotation wrongly ({error}); correct its quotes") from None
     header = found[0]
     for number, row in zip(numbers[1:], found[1:], strict=True):
@@ -119,7 +122,7 @@ def _table(file: str) -> tuple[list[str], list[list[str]], list[int], str]:
                 f"{file}: row {number} has {len(row)} values for {len(header)} columns; correct it, or put values with "
                 "commas in quotes"
             )
-    return header, found[1:], numbers[1:], separator
+    return header, found[1:], numbers[1:]
 
 
 def _check_commas(texts: Mapping[str, Sequence[str]], where: str, numbers: Sequence[int]) -> None:

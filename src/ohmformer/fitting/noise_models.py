@@ -49,7 +49,7 @@ class Fitted:
         std: standard deviation, likewise.
         bic: Bayesian information criterion, count ln N - 2 log_likelihood; the smallest one is chosen.
         ks: probability that standardized residuals of normal numbers lie as far from normal as these (Kolmogorov and
-            Smirnov); parameters are fitted, so it is an upper estimate.
+            Smirnov); parameters are fitted, so it is an upper estimate. NaN where all residuals are zero.
     """
 
     kind: str
@@ -186,7 +186,7 @@ def _lognormal(g: Array, y: Array) -> Fitted | None:
     value = float((stats.norm.logpdf(z, scale=max(sigma, 1e-12)) - np.log(y)).sum())
     factor = math.exp(sigma**2)
     mean, std = g * math.sqrt(factor), g * math.sqrt(factor * (factor - 1))
-    ks = _normality(z / max(sigma, 1e-12))
+    ks = _normality(z / sigma) if sigma > 1e-12 else math.nan
     error = sigma / math.sqrt(2 * len(y))
     bic = math.log(len(y)) - 2 * value
     return Fitted("lognormal", "lognormal", {"sigma": sigma}, {"sigma": error}, value, 1, mean, std, bic, ks)

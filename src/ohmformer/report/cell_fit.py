@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import matplotlib as mpl
@@ -31,7 +32,12 @@ def candidates_table(fit: CellFit) -> Table:
     for column in ("write noise", "parameters", "BIC above the chosen one", "residuals: p"):
         table.add_column(column, overflow="fold")
     for each in fit.candidates:
-        table.add_row(each.label, str(each.count), f"{each.bic - fit.chosen.bic:.1f}", f"{each.ks:.2g}")
+        table.add_row(
+            each.label,
+            str(each.count),
+            f"{each.bic - fit.chosen.bic:.1f}",
+            "-" if math.isnan(each.ks) else f"{each.ks:.2g}",
+        )
     return table
 
 
@@ -43,6 +49,8 @@ def sentences(fit: CellFit) -> list[str]:
             f"The residuals are far from normal (p = {fit.chosen.ks:.2g}, below {DOUBTFUL:g}): the cell is an "
             "approximation; look at its figure."
         )
+    if math.isnan(fit.chosen.ks):
+        said.append("All residuals are zero: there is no deviation to test.")
     if fit.left_out:
         rows, are = ("1 row", "is") if fit.left_out == 1 else (f"{fit.left_out} rows", "are")
         said.append(f"{rows} without a target, a measured value or a time {are} left out.")
@@ -103,7 +111,7 @@ def draw(fit: CellFit) -> Figure:
     normal = stats.norm.ppf(ranks)
     right.plot(normal, np.sort(residuals), ".", color=COLORS[5], markersize=3)
     right.plot(normal[[0, -1]], normal[[0, -1]], color=COLORS[6], linewidth=0.8)
-    _labels(right, "quantile of a normal number", f"quantile of residuals (p = {fit.chosen.ks:.2g})")
+    _labels(right, "quantile of a normal number", f"quantile of residuals ({fit.normality})")
     figure.suptitle(
         f"G from {units.show(fit.cell.g_min, 'S')} to {units.show(fit.cell.g_max, 'S')}: {fit.chosen.label}",
         fontsize=11,
