@@ -29,7 +29,11 @@ DEEPEST = 48
 
 _LONG_KEY = re.compile(r"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){48}""")
 """A dotted key with 48 parts or more; the time to parse it grows with the square of their number."""
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_MARKS = {
+    "UTF-32": (b"\xff\xfe\0\0", b"\0\0\xfe\xff"),
+    "UTF-16": (b"\xff\xfe", b"\xfe\xff"),
+}
+"""Encoding -> the byte-order marks with which its files begin. The first that fits is the encoding."""
 _MARK = "\ufeff"
 """The byte-order mark as a character."""
 _PLACE = re.compile(r"at line (\d+), column (\d+)")
@@ -73,10 +77,12 @@ def read_text(file: Path, most: int = LARGEST) -> str:
         ValueError,
     ) as error:  # ValueError: a name with a null character
         raise BadInput(f"{file}: cannot be read ({error}); check the path and its permissions") from None
-    if content[:2] in _UTF16:
-        raise BadInput(f"{file}: is text in UTF-16; save it as UTF-8")
+    encoding = next((name for name, marks in _MARKS.items() if content.startswith(marks)), None)
+    if encoding:
+        raise BadInput(f"{file}: is text in {encoding}; save it as UTF-8")
     if b"\0" in content:
-        raise BadInput(f"{file}: holds null characters, as UTF-16 and binary files do; save it as text in UTF-8")
+        kinds = "UTF-16, UTF-32 and binary files"
+        raise BadInput(f"{file}: holds null characters, as {kinds} do; save it as text in UTF-8")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -110,6 +116,8 @@ def _parsed(file: Path, stamp: tuple[int, ...]) -> dict[str, Any]:
 
 def _toml_of(file: Path) -> dict[str, Any]:
     text = read_text(file)
+    if "\r" in text and "\n" not in text:
+        raise BadInput(f"{file}: its lines end in carriage returns alone (CR); save it with line feeds (LF or CRLF)")
     try:
         return parse_toml(text)
     except ValueError as error:

@@ -288,6 +288,8 @@ def _equivalent(
 def _translated(processor: Any, channels: int) -> ImagePreparation:
     """Translate the settings of a processor to those of `ImagePreparation`."""
     size, crop = (_as_mapping(getattr(processor, name, None)) for name in ("size", "crop_size"))
+    if {"shortest_edge", "longest_edge"} <= size.keys():  # a long image is made smaller than its shortest edge says
+        raise ValueError("has two bounds of its size")
     normal = getattr(processor, "do_normalize", True)
     mean, std = (getattr(processor, name, None) for name in ("image_mean", "image_std"))
     return ImagePreparation(

@@ -41,6 +41,7 @@ from ohmformer.nn.saving.checksummed_file import (
     replace_when_done,
     text_as_infinities,
 )
+from ohmformer.nn.saving.sample_json import sample_as_json, sample_from_json, tensor_names
 from ohmformer.schema import validate
 
 SCHEMA = 2
@@ -87,7 +88,7 @@ def save(model: nn.Module, file: str | Path) -> None:
         "operands": [operand.name for operand in handle.operands],
         "tied": tied,
         "remedies": {**_remedies_of_kv(handle), **_remedies_of_weights(handle)},
-        "sample": _sample_as_json(handle.sample, tensors),
+        "sample": sample_as_json(handle.sample, tensors, f"{_OWN}sample/"),
     }
     stored = apart({name: t.detach().contiguous().cpu() for name, t in tensors.items()})
     try:
@@ -127,7 +128,7 @@ def restore(
     check_type("restore", "hardware", hardware, (Accelerator, type(None)), "an accelerator, from of.load, or None")
     metadata, tensors = _read(file)
     _load_weights(model, tensors, metadata["tied"], file)
-    sample = _sample_from_json(metadata["sample"], tensors) if sample is None else sample
+    sample = sample_from_json(metadata["sample"], tensors) if sample is None else sample
     if sample is None:
         raise BadInput(f"{file}: holds no sample batch; give one with sample=")
     where = f"{file}: ohmformer"
@@ -294,38 +295,6 @@ def _restore_ranges(handle: Handle, tensors: Mapping[str, Tensor], file: str | P
             handle.largest_inputs.clear()  # ranges were calibrated on more than the sample
 
 
-def _sample_as_json(sample: Any, tensors: dict[str, Tensor]) -> Any:
-    """Return a sample batch as JSON, and add its tensors to `tensors`; None if it holds other kinds of values."""
-    match sample:
-        case Tensor():
-            name = f"{_OWN}sample/{len(tensors)}"
-            tensors[name] = sample.clone()  # in a file no two tensors may share memory
-            return {"tensor": name}
-        case Mapping():
-            parts = {str(name): _sample_as_json(value, tensors) for name, value in sample.items()}
-            return None if None in parts.values() else {"mapping": parts}
-        case tuple() | list():
-            items = [_sample_as_json(value, tensors) for value in sample]
-            return None if None in items else {"list": items}
-        case bool() | int() | float() | str() | None:
-            return {"value": sample}
-    return None
-
-
-def _sample_from_json(described: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """Return the sample batch of its JSON: the inverse of `_sample_as_json`."""
-    match described:
-        case {"tensor": name}:
-            return tensors[name]
-        case {"mapping": parts}:
-            return {name: _sample_from_json(part, tensors) for name, part in parts.items()}
-        case {"list": items}:
-            return tuple(_sample_from_json(item, tensors) for item in items)
-        case {"value": value}:
-            return value
-    return None
-
-
 def _read(file: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the metadata and the tensors of a file.
 
@@ -358,20 +327,8 @@ def _is_sound(name: str, value: Any, tensors: Mapping[str, Tensor]) -> bool:
         case "tied":
             return all(isinstance(first, str) and first in tensors for first in value.values())
         case "sample":
-            return _tensor_names(value) <= set(tensors)
+            return tensor_names(value) <= set(tensors)
     return True
-
-
-def _tensor_names(described: Any) -> set[str]:
-    """Return the names of the tensors in the JSON of a sample."""
-    match described:
-        case {"tensor": str(name)}:
-            return {name}
-        case {"mapping": dict(parts)}:
-            return set().union(*(_tensor_names(part) for part in parts.values()))
-        case {"list": list(items)}:
-            return set().union(*(_tensor_names(item) for item in items))
-    return set()
 
 
 def _load_weights(model: nn.Module, tensors: Mapping[str, Tensor], tied: Mapping[str, str], file: str | Path) -> None:
