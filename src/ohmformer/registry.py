@@ -156,7 +156,8 @@ def register(cls: K) -> K:
     if not families:
         names = ", ".join(sorted(family.__name__ for family in _roots.values()))
         title = getattr(cls, "__name__", "") or shown(cls)
-        raise BadInput(f"register({title}): belongs to no family; derive it from one of {names}")
+        others = "or another base class of docs/extending.md"  # families that have not been imported yet
+        raise BadInput(f"register({title}): belongs to no family; derive it from one of {names}, {others}")
     kind = _kind_of(cls)
     cls.check_class()
     missing = sorted(getattr(cls, "__abstractmethods__", ()))

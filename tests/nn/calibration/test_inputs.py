@@ -108,3 +108,13 @@ def test_other_inputs_are_refused_in_one_line(verb: Callable[..., Any], bad: Any
     with pytest.raises(BadInput, match=r"^calibrate(_ranges)?: ") as caught:
         verb(converted(), bad)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("verb", [of.calibrate, of.calibrate_ranges])
+@pytest.mark.parametrize("empty", [list, lambda: iter(()), Loader], ids=["list", "used generator", "loader"])
+def test_no_batch_at_all_is_refused(verb: Callable[..., Any], empty: Callable[[], Any]) -> None:
+    model = converted()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(BadInput, match=r"^calibrate(_ranges)?: (inputs|batches) yields no batch"):
+        verb(model, empty())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

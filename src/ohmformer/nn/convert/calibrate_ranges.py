@@ -28,25 +28,35 @@ def calibrate_ranges(model: nn.Module, batches: Inputs = ()) -> None:
     Args:
         model: a converted model; it is changed.
         batches: one further batch: a tensor, an array, a mapping or a tuple of arguments, or the `calibration` of a
-            task. Or several of these: a list, a data loader, or a generator such as `(x for x, _ in loader)`.
+            task. Or several of these: a list, a data loader, or a generator such as `(x for x, _ in loader)`. Without
+            this argument, the sample of the conversion alone.
 
     Raises:
-        BadInput: the model was not converted, a batch does not hold finite inputs of the model, or another thread calls
-            the model or changes its settings. The ranges then stay as they were.
+        BadInput: the model was not converted, there is no batch, a batch does not hold finite inputs of the model, or
+            another thread calls the model or changes its settings. The ranges then stay as they were.
     """
     handle = crossbars(model)
     who = "calibrate_ranges: batches"
-    none = isinstance(batches, tuple) and not batches
-    several = [] if none else several_batches(batches, who, handle.sample)
+    several = [] if isinstance(batches, tuple) and not batches else _several(batches, who, handle)
     if several is None:
         further = [_checked_batch(model, batches, who)]
     else:
         further = [_checked_batch(model, batch, f"{who}[{n}]") for n, batch in enumerate(several)]
-    if not further and not none:
-        raise BadInput(f"{who} yields no batch; give at least one (a generator yields its batches only once)")
     samples = [handle.sample, *further]
     with handle.state.changing("calibrate_ranges", unfinished=True):
         _widen(model, handle, samples)
+
+
+def _several(batches: Inputs, who: str, handle: Handle) -> list[Inputs] | None:
+    """Return the batches of a list, a loader or a generator; None if `batches` is one batch.
+
+    Raises:
+        BadInput: it yields no batch.
+    """
+    several = several_batches(batches, who, handle.sample)
+    if several is not None and not several:
+        raise BadInput(f"{who} yields no batch; give at least one (a generator yields its batches only once)")
+    return several
 
 
 def _widen(model: nn.Module, handle: Handle, samples: Sequence[Any]) -> None:
