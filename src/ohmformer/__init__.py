@@ -86,6 +86,7 @@ _HOME = {
     "without_quantizers": "nn.convert.handle",
     # Warnings.
     "BeyondCalibration": "nn.calls.larger_inputs",
+    "GrownWeights": "nn.shared.grown_weights",
     "Interrupted": "nn.monte_carlo",
     "LeftOut": "tracing.operations",
     "NoSteps": "nn.variation",
@@ -217,6 +218,7 @@ if TYPE_CHECKING:
     from ohmformer.nn.monte_carlo import monte_carlo as monte_carlo
     from ohmformer.nn.saving.checkpoint import restore as restore
     from ohmformer.nn.saving.checkpoint import save as save
+    from ohmformer.nn.shared.grown_weights import GrownWeights as GrownWeights
     from ohmformer.nn.variation import NoSteps as NoSteps
     from ohmformer.nn.variation import variation as variation
     from ohmformer.registry import register as register

@@ -194,6 +194,7 @@ def test_per_head_masks_are_not_taken_for_per_sample_masks() -> None:
     assert seen == [None]
 
 
+@pytest.mark.filterwarnings("ignore::ohmformer.GrownWeights")
 def test_changes_through_data_are_seen() -> None:
     torch.manual_seed(0)
     model = SelfAttention().eval()

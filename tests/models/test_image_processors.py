@@ -139,6 +139,19 @@ def test_a_model_loads_and_its_task_says_what_is_wrong_with_the_file(tmp_path: P
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("longest", [30, 100, 1000])
+def test_two_bounds_of_a_size_both_hold_for_long_images(tmp_path: Path, longest: int) -> None:
+    size = {"shortest_edge": 20, "longest_edge": longest}
+    content = {"image_processor_type": "DetrImageProcessor", "size": size, "do_pad": False}
+    theirs = transformers.DetrImageProcessorPil(size=size, do_pad=False)
+    found = reader(content)
+    for height, width in ((24, 24), (10, 150)):
+        file = tmp_path / f"{height}.png"
+        tiny.image(file, 1, (height, width))
+        expected = np.asarray(theirs(Image.open(file).convert("RGB"), return_tensors="np")["pixel_values"][0])
+        assert np.allclose(found.inputs(found.pixels(file)[None])[0].numpy(), expected, atol=1e-4)
+
+
 def test_other_processors_answer_for_whole_folders(tmp_path: Path) -> None:
     folder = tiny.deit(tmp_path / "d")
     settings = {"image_processor_type": "LevitImageProcessor", "size": {"shortest_edge": 16}, "crop_size": 16}

@@ -267,6 +267,31 @@ def test_decoders_classify_by_the_last_token_that_is_no_padding(
     assert np.array_equal(scores(model, task, 1), scores(model, task, 100))
 
 
+POSITIONS: dict[str, dict[str, Any]] = {
+    "Roberta": tiny.SMALL,
+    "XLMRoberta": tiny.SMALL,
+    "Longformer": {**tiny.SMALL, "attention_window": [4]},
+    "XLM": {"emb_dim": 16, "n_layers": 1, "n_heads": 2},
+    "Flaubert": {"emb_dim": 16, "n_layers": 1, "n_heads": 2},
+}
+
+
+@pytest.mark.parametrize("padding", [None, 0])
+@pytest.mark.parametrize("name", POSITIONS)
+def test_models_that_number_positions_from_the_padding_need_one(
+    tmp_path: Path, table: str, name: str, padding: int | None
+) -> None:
+    config = getattr(transformers, f"{name}Config")(**POSITIONS[name], vocab_size=WORDS, pad_token_id=padding)
+    config.save_pretrained(tmp_path)
+    tiny.tokenizer(tmp_path)
+    model = load_model(f"hf:{tmp_path}", head="text-classification", weights="random")
+    if padding is None:
+        with pytest.raises(BadInput, match=r"config\.json: pad_token_id is missing, without which \w+ cannot tell"):
+            load_task(table, model=model)
+    else:
+        assert np.isfinite(scores(model, load_task(table, model=model), 100)).all()
+
+
 SIZES = {
     **tiny.SMALL,
     "vocab_size": 30,

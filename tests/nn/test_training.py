@@ -18,6 +18,7 @@ IMAGES = torch.randn(4, 1, 12, 12, generator=torch.Generator().manual_seed(1))
 TOKENS = torch.randint(0, 20, (3, 6), generator=torch.Generator().manual_seed(1))
 
 
+@pytest.mark.filterwarnings("ignore::ohmformer.GrownWeights")
 def test_a_plain_loop_trains_a_converted_model() -> None:
     converted = of.convert(vit(), HARDWARE, sample=IMAGES).train()
     labels = torch.tensor([0, 1, 2, 3])

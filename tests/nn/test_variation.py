@@ -92,6 +92,7 @@ def test_rows_without_names_have_noise_of_their_own() -> None:
     assert not torch.allclose(y[0], y[1])
 
 
+@pytest.mark.filterwarnings("ignore::ohmformer.GrownWeights")
 def test_parameters_stay_clean_and_what_follows_is_a_chip_of_them() -> None:
     model = converted()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}

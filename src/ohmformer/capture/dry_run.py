@@ -69,6 +69,8 @@ def record_pass(
         record, failure = _try_recording(model, sample, make_recorder)
     if failure is None:
         return record
+    if isinstance(failure, BadInput):  # a part of the model says what is wrong
+        raise failure
     why = f"{type(failure).__name__}: {(str(failure).strip().splitlines() or [''])[0][:200]}"
     if not _runs(model, sample):
         raise BadInput(f"the model fails on the sample ({why}); correct one of them") from failure

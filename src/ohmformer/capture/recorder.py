@@ -28,7 +28,13 @@ from ohmformer.capture.masks import allowed, is_causal
 from ohmformer.capture.opaque_tensors import opaque, shape_of
 from ohmformer.capture.product import DigitalStep, Kind, PassRecord, Product
 from ohmformer.capture.signature import signature
-from ohmformer.capture.torch_private import TorchDispatchMode, storage_id, tree_leaves, without_innermost
+from ohmformer.capture.torch_private import (
+    TorchDispatchMode,
+    function_modes,
+    storage_id,
+    tree_leaves,
+    without_innermost,
+)
 
 FUSED = F.scaled_dot_product_attention
 _WEIGHT_FUNCTIONS = {
@@ -52,6 +58,11 @@ def multiplies(func: Any, args: tuple[Any, ...]) -> bool:
         operands = args[1:] if len(args) != 2 or isinstance(args[1], Tensor) else tuple(args[1])
         return len(operands) > 1
     return func in PRODUCTS
+
+
+def recording() -> bool:
+    """True inside a forward pass that a `Recorder` records."""
+    return any(isinstance(mode, Recorder) for mode in function_modes())
 
 
 _FILLED = {"new_ones", "new_zeros", "new_full", "ones_like", "zeros_like", "full_like"}

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch._ops import HigherOrderOperator as HigherOrderOperator
 from torch.autograd import forward_ad
 from torch.multiprocessing.reductions import StorageWeakRef as StorageWeakRef  # its cdata is not used again meanwhile
+from torch.overrides import _get_current_function_mode_stack
 from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
 from torch.utils._python_dispatch import _get_current_dispatch_mode, _pop_mode_temporarily
 from torch.utils._pytree import tree_leaves as tree_leaves
@@ -93,6 +94,11 @@ def plain(t: Tensor) -> bool:
         and t.layout is torch.strided
         and not (t.is_meta or t.is_nested or t.is_quantized or torch._C._functorch.is_functorch_wrapped_tensor(t))
     )
+
+
+def function_modes() -> list[Any]:
+    """The `TorchFunctionMode`s that are active, the innermost last."""
+    return list(_get_current_function_mode_stack())
 
 
 def unintercepted() -> AbstractContextManager[None]:

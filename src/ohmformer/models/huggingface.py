@@ -22,7 +22,13 @@ from ohmformer.models.preprocessing import Preparation, remember
 from ohmformer.models.silence_loaders import quietly
 from ohmformer.models.sources import first_line, is_failure, is_file, is_folder
 from ohmformer.models.spec import ModelChoice
-from ohmformer.models.tokenizers import agree_on_pad_token, check_vocabulary, longest_text, read_tokenizer
+from ohmformer.models.tokenizers import (
+    agree_on_pad_token,
+    check_padding,
+    check_vocabulary,
+    longest_text,
+    read_tokenizer,
+)
 from ohmformer.models.torchvision_stub import stand_in
 from ohmformer.models.weight_files import (
     check_complete,
@@ -211,6 +217,7 @@ def _preparation(
     try:
         if text:
             found = read_tokenizer(transformers, place, options, _json(place, "tokenizer_config.json"))
+            check_padding(place, model)
             agree_on_pad_token(found, config)
             check_vocabulary(place, found, _words(model))
             tokenizer = found

@@ -147,6 +147,21 @@ def agree_on_pad_token(tokenizer: Any, config: Any) -> None:
             part.pad_token_id = tokenizer.pad_token_id
 
 
+def check_padding(place: str, model: nn.Module) -> None:
+    """Refuse a model that numbers positions from its padding token but was built without one.
+
+    Raises:
+        BadInput: RoBERTa, XLM or their kin have no `pad_token_id` in config.json.
+    """
+    for module in model.modules():
+        names = [name for name in ("padding_idx", "pad_index") if hasattr(module, name)]
+        if hasattr(module, "position_embeddings") and names and getattr(module, names[0]) is None:
+            raise BadInput(
+                f"{Path(place) / 'config.json'}: pad_token_id is missing, without which {type(model).__name__} cannot "
+                "tell words from padding; add the number of the tokenizer's padding token"
+            )
+
+
 def _text_part(config: Any) -> Any:
     """Return the part of a configuration that describes the text model."""
     return config.get_text_config() if hasattr(config, "get_text_config") else config

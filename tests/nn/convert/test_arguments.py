@@ -189,6 +189,33 @@ def test_what_is_on_crossbars_already_is_said_to_be() -> None:
         convert(nn.Sequential(converted.q, nn.ReLU()))
 
 
+class Holds(nn.Module):
+    """Calls a model that it does not register as a part."""
+
+    def __init__(self, parts: object) -> None:
+        super().__init__()
+        self.parts, self.head = parts, nn.Linear(24, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        part: Any = self.parts
+        while not callable(part):
+            part = part["a"] if isinstance(part, dict) else part[0]
+        return self.head(part(x))
+
+
+@pytest.mark.parametrize("wrap", [lambda m: [m], lambda m: {"a": (m,)}, lambda m: lambda x: m(x)])
+def test_what_is_on_crossbars_already_is_said_to_be_where_no_module_names_it(wrap: Callable[..., object]) -> None:
+    model = Holds(wrap(convert()))
+    with pytest.raises(
+        BadInput, match=r"^CrossbarSelfAttention, which this model calls, is on crossbars already; .*revert"
+    ):
+        convert(model)
+    with pytest.raises(
+        BadInput, match=r"^CrossbarSelfAttention, which this model calls, is on crossbars already; .*revert"
+    ):
+        of.trace(model, TOKENS)
+
+
 def test_a_tensor_that_an_earlier_call_left_is_told_from_computed_weights() -> None:
     model = SelfAttention()
     model.q.seen = model.q.weight.sum() * 2
@@ -220,6 +247,15 @@ def test_parametrized_weights_stay_digital_and_the_warning_says_what_to_do(chang
     change(model.q)
     with pytest.warns(StaysDigital, match="parametrize.remove_parametrizations make parameters"):
         convert(model)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("pattern", ["2", "2*"])
+def test_a_rule_keeps_a_quantized_layer_digital_with_all_that_is_in_it(pattern: str) -> None:
+    model = nn.Sequential(nn.Linear(24, 24), nn.ReLU(), nn.Linear(24, 24)).eval()
+    model[2] = torch.ao.quantization.quantize_dynamic(nn.Sequential(model[2]), {nn.Linear})[0]
+    table = of.capture_table(of.convert(model, HARDWARE, sample=TOKENS, rules={pattern: None}))
+    assert {row.module: row.engine for row in table.rows} == {"0": "projection", "2": "digital"}
 
 
 @pytest.mark.filterwarnings("ignore")

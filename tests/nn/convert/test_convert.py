@@ -110,6 +110,7 @@ def test_training_flags_survive() -> None:
     assert not model.blocks[0].training
 
 
+@pytest.mark.filterwarnings("ignore::ohmformer.GrownWeights")
 def test_changed_weights_are_written_again() -> None:
     model = vit()
     converted = of.convert(model, HARDWARE, sample=IMAGES)

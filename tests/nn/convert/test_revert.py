@@ -97,6 +97,7 @@ def test_revert_after_parametrization_of_other_classes() -> None:
         torch.testing.assert_close(back(TOKENS), expected)
 
 
+@pytest.mark.filterwarnings("ignore::ohmformer.GrownWeights")
 @pytest.mark.parametrize(
     "change", [weight_norm, spectral_norm, lambda layer: prune.l1_unstructured(layer, "weight", amount=0.5)]
 )

@@ -96,6 +96,17 @@ def test_an_expert_that_no_token_used_has_the_converter_range_of_the_others() ->
         assert bool(converted(TOKENS[:, 0], torch.full((3,), 2)).isfinite().all())
 
 
+def test_a_sample_that_uses_few_experts_is_told() -> None:
+    with pytest.warns(NothingSeen, match=r"calibration used 1 of the 3 matrices of bank, so the others have the range"):
+        converted = of.convert(Experts(), HARDWARE, sample=TOKENS[:1, 0])
+    of.calibrate_ranges(converted, TOKENS[:, 0])
+    guessed = {operand.name: operand.range_guessed for operand in crossbars(converted).operands}
+    assert guessed == {"bank[0]": False, "bank[1]": False, "bank[2]": True}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", NothingSeen)
+        of.convert(Experts(), HARDWARE, sample=TOKENS[:, 0])
+
+
 @pytest.mark.parametrize("size", [1e-30, 1e-40, 1e-12])
 def test_inputs_that_vanish_beside_the_weights_are_told(size: float) -> None:
     with pytest.warns(

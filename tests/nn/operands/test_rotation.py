@@ -128,6 +128,7 @@ def test_gradients_are_those_of_the_product_without_rotation() -> None:
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore::ohmformer.GrownWeights")
 def test_changed_weights_are_written_again() -> None:
     model = vit()
     converted = of.convert(model, QUIET, sample=IMAGES, weights=ROTATED)

@@ -62,6 +62,7 @@ CASES: dict[str, tuple[Tensor, Callable[[Tensor, Tensor], Tensor]]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore::ohmformer.GrownWeights")
 @pytest.mark.parametrize("name", CASES)
 def test_weights_of_any_layout_are_captured_and_noisy_alike(name: str) -> None:
     weight, multiply = CASES[name]

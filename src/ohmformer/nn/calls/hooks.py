@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ohmformer.capture.dry_run import DryRun
+from ohmformer.capture.recorder import recording
 from ohmformer.capture.torch_private import in_backward, is_replica, tree_leaves
 from ohmformer.errors import BadInput
 from ohmformer.nn.calls.beam_search_guard import can_reorder, check_cache, guarded_class
@@ -91,10 +92,16 @@ def begin(handle: HookHandle, model: nn.Module, args: tuple[Any, ...], kwargs: d
 
     Raises:
         BadInput: there are more or fewer names than samples, the model has been changed since its conversion, or it is
-            called inside a transform of PyTorch, with tensors without values, or while another thread changes settings.
+            called inside a transform of PyTorch or by a model that is being recorded, with tensors without values, or
+            while another thread changes settings.
     """
     refuse_transforms(*args, *kwargs.values())
     refuse_valueless((args, kwargs))
+    if recording():
+        raise BadInput(
+            f"{type(model).__name__}, which this model calls, is on crossbars already; let it call the original, or "
+            "what revert() returns"
+        )
     handle.structure.check()
     state, named = handle.state, named_arguments(model, args, kwargs)
     if state.mode == "run":

@@ -39,7 +39,8 @@ def check(original: nn.Module, converted: nn.Module, state: State, names: list[s
         missed = [name for name in names if name not in used]
         if missed:
             raise BadInput(
-                f"{missed[0]} was put on crossbars but the model does not call it (a fused path?); keep it digital"
+                f"{missed[0]} was put on crossbars but the model does not call it (a fused path, or a part that this "
+                "sample does not reach?); keep it digital by a rule, or give a sample that reaches it"
             )
         padded = change_padding(sample) if axis == 0 else None
         expected = None if padded is None else _finite_output(original, padded)

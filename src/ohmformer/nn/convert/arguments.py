@@ -76,10 +76,12 @@ def checked_sample(model: nn.Module, sample: Any, rules: OrderedRules) -> Any:
     first = next((leaf for leaf in tree_leaves(sample) if isinstance(leaf, Tensor)), None)
     if first is not None and first.dim() < 2 and first.is_floating_point():
         raise BadInput(f"a sample of shape {tuple(first.shape)} has no axis of samples; add a batch dimension")
-    rule_book = RuleBook(rules)
+    rule_book, skipped = RuleBook(rules), set[nn.Module]()
     for name, module in model.named_modules():
-        reason = quantization(module)
-        if reason and not rule_book.rule((name,)).digital:
+        reason = "" if module in skipped else quantization(module)
+        if reason and rule_book.rule((name,)).digital:
+            skipped.update(module.modules())  # modules inside hold its weights
+        elif reason:
             raise BadInput(
                 f"{name or 'the model itself'} ({type(module).__name__}) is quantized already ({reason}); convert "
                 "the float model, since crossbars quantize its weights"

@@ -12,18 +12,20 @@ from ohmformer.capture.opaque_tensors import stored_values
 from ohmformer.capture.torch_private import own_dispatch
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.kv import KVOperand
+from ohmformer.nn.operands.weight import guessed_banks
 
 SHOWN = 3
 """Number of operands that a warning names."""
 
 
 class NothingSeen(UserWarning):
-    """Calibration met only zeros or negligible values at some operand, so its range is a guess."""
+    """Calibration met no values, or only negligible ones, at some operand, so its range is a guess."""
 
 
 def warn_of_unseen(model: nn.Module, operands: Iterable[Operand], *, stacklevel: int) -> None:
     """Warn of operands whose inputs, tokens or converter currents were all zero while ranges were calibrated.
 
+    So are banks of experts of which the inputs used less than half, as those of a sample of a few tokens do.
     Inputs and tokens within float32 rounding of the largest weight of the model count as zero.
 
     Args:
@@ -46,6 +48,13 @@ def warn_of_unseen(model: nn.Module, operands: Iterable[Operand], *, stacklevel:
             f"calibration saw nothing above {limit:.1g} at {_listed(tiny)}, which is negligible beside the weights of "
             "the model, so all later values may saturate; calibrate on a sample of real inputs, or keep it digital by "
             "a rule"
+        )
+        warnings.warn(message, NothingSeen, stacklevel=stacklevel + 1)
+    for bank, (used, total) in list(guessed_banks(operands).items())[:1]:
+        message = (
+            f"calibration used {used} of the {total} matrices of {bank}, so the others have the range of those, and "
+            "their values may saturate; convert with a larger sample, or widen ranges by "
+            "calibrate_ranges(model, batches)"
         )
         warnings.warn(message, NothingSeen, stacklevel=stacklevel + 1)
 

@@ -29,6 +29,7 @@ from ohmformer.nn.operands.kv_transform import TRADE
 from ohmformer.nn.operands.observation import WeightInputs
 from ohmformer.nn.operands.plain_calls import refuse_hidden
 from ohmformer.nn.operands.read_streams import read_streams
+from ohmformer.nn.shared.grown_weights import has_grown, warn_of_growth
 from ohmformer.nn.shared.memory import Mask
 from ohmformer.nn.shared.state import State, Use
 from ohmformer.streams import Streams, current_samples
@@ -68,6 +69,8 @@ class WeightOperand(Operand):
         scaling: factors s [I] of the weights, by which inputs are divided; None for none.
         feedback: corrections of errors in weights that are written later; None for none.
         observed: what calibration has observed; None if it is not observing.
+        range_guessed: True if no calibration input has used it, so that it has the input range of others of its bank.
+        calibrated_square: sum of the squares of the weights when ranges were last calibrated; None before.
     """
 
     batch_axis: BatchAxis | None = FIRST
@@ -81,6 +84,8 @@ class WeightOperand(Operand):
     scaling: Tensor | None = None
     feedback: ErrorFeedback | None = None
     observed: WeightInputs | None = field(default=None, repr=False)
+    range_guessed: bool = False
+    calibrated_square: float | None = None
 
     def product(self, x: Tensor, w: Tensor, origin: Tensor | None = None, memory_mask: Mask | None = None) -> Tensor:
         """Multiply inputs by weights on crossbars: x @ w.T.
@@ -142,6 +147,13 @@ class WeightOperand(Operand):
         y = self.multiply(x, w, cells, streams).reshape(*lead, w.shape[-2])
         y = y.squeeze(-2) if single else y
         return axis.move_samples_back(y, shape[axis.axis]).to(dtype)
+
+    def exact_product(self, x: Tensor, w: Tensor) -> Tensor:
+        """Multiply as the base class does; while ranges are observed, note with which weights."""
+        if self.state.mode == "observe inputs":
+            self.range_guessed, self.calibrated_square = False, totals(w.detach())[1]
+            self.state.growth_told = False
+        return super().exact_product(x, w)
 
     def transformed_inputs(self, x: Tensor) -> Tensor:
         """The inputs that the rows get for x[..., I]: divided by the factors, and rotated."""
@@ -230,6 +242,10 @@ class WeightOperand(Operand):
         if last.cells is not None and (key, sums) == (last.key, last.sums):
             return last.cells
         w = self.transformed_weights(w.to(dtype))
+        if use.step is None and self.calibrated_square is not None and not state.growth_told:
+            state.growth_told = has_grown(self.calibrated_square, now := totals(w)[1])
+            if state.growth_told:
+                warn_of_growth(self.name, self.calibrated_square, now)
         code_range, array = self.range(w), self.written_array(use)
         cells: Folded | Programmed = self.write_function(array, use)(
             self.codec.codes(w, code_range, array),
@@ -287,7 +303,7 @@ def share_ranges(operands: Iterable[Operand]) -> None:
         seen = [member.x_range for member in members if member.x_range is not None]
         for member in members:
             if member.x_range is None and seen:
-                member.x_range = torch.stack(seen).amax(dim=0)
+                member.x_range, member.range_guessed = torch.stack(seen).amax(dim=0), True
 
 
 def share_converter_ranges(operands: Iterable[Operand]) -> None:
@@ -300,6 +316,15 @@ def share_converter_ranges(operands: Iterable[Operand]) -> None:
         for member in members:
             if member.adc_range is None and member.calibrates_converters():
                 member.adc_range = common
+
+
+def guessed_banks(operands: Iterable[Operand]) -> dict[str, tuple[int, int]]:
+    """Bank -> how many of its matrices calibration inputs have used, and how many there are; only if less than half."""
+    counts = {
+        members[0].bank: (sum(not member.range_guessed for member in members), len(members))
+        for members in _banks(operands)
+    }
+    return {bank: (used, total) for bank, (used, total) in counts.items() if 2 * used < total}
 
 
 def _banks(operands: Iterable[Operand]) -> list[list[WeightOperand]]:

@@ -152,6 +152,7 @@ class State:
         threads: the record of calls of each thread.
         memory: tensors whose rows are not the new tokens of a call, such as outputs of an encoder.
         users: the threads that call the model, and the one that changes its settings.
+        growth_told: True if a warning of weights that have grown since the calibration was raised.
     """
 
     level: Level = "array"
@@ -165,6 +166,7 @@ class State:
     threads: Threads[Call] = field(default_factory=lambda: Threads(Call))
     memory: AttendedMemory = field(default_factory=AttendedMemory)
     users: Users = field(default_factory=Users)
+    growth_told: bool = False
 
     def __getstate__(self) -> dict[str, object]:
         """Return the state of a copy: in mode `run`, without training.
