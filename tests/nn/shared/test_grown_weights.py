@@ -12,6 +12,7 @@ from torch.nn.utils import parametrizations, parametrize
 
 import ohmformer as of
 from ohmformer.nn.shared.grown_weights import GrownWeights
+from tests.nn.operands.test_rotation import statics
 
 X = torch.randn(6, 16, generator=torch.Generator().manual_seed(1))
 Change = Callable[[nn.Module], object]
@@ -78,4 +79,18 @@ def test_weights_of_about_the_same_size_say_nothing(change: Change) -> None:
     change(model[0])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        run(model)
+
+
+def test_factors_between_inputs_and_weights_are_no_growth() -> None:
+    """Factors that were set after the conversion enlarge what is in the cells, not the weights."""
+    model = converted()
+    statics(model)["0"].scaling = torch.full((16,), 10.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", GrownWeights)
+        run(model)
+    of.calibrate_ranges(model)
+    statics(model)["0"].scaling = torch.full((16,), 100.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", GrownWeights)
         run(model)

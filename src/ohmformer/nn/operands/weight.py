@@ -112,8 +112,8 @@ class WeightOperand(Operand):
             self.observed.add(x.detach(), weights, memory_mask if memory_mask is not None else use.info.token_mask)
         if self.rotated or self.scaling is not None:
             x, w = self._transformed(x, w)
-        if self.state.mode == "observe inputs" and self.noisy_reads and axis is not None:
-            self._samples(x, axis)  # refuses inputs for which no read noise could be drawn
+        if self.state.mode == "observe inputs":
+            self._observe_weights(weights, x, axis)
         if not self.simulated:
             return self.exact_product(x, w).to(dtype)
         if dtype is not weights.dtype and not torch.is_autocast_enabled(x.device.type):
@@ -148,12 +148,11 @@ class WeightOperand(Operand):
         y = y.squeeze(-2) if single else y
         return axis.move_samples_back(y, shape[axis.axis]).to(dtype)
 
-    def exact_product(self, x: Tensor, w: Tensor) -> Tensor:
-        """Multiply as the base class does; while ranges are observed, note with which weights."""
-        if self.state.mode == "observe inputs":
-            self.range_guessed, self.calibrated_square = False, totals(w.detach())[1]
-            self.state.growth_told = False
-        return super().exact_product(x, w)
+    def _observe_weights(self, w: Tensor, x: Tensor, axis: BatchAxis | None) -> None:
+        """Note the size of the weights; refuse inputs for which no read noise could be drawn."""
+        self.range_guessed, self.calibrated_square, self.state.growth_told = False, totals(w)[1], False
+        if self.noisy_reads and axis is not None:
+            self._samples(x, axis)
 
     def transformed_inputs(self, x: Tensor) -> Tensor:
         """The inputs that the rows get for x[..., I]: divided by the factors, and rotated."""
@@ -241,11 +240,11 @@ class WeightOperand(Operand):
         sums = None if use.step is not None else last.sums if use.info.goes_on and key == last.key else totals(w)
         if last.cells is not None and (key, sums) == (last.key, last.sums):
             return last.cells
-        w = self.transformed_weights(w.to(dtype))
-        if use.step is None and self.calibrated_square is not None and not state.growth_told:
-            state.growth_told = has_grown(self.calibrated_square, now := totals(w)[1])
+        if sums is not None and self.calibrated_square is not None and not state.growth_told:
+            state.growth_told = has_grown(self.calibrated_square, sums[1])
             if state.growth_told:
-                warn_of_growth(self.name, self.calibrated_square, now)
+                warn_of_growth(self.name, self.calibrated_square, sums[1])
+        w = self.transformed_weights(w.to(dtype))
         code_range, array = self.range(w), self.written_array(use)
         cells: Folded | Programmed = self.write_function(array, use)(
             self.codec.codes(w, code_range, array),
