@@ -12,7 +12,7 @@ from collections.abc import Callable
 from operator import index
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema, WrapValidator
 
 from ohmformer import units
 
@@ -93,6 +93,16 @@ def _share(value: Any) -> Any:
     """Convert a percentage such as "3 %" to a fraction; text without a unit stays as it is."""
     has_unit = isinstance(value, str) and (value.strip().endswith("%") or _NUMBER_AND_UNIT.fullmatch(value.strip()))
     return units.parse(value, "%") if has_unit else value
+
+
+class Percentage(float):
+    """A fraction that a file gives in percent."""
+
+
+def _noting_percent(value: Any, validate: Callable[[Any], float]) -> float:
+    """Validate a number; a `Percentage` if it is given in percent."""
+    number = validate(value)
+    return Percentage(number) if isinstance(value, Percentage) or _share(value) is not value else number
 
 
 def _endless(value: Any) -> Any:
@@ -176,6 +186,8 @@ Deviation = Annotated[
 ]
 """A relative deviation or the exponent of a power law, from 0 to 10; also as text such as "3 %"."""
 SignedFraction = Annotated[float, BeforeValidator(_share), Field(allow_inf_nan=False), _within(LEAST_MAGNITUDE, 1e3)]
+MetricValue = Annotated[SignedFraction, WrapValidator(_noting_percent)]
+"""A value or a difference of a metric; a `Percentage` if given in percent, which only fractions allow."""
 Percentile = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False), _within(1e-3, 100)]
 Nanometers = Annotated[float, Field(gt=0, allow_inf_nan=False), _within(0.5, 1e4)]
 """A feature size [nm]."""

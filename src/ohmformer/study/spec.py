@@ -25,7 +25,7 @@ from ohmformer.hardware.spec import Accelerator, CrossbarEngine
 from ohmformer.mitigation.budget import LIMITED, KVBudget
 from ohmformer.mitigation.spec import Conditioning, KVClip, WeightMitigation
 from ohmformer.models.spec import ModelChoice
-from ohmformer.quantities import Fraction, Hertz, Seconds, Seed, SignedFraction, WholeNumber
+from ohmformer.quantities import Fraction, Hertz, MetricValue, Seconds, Seed, WholeNumber
 from ohmformer.schema import Spec, validate
 from ohmformer.tasks.spec import TaskChoice
 from ohmformer.workload.spec import Phase
@@ -195,11 +195,11 @@ class Trials(Spec):
     """
 
     chips: Chips = 10
-    ci_halfwidth: Annotated[Fraction, Field(gt=0)] | None = None
+    ci_halfwidth: Annotated[MetricValue, Field(gt=0)] | None = None
     most_chips: Chips | None = None
     samples: Annotated[int, Field(ge=2, lt=10**9)] | None = None
-    yield_above: SignedFraction | None = None
-    yield_below: SignedFraction | None = None
+    yield_above: MetricValue | None = None
+    yield_below: MetricValue | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> Trials:

@@ -59,6 +59,11 @@ class StoredPoint:
         """The swept values as JSON text, which tells points of a study apart."""
         return json.dumps(dict(self.set), default=str)
 
+    @property
+    def texts(self) -> tuple[str, str, str, str]:
+        """The point as the file holds it."""
+        return self.name, self.label, self.key, self.cost
+
 
 class Store:
     """Key -> result of a point. A result is on disk when `put` returns, and is checked when it is read.
@@ -230,13 +235,12 @@ class Store:
             BadInput: the file cannot be written.
         """
         listed = [point for point in self.points() if point.study == study]
-        wanted = [*listed, *(point for point in points if point not in listed)] if further else list(points)
+        wanted = list({point.texts: point for point in (*listed, *points)}.values()) if further else list(points)
         if self.readonly or wanted == listed:
             return
         rows = []
         for position, point in enumerate(wanted):
-            texts = (point.name, point.label, point.key, point.cost)
-            rows.append((study, position, *texts, checksum(study, str(position), *texts)))
+            rows.append((study, position, *point.texts, checksum(study, str(position), *point.texts)))
         with self._in_one_line(), self._database:
             self._database.execute("DELETE FROM points WHERE study = ?", (study,))
             self._database.executemany("INSERT INTO points VALUES (?, ?, ?, ?, ?, ?, ?)", rows)

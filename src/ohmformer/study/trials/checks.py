@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ohmformer.errors import BadInput
+from ohmformer.quantities import Percentage
 from ohmformer.study.spec import Settings
 from ohmformer.tasks.task import Task
 
@@ -18,6 +19,11 @@ def check_trials(settings: Settings, task: Task) -> None:
     for name, value in bounds.items():
         if value is not None and metric.counts == "hit" and not 0 <= value <= 1:
             raise BadInput(f"trials.{name} = {value:g}: {task.metric} lies between 0 and 1; write '{value:g} %'")
+        if isinstance(value, Percentage) and metric.unit != "%":
+            raise BadInput(
+                f"trials.{name} = '{100 * value:g} %': {task.metric} is no share; write a number in its own unit, such "
+                "as 0.5"
+            )
     wrong, right = ("above", "below") if metric.better == "lower" else ("below", "above")
     if (value := bounds[f"yield_{wrong}"]) is not None:
         raise BadInput(
