@@ -38,6 +38,7 @@ def test_limits_are_shown_and_written(ohmformer: Run, tmp_path: Path) -> None:
     assert "loss up to 44 points" in out
 
 
+@pytest.mark.slow
 def test_a_map_has_a_frontier(ohmformer: Run, tmp_path: Path) -> None:
     write_study(tmp_path / "study.toml")
     asked = ("device", "require", "study.toml", "--loss", "45 %", "--map", "write_noise", "read_noise", "--grid", "2")

@@ -43,6 +43,7 @@ def start(*arguments: str) -> AbstractContextManager[subprocess.Popen[str]]:
     ],
     ids=["SIGTERM", "SIGHUP", "Ctrl-C twice", "Ctrl-C five times"],
 )
+@pytest.mark.slow
 def test_a_signal_to_the_group_ends_a_study_with_one_line(tmp_path: Path, signals: list[int], code: int) -> None:
     study, out = write_study(tmp_path / "study.toml", sweep={"trials.chips": [1, 999_999, 1_000_000]}), tmp_path / "o"
 

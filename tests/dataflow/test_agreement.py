@@ -41,6 +41,7 @@ def test_three_ways_agree(made: Placement, dataflow: Dataflow) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(made_up(most_layers=3), st.integers(1, 12), st.integers(10, 40), st.integers(1, 40), st.booleans())
+@pytest.mark.slow
 def test_layers_and_samples_that_repeat_are_skipped_exactly(
     made: Placement, block: int, layers: int, batch: int, overlaps: bool
 ) -> None:

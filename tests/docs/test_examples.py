@@ -11,8 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("[0-9]*.py"))
-LONG = ("01", "07", "08")
-"""Numbers of examples that take more than ten seconds each."""
+LONG = ("01", "06", "07", "08")
+"""Numbers of examples that take more than five seconds each."""
 PAGES = sorted(
     page
     for pattern in ("*.md", "docs/**/*.md", "benchmarks/*.md", "reproductions/*/*.md")

@@ -12,7 +12,7 @@ from tests.docs.run_page import FILE, blocks
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-QUICK = ("student", "crosssim")
+QUICK = ("student",)
 """Pages that take seconds; the others convert models."""
 PAGES = [
     DOCS / "quickstart.md",

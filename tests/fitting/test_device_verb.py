@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import ohmformer as of
 
 ROOT = Path(__file__).parents[2]
@@ -34,6 +36,7 @@ def test_a_file_becomes_a_cell_and_a_figure(tmp_path: Path) -> None:
     assert "did not write" in run("fit", str(TABLE), "-o", str(cell), code=2)[1]
 
 
+@pytest.mark.slow
 def test_faults_are_one_line(tmp_path: Path) -> None:
     for args, message in (
         (("fit", "no.csv"), "no.csv: no such file; check the path"),

@@ -256,6 +256,7 @@ def drifting(seed: int, *, jitter: float = 0.0, shared: bool = True) -> dict[str
 
 
 @pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.slow
 def test_intervals_of_drift_hold_the_truth_as_often_as_stated(shared: bool) -> None:
     """95 % intervals of 200 tables: at least 173 hold it, the quantile 1e-6 of the binomial distribution.
 

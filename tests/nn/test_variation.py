@@ -315,6 +315,7 @@ def fit(model: nn.Module, count: int) -> None:
         optimizer.step()
 
 
+@pytest.mark.slow
 def test_training_on_noise_helps_more_than_as_much_training_without() -> None:
     """A fixed seed; 300 images on 4 chips. With it the gain is 7 points, of which chance makes about 2."""
     noisy = of.replace(HARDWARE, "attention.array.cell.write_noise.gamma", 7.0)

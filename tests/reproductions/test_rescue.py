@@ -205,6 +205,7 @@ def test_gains_between_models_are_paired_as_the_claims_ask(scripts: Scripts, res
     assert set(pairwise(order)) <= own | set(scripts.rescue.PLATFORM_CHAINS)
 
 
+@pytest.mark.slow
 def test_all_figures_are_drawn_with_and_without_results(scripts: Scripts, results: Path, tmp_path: Path) -> None:
     for folder in (results, tmp_path):
         files = scripts.rescue.draw_all(scripts.figures.DRAWN, folder, tmp_path / "figures", "rescue")

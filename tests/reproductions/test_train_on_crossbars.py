@@ -48,6 +48,7 @@ def alike(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 @pytest.mark.parametrize(
     "more", [(), ("--bfloat16", "--clip", "2,0.25"), ("--kv", "auto")], ids=["float32", "bfloat16 and clip", "kv"]
 )
+@pytest.mark.slow
 def test_a_stopped_run_meets_the_same_noise(
     script: ModuleType, data: Path, classifier: Path, tmp_path: Path, more: tuple[str, ...]
 ) -> None:

@@ -131,6 +131,7 @@ def alike(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_under_noise(under_noise: ModuleType, case: Case, tmp_path: Path) -> None:
     assert start(under_noise, case.file, tmp_path / "out", "--gamma", "4", "--steps", "100", "--lr", "3e-3") == 0
     means = record(tmp_path / "out")["loss"]["means"]
@@ -139,6 +140,7 @@ def test_training_lowers_the_loss_under_noise(under_noise: ModuleType, case: Cas
 
 
 @pytest.mark.parametrize("more", [(), ("--kv", "auto", "--bfloat16")], ids=["as they come", "kv and bfloat16"])
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_bits(
     under_noise: ModuleType, case: Case, tmp_path: Path, more: tuple[str, ...]
 ) -> None:
@@ -164,6 +166,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
     assert record(outs[0]) == record(outs[1])
 
 
+@pytest.mark.slow
 def test_a_study_can_name_what_was_trained(
     under_noise: ModuleType, case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

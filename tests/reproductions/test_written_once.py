@@ -238,6 +238,7 @@ def test_nothing_measured_is_said_everywhere(scripts: Scripts, tmp_path: Path) -
     assert found["answer"].count("Not measured yet.") == 3
 
 
+@pytest.mark.slow
 def test_all_figures_are_drawn_with_and_without_results(scripts: Scripts, results: Path, tmp_path: Path) -> None:
     for folder in (results, tmp_path):
         files = scripts.written_once.draw_all(scripts.drawing.DRAWN, folder, tmp_path / "figures", "written_once")

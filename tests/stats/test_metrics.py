@@ -147,6 +147,7 @@ def paired_coverage(kind: str, chips: int, count: int, runs: int = 300) -> tuple
 
 
 @pytest.mark.parametrize(("kind", "chips", "count"), [("pearson", 3, 60), ("perplexity", 3, 12), ("perplexity", 2, 40)])
+@pytest.mark.slow
 def test_paired_gains_of_whole_metrics_cover_other_chips_and_other_samples(kind: str, chips: int, count: int) -> None:
     both, chips_alone = paired_coverage(kind, chips, count)
     # Of 300 studies fewer than 0.88 hold the truth with a chance of 1e-6 where 0.95 do.

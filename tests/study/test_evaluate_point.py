@@ -190,6 +190,7 @@ def test_a_model_that_does_not_fit_its_data_is_one_line(source: str, said: str) 
 SIGMA = "hardware.projection.array.cell.write_noise.sigma"
 
 
+@pytest.mark.slow
 def test_mitigation_of_weights_is_chosen_or_given() -> None:
     noisy = (f"{SIGMA}=0.6", "trials.chips=4", "simulation.level=noise")
     plain = evaluate_point(settings(*noisy)).accuracy

@@ -105,7 +105,7 @@ def start(out: Path, log: Path, workers: int) -> AbstractContextManager[subproce
     [
         ("kill", 1),
         pytest.param("kill", 2, marks=pytest.mark.slow),
-        ("Ctrl-C", 1),
+        pytest.param("Ctrl-C", 1, marks=pytest.mark.slow),
         pytest.param("Ctrl-C", 2, marks=pytest.mark.slow),
     ],
 )

@@ -54,6 +54,7 @@ def test_tiles_that_stay_on_take_the_latency() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.sampled_from(NAMES), st.integers(1, 200), st.integers(1, 3), st.integers(1, 80), st.sampled_from([0, 1, 2]))
+@pytest.mark.slow
 def test_gating_saves_energy_and_both_ways_of_timing_agree(
     name: str, tokens: int, batch: int, block: int, kind: int
 ) -> None:

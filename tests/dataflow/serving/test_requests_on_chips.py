@@ -15,6 +15,7 @@ from ohmformer.dataflow.placing import place_for
 from ohmformer.dataflow.serving.served import Served
 from ohmformer.dataflow.timeline import Timeline, build_timeline
 from ohmformer.errors import BadInput
+from tests.cases import quick_first
 from tests.cost.chips.build import FREE, LINK, several
 from tests.dataflow.serving.test_gated_request import InJobs
 from tests.dataflow.serving.test_request_homes import ALL_LANES, KV_LANES, SPILLED, machine
@@ -63,7 +64,7 @@ def on_chips(served: Served, workload: of.Workload, flow: of.Dataflow) -> Timeli
 
 
 @pytest.mark.parametrize("name", MACHINES)
-@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("system", quick_first(SYSTEMS, 2))
 def test_passes_equal_simulations_on_the_same_chips(name: str, system: str) -> None:
     hardware = several(MACHINES[name], **SYSTEMS[system])
     first = list(MACHINES).index(name) + 2 * list(SYSTEMS).index(system)
@@ -125,6 +126,7 @@ def test_steps_with_mixed_contexts_equal_the_event_engine(name: str, system: str
 
 @pytest.mark.parametrize("chips", [2, 3, 5])
 @pytest.mark.parametrize("changes", [{}, {"chip.idle_tiles": "gated"}, {"attention.refresh": "1 ms"}], ids=str)
+@pytest.mark.slow
 def test_a_pipeline_with_free_links_is_one_large_chip(chips: int, changes: dict[str, Any]) -> None:
     """Samples one by one, so that nothing gains from a second set of softmax units."""
     hardware, flow = of.load("nvm_ideal"), of.LayerSerial(batching="serial")

@@ -19,6 +19,7 @@ from ohmformer.nn.calibration.runs import CHIP, CHIPS
 from ohmformer.nn.calibration.weight_error import Sampled, expected_error
 from ohmformer.nn.convert.handle import crossbars
 from ohmformer.nn.convert.weight_mitigation import observing
+from tests.cases import quick_first
 from tests.nn.convert.test_unseen_ranges import Experts
 from tests.nn.models import Decoder, Encoder, vit
 from tests.nn.operands.test_rotation import IMAGES, TOKENS, VECTORS, outputs, statics
@@ -53,7 +54,7 @@ def loss_on_calibration_chips(model: nn.Module, mode: Any = "run weights") -> fl
     return sum(found) / len(found)
 
 
-@pytest.mark.parametrize("sigma", [0.05, 0.3, 1.0])
+@pytest.mark.parametrize("sigma", quick_first([0.3, 0.05, 1.0], 1))
 def test_the_choice_is_never_worse_than_nothing_and_is_what_runs_then(sigma: float) -> None:
     model = converted(sigma)
     before = crossbars(model).state.seed, crossbars(model).state.chip
@@ -98,6 +99,7 @@ def test_without_noise_nothing_is_done() -> None:
     assert torch.equal(outputs(model, INPUTS), before)
 
 
+@pytest.mark.slow
 def test_weights_come_first_and_then_k_and_v() -> None:
     model = converted(0.5, kv=5.0)
     found = calibrate(model, INPUTS, weights="auto")
@@ -130,6 +132,7 @@ def test_without_the_argument_weights_are_left_alone() -> None:
 @pytest.mark.parametrize(
     ("make", "x", "level"), [(vit, IMAGES, "cell"), (Decoder, TOKENS, "array"), (Encoder, VECTORS, "noise")]
 )
+@pytest.mark.slow
 def test_models_of_every_kind_at_every_level(make: Any, x: Any, level: Any, tmp_path: Path) -> None:
     original = make().eval()
     model = of.convert(original, hardware(0.8), sample=x, level=level)
@@ -292,6 +295,7 @@ def test_layers_with_a_mitigation_of_their_own_keep_its_factors_and_corrections(
     assert torch.equal(outputs(restored, INPUTS), outputs(model, INPUTS))
 
 
+@pytest.mark.slow
 def test_the_order_of_recipes_decides_nothing() -> None:
     names = ["feedback", "codes"]
     found = [calibrate(converted(0.7), INPUTS, remedy=None, weights=order).weights for order in (names, names[::-1])]

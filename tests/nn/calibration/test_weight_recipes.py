@@ -54,6 +54,7 @@ def brute_force(handle: Handle, operand: WeightOperand, feedback: ErrorFeedback,
 
 
 @pytest.mark.parametrize("sigma", [0.3, 1.0])
+@pytest.mark.slow
 def test_range_and_radix_are_those_that_a_trial_of_all_finds(sigma: float) -> None:
     handle, operand, feedback = observed(sigma)
     start = FittedMitigation(WeightMitigation(range=0.7, radix=1, scale="column", residual=Residual()))

@@ -20,6 +20,7 @@ import ohmformer as of
 from ohmformer.capture.inputs import call
 from ohmformer.nn.checks.comparing import difference
 from ohmformer.nn.convert.handle import crossbars
+from tests.cases import quick_first
 from tests.nn.hub import library
 from tests.nn.zoo import FAMILIES, Family
 
@@ -135,7 +136,7 @@ def row(family: Family, found: nn.Module) -> str:
     return f"| {family.name} | {family.source} | {' | '.join(counts)} | {'; '.join(lines)} | {rules} |"
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", quick_first(FAMILIES, 24))
 @pytest.mark.filterwarnings("ignore")
 def test_exact_hardware_gives_the_original_output_and_noise_changes_it(name: str) -> None:
     model, found, _ = converted(name)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import ohmformer as of
 from ohmformer.array.event_counter import counting
+from tests.cases import quick_first
 from tests.nn.hub import library
 
 HARDWARE = of.replace(of.load("clipformer_tcad_2024"), "attention.array.cell.write_noise.gamma", 4.0)
@@ -60,7 +61,7 @@ def test_reads_of_one_token_are_those_of_a_full_pass() -> None:
 
 
 @pytest.mark.parametrize("cache", [{}, {"cache_implementation": "static"}])
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("attention", quick_first(["sdpa", "eager"], 1))
 @pytest.mark.parametrize("make", [llama, sliding])
 def test_padding_on_the_left_gives_the_same_as_alone(make: Any, attention: str, cache: dict[str, str]) -> None:
     model = of.convert(make(attn_implementation=attention), READS, sample=TOKENS)

@@ -92,6 +92,7 @@ def same(a: Tensor, b: Tensor) -> bool:
 
 
 @every
+@pytest.mark.slow
 def test_copies_of_a_cache_go_on_in_any_order(model: nn.Module, case: Any) -> None:
     """Each copy is continued otherwise, word by word, and they take turns."""
     first = model(input_ids=PROMPT, use_cache=True).past_key_values

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import ohmformer as of
 from ohmformer.hardware.rules import Rule
 from ohmformer.nn.convert.convert import StaysDigital
+from tests.cases import quick_first
 from tests.nn.convert.test_generate import generated, llama
 from tests.nn.hub import library
 
@@ -86,7 +87,7 @@ def token_by_token(model: nn.Module, given: dict[str, Tensor], name: str, tokens
     return torch.cat(steps, dim=1)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", quick_first(FAMILIES, 2))
 def test_a_query_is_read_as_in_one_pass(name: str) -> None:
     given, target = INPUTS.get(name, {"input_ids": SOURCE}), "input_ids" if name == "GPT2" else "decoder_input_ids"
     model = of.convert(family("Bart" if name == "BART" else name), READ, sample={**given, target: TARGET})

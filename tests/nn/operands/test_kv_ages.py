@@ -17,6 +17,7 @@ from ohmformer.hardware.ages import Ages, OperandAges
 from ohmformer.nn.convert.handle import crossbars
 from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.streams import Stream
+from tests.cases import quick_first
 from tests.nn.models import Decoder, vit
 from tests.nn.operands.test_kv_cache import Ring
 
@@ -94,7 +95,7 @@ ARRAYS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("drift", [EXPONENTIAL, SPREAD, POWER], ids=["exponential", "spread", "power law"])
-@pytest.mark.parametrize("more", ARRAYS.values(), ids=ARRAYS)
+@pytest.mark.parametrize("more", quick_first(ARRAYS.values(), 3), ids=ARRAYS)
 def test_decoding_with_a_cache_equals_one_pass(drift: dict[str, Any], more: dict[str, Any]) -> None:
     level = "array" if set(more) & {"adc", "cell__read_noise"} else "noise"
     model = converted(with_drift(drift, **more), level=level)

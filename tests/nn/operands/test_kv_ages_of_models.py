@@ -38,6 +38,7 @@ def aged(
     ids=["one factor", "spread", "silent"],
 )
 @pytest.mark.parametrize("make", [llama, sliding], ids=["llama", "sliding window"])
+@pytest.mark.slow
 def test_generated_tokens_and_left_padding(make: Any, drift: dict[str, Any], noise: dict[str, Any]) -> None:
     words = torch.randint(5, 20, (2, 16), generator=torch.Generator().manual_seed(0))
     model = aged(make(), {"input_ids": words}, drift, noise, phase="prefill")
@@ -57,6 +58,7 @@ def test_generated_tokens_and_left_padding(make: Any, drift: dict[str, Any], noi
 
 
 @pytest.mark.parametrize("name", ["Bart", "Whisper"])
+@pytest.mark.slow
 def test_a_decoder_reads_its_source_at_the_age_of_each_step(name: str) -> None:
     source = {"input_features": SOUND} if name == "Whisper" else {"input_ids": SOURCE}
     model = aged(family(name), {**source, "decoder_input_ids": TARGET}, DRIFTS[1])

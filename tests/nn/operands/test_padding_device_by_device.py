@@ -68,7 +68,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize(
-    ("side", "causal", "aged"), [("left", True, False), ("right", False, False), ("left", True, True)]
+    ("side", "causal", "aged"),
+    [("left", True, False), ("right", False, False), pytest.param("left", True, True, marks=pytest.mark.slow)],
 )
 @pytest.mark.parametrize(
     ("level", "fields"),

@@ -58,7 +58,9 @@ def relative(a: Tensor, b: Tensor) -> float:
     [("bit_serial", ALL), ("amplitude", NOISE), ("integrated", NOISE)],
     ids=["all", "noise", "charge"],
 )
-@pytest.mark.parametrize(("level", "adc"), [("array", GIVEN), ("noise", CALIBRATED)])
+@pytest.mark.parametrize(
+    ("level", "adc"), [("array", GIVEN), pytest.param("noise", CALIBRATED, marks=pytest.mark.slow)]
+)
 def test_decoding_with_a_cache_equals_one_pass(
     level: Any, adc: dict[str, Any], parts: dict[str, Any], kind: str
 ) -> None:

@@ -31,6 +31,7 @@ def compensated(how: str, age: float, **fields: Any) -> of.Accelerator:
 
 @pytest.mark.parametrize("level", ["noise", "array"])
 @pytest.mark.parametrize("endurance", [1e6, math.inf])
+@pytest.mark.slow
 def test_a_cache_of_worn_cells_gives_what_one_pass_gives(endurance: float, level: str) -> None:
     """With stuck cells, which belong to places, and with a smaller window alone, which does not."""
     hardware = worn(1e5, endurance)
@@ -43,6 +44,7 @@ def test_a_cache_of_worn_cells_gives_what_one_pass_gives(endurance: float, level
 
 @pytest.mark.parametrize("level", ["cell", "array", "noise"])
 @pytest.mark.parametrize("how", ["global", "column"])
+@pytest.mark.slow
 def test_a_model_whose_weights_drift_alike_is_that_of_new_weights(how: str, level: str) -> None:
     new, old = (full(converted(compensated(how, age), level=level), TOKENS[:, :4]) for age in (0.0, 1e5))
     plain = full(converted(compensated("none", 1e5), level=level), TOKENS[:, :4])

@@ -16,6 +16,7 @@ from ohmformer.report.candidates.candidate_table import MOST, candidate_tables, 
 from ohmformer.report.view import kv_name
 from ohmformer.study.results.candidates import ComparisonResult
 from ohmformer.study.results.spec import MeasuredPoint
+from tests.cases import quick_first
 from tests.report.results import GAMMA, changed, point, study
 
 
@@ -81,7 +82,9 @@ def test_the_figure_has_a_row_for_each_point_with_prices(tmp_path: Path) -> None
     assert save_candidate_figure(study(point(0.5)), tmp_path / "none") == []
 
 
-@pytest.mark.parametrize("word", [r"$\frac{$", "\x1b[31m", "日本 語", "x" * 5000, "a b " * 500, "\ud800"])
+@pytest.mark.parametrize(
+    "word", quick_first([r"$\frac{$", "\x1b[31m", "日本 語", "x" * 5000, "a b " * 500, "\ud800"], 2)
+)
 def test_any_text_is_drawn_as_it_is(word: str, tmp_path: Path) -> None:
     held = comparison(candidate("none", 2.0, 1e-6), candidate(word[:200], 1.5, 1.05e-6, chosen=True))
     found = study(changed(with_comparison(5.0, held), "label", word), name=word)

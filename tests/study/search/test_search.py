@@ -94,6 +94,7 @@ def plain(results: SearchResults) -> Any:
     return json.loads(results.model_dump_json(by_alias=True))
 
 
+@pytest.mark.slow
 def test_a_seeded_search_gives_the_same_trials_again_for_any_number_of_workers(tmp_path: Path) -> None:
     options: dict[str, Any] = {"search": {"trials": 16, "batch": 4}}
     first = plain(found(tmp_path / "a", **options))
@@ -115,6 +116,7 @@ def test_more_trials_go_on_and_nothing_is_measured_twice(tmp_path: Path, monkeyp
     assert len(log.read_text().splitlines()) < more.measured + other.measured
 
 
+@pytest.mark.slow
 def test_a_killed_search_gives_what_an_undisturbed_one_gives(tmp_path: Path) -> None:
     undisturbed = plain(found(tmp_path / "undisturbed", **build.KILLED))
     folder = tmp_path / "killed"

@@ -43,6 +43,7 @@ def generated(model: nn.Module, prompt: Tensor, **how: Any) -> tuple[Tensor, Ten
 
 
 @every
+@pytest.mark.slow
 def test_generation_and_padding(case: tuple[str, str, str]) -> None:
     library("transformers")
     model = converted(case)
