@@ -39,7 +39,8 @@ class ProductHandler(ABC, Generic[Given, Made]):
     """
 
     def __init__(self, model: nn.Module, rules: RecordedRules) -> None:
-        self.rules, self.weights_of, self.sites = rules, WeightNames(model), SiteNames()
+        self.rules, self.weights_of = rules, WeightNames(model)
+        self.sites = SiteNames((*self.weights_of.modules, *self.weights_of.parameters))
 
     def handle(self, product: Product, given: Given) -> Made:
         """Call the method for the kind of a product, and return its result.
