@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Generic, Literal, TypeVar
 
 from torch import nn
+from torch.nn.utils import parametrize
 
 from ohmformer.capture.product import Product
 from ohmformer.capture.table import ACROSS_SAMPLES, BY_RULE, COMPUTED, CONSTANT
@@ -72,6 +73,8 @@ class ProductHandler(ABC, Generic[Given, Made]):
                 f"{where(product)}: calls {product.operation} directly, which hides its products; "
                 f"{remedy('keep it digital', product)}"
             )
+        if any(parametrize.is_parametrized(part) for part in (module, module.out_proj)):
+            return self.digital(product, given, None, COMPUTED)
         check_supported(module, product.module)
         return self.multihead(product, given, module)
 
