@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -279,6 +280,12 @@ def test_models_that_read_the_last_token_are_padded_on_the_left(tmp_path: Path, 
         together = model(**task.inputs).logits
         alone = [model(input_ids=row[shown][None]).logits[0] for row, shown in zip(ids, mask, strict=True)]
     assert torch.allclose(together, torch.stack(alone), atol=1e-5)
+
+
+def test_a_tokenizer_whose_package_is_missing_says_to_install_it() -> None:
+    package = Mock(**{"AutoTokenizer.from_pretrained.side_effect": ImportError("You need to install rjieba")})
+    with pytest.raises(BadInput, match=r"cannot be read \(ImportError: You need to install rjieba\); install it$"):
+        read_tokenizer(package, "folder", {}, None)
 
 
 POSITIONS: dict[str, dict[str, Any]] = {

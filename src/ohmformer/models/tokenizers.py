@@ -56,9 +56,8 @@ def read_tokenizer(transformers: Any, place: str, options: dict[str, str], confi
     except BaseException as error:
         if not is_failure(error):
             raise
-        raise BadInput(
-            f"the tokenizer in {place} cannot be read ({first_line(error)}); put the tokenizer's files there again"
-        ) from error
+        remedy = "install it" if isinstance(error, ImportError) else "put the tokenizer's files there again"
+        raise BadInput(f"the tokenizer in {place} cannot be read ({first_line(error)}); {remedy}") from error
     check_room(place, tokenizer)
     _check_dropout(place, tokenizer)
     if words is not None and words < 2:
