@@ -23,3 +23,18 @@ def test_sites_of_a_module_are_numbered_by_role_and_keep_their_names() -> None:
     assert [sites.name("attn", "key", 0), sites.name("attn", "value", 1)] == ["attn", "attn"]
     assert [sites.name("attn", "key", 2), sites.name("attn", "key", 0)] == ["attn#1", "attn"]
     assert sites.name("other", "key", 2) == "other"
+
+
+def test_fused_sites_and_separate_products_of_a_module_share_no_name() -> None:
+    sites = SiteNames()
+    assert [sites.name("attn", "key", 0), sites.name("attn", "attention", 1)] == ["attn", "attn#1"]
+    assert [sites.name("attn", "value", 2), sites.name("attn", "value", 3)] == ["attn", "attn#2"]
+    assert [sites.name("fused", "attention", 0), sites.name("fused", "key", 1)] == ["fused", "fused#1"]
+    assert sites.name("fused", "value", 2) == "fused#1"
+
+
+def test_a_layer_that_is_named_k_keeps_its_name() -> None:
+    sites = SiteNames(["attn", "attn.K", "attn.K.weight", "other.V"])
+    assert [sites.name("attn", "attention", 0), sites.name("attn", "key", 1)] == ["attn#0", "attn#1"]
+    assert [sites.name("other", "value", 0), sites.name("third", "key", 0)] == ["other#0", "third"]
+    assert kv_rule_names(kv_name("attn#0", "key")) == ("attn#0.K", "attn#0", "attn")

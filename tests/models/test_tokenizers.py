@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -267,10 +268,31 @@ def test_decoders_classify_by_the_last_token_that_is_no_padding(
     assert np.array_equal(scores(model, task, 1), scores(model, task, 100))
 
 
+def test_models_that_read_the_last_token_are_padded_on_the_left(tmp_path: Path, table: str) -> None:
+    config = transformers.XLNetConfig(vocab_size=WORDS, d_model=16, n_layer=1, n_head=2, d_inner=16, pad_token_id=0)
+    config.save_pretrained(tmp_path)
+    tiny.tokenizer(tmp_path, pad_token="[PAD]", padding_side="right")
+    model = load_model(f"hf:{tmp_path}", head="text-classification", weights="random")
+    task = load_task(table, model=model)
+    mask, ids = task.inputs["attention_mask"].bool(), task.inputs["input_ids"]
+    assert not mask.all()
+    with torch.inference_mode():
+        together = model(**task.inputs).logits
+        alone = [model(input_ids=row[shown][None]).logits[0] for row, shown in zip(ids, mask, strict=True)]
+    assert torch.allclose(together, torch.stack(alone), atol=1e-5)
+
+
+def test_a_tokenizer_whose_package_is_missing_says_to_install_it() -> None:
+    package = Mock(**{"AutoTokenizer.from_pretrained.side_effect": ImportError("You need to install rjieba")})
+    with pytest.raises(BadInput, match=r"cannot be read \(ImportError: You need to install rjieba\); install it$"):
+        read_tokenizer(package, "folder", {}, None)
+
+
 POSITIONS: dict[str, dict[str, Any]] = {
     "Roberta": tiny.SMALL,
     "XLMRoberta": tiny.SMALL,
     "Longformer": {**tiny.SMALL, "attention_window": [4]},
+    "Esm": {**tiny.SMALL, "position_embedding_type": "rotary", "mask_token_id": 4},
     "XLM": {"emb_dim": 16, "n_layers": 1, "n_heads": 2},
     "Flaubert": {"emb_dim": 16, "n_layers": 1, "n_heads": 2},
 }

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ohmformer.errors import BadInput
-from ohmformer.tasks.model_outputs import run_model
+from ohmformer.tasks.model_outputs import features, run_model
 from ohmformer.tasks.reading import Reading
 from ohmformer.tasks.sample_scores import sample_features
 from ohmformer.tasks.scoring import scores
@@ -81,3 +81,11 @@ def test_names_of_inputs_are_told() -> None:
         sample_features(Does(speaks).eval(), torch.eye(3), Reading(), 100, "some data", set_name="training")
     with pytest.raises(BadInput, match=r"input_ids \[2, 5\] int64; use_cache False: choose a model and a task"):
         run_model(Does(speaks), given, lambda model, inputs: model(**inputs))
+
+
+def test_the_first_token_stands_behind_padding_on_the_left() -> None:
+    tokens = torch.arange(24.0).reshape(2, 4, 3)
+    mask = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 0]])
+    found = features(tokens, {"attention_mask": mask}, Reading(pooling="cls"))
+    assert torch.equal(found, torch.stack([tokens[0, 2], tokens[1, 0]]))
+    assert torch.equal(features(tokens, None, Reading(pooling="cls")), tokens[:, 0])

@@ -27,6 +27,7 @@ from ohmformer.models.tokenizers import (
     check_padding,
     check_vocabulary,
     longest_text,
+    pad_on_the_side_that_is_not_read,
     read_tokenizer,
 )
 from ohmformer.models.torchvision_stub import stand_in
@@ -219,6 +220,7 @@ def _preparation(
             found = read_tokenizer(transformers, place, options, _json(place, "tokenizer_config.json"))
             check_padding(place, model)
             agree_on_pad_token(found, config)
+            pad_on_the_side_that_is_not_read(found, config)
             check_vocabulary(place, found, _words(model))
             tokenizer = found
         elif settings := _image_settings(place):

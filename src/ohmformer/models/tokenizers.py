@@ -56,9 +56,8 @@ def read_tokenizer(transformers: Any, place: str, options: dict[str, str], confi
     except BaseException as error:
         if not is_failure(error):
             raise
-        raise BadInput(
-            f"the tokenizer in {place} cannot be read ({first_line(error)}); put the tokenizer's files there again"
-        ) from error
+        remedy = "install it" if isinstance(error, ImportError) else "put the tokenizer's files there again"
+        raise BadInput(f"the tokenizer in {place} cannot be read ({first_line(error)}); {remedy}") from error
     check_room(place, tokenizer)
     _check_dropout(place, tokenizer)
     if words is not None and words < 2:
@@ -147,15 +146,24 @@ def agree_on_pad_token(tokenizer: Any, config: Any) -> None:
             part.pad_token_id = tokenizer.pad_token_id
 
 
+def pad_on_the_side_that_is_not_read(tokenizer: Any, config: Any) -> None:
+    """Pad texts on the left for models that classify by the last token, padding or not, as XLNet does."""
+    if getattr(config, "summary_type", None) == "last":
+        tokenizer.padding_side = "left"
+
+
 def check_padding(place: str, model: nn.Module) -> None:
     """Refuse a model that numbers positions from its padding token but was built without one.
+
+    ESM does so even if its positions are rotary, without an embedding of positions.
 
     Raises:
         BadInput: RoBERTa, XLM or their kin have no `pad_token_id` in config.json.
     """
     for module in model.modules():
         names = [name for name in ("padding_idx", "pad_index") if hasattr(module, name)]
-        if hasattr(module, "position_embeddings") and names and getattr(module, names[0]) is None:
+        embeds = hasattr(module, "position_embeddings") or hasattr(module, "word_embeddings")
+        if embeds and names and getattr(module, names[0]) is None:
             raise BadInput(
                 f"{Path(place) / 'config.json'}: pad_token_id is missing, without which {type(model).__name__} cannot "
                 "tell words from padding; add the number of the tokenizer's padding token"

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Generic, Literal, TypeVar
 
 from torch import nn
+from torch.nn.utils import parametrize
 
 from ohmformer.capture.product import Product
 from ohmformer.capture.table import ACROSS_SAMPLES, BY_RULE, COMPUTED, CONSTANT
@@ -39,7 +40,8 @@ class ProductHandler(ABC, Generic[Given, Made]):
     """
 
     def __init__(self, model: nn.Module, rules: RecordedRules) -> None:
-        self.rules, self.weights_of, self.sites = rules, WeightNames(model), SiteNames()
+        self.rules, self.weights_of = rules, WeightNames(model)
+        self.sites = SiteNames((*self.weights_of.modules, *self.weights_of.parameters))
 
     def handle(self, product: Product, given: Given) -> Made:
         """Call the method for the kind of a product, and return its result.
@@ -71,6 +73,8 @@ class ProductHandler(ABC, Generic[Given, Made]):
                 f"{where(product)}: calls {product.operation} directly, which hides its products; "
                 f"{remedy('keep it digital', product)}"
             )
+        if any(parametrize.is_parametrized(part) for part in (module, module.out_proj)):
+            return self.digital(product, given, None, COMPUTED)
         check_supported(module, product.module)
         return self.multihead(product, given, module)
 

@@ -125,8 +125,15 @@ def features(output: Any, inputs: Inputs, reading: Reading) -> Tensor:
         raise BadInput(f"the model returns {type(output).__name__}, without features [samples, ...]; wrap it")
     if vectors.dim() == 3:
         mask = inputs.get("attention_mask") if isinstance(inputs, Mapping) else None
-        vectors = vectors[:, 0] if reading.pooling == "cls" else _masked_mean(vectors, mask)
+        vectors = (_first_token if reading.pooling == "cls" else _masked_mean)(vectors, mask)
     return vectors.flatten(1).float()
+
+
+def _first_token(tokens: Tensor, mask: Tensor | None) -> Tensor:
+    """Features [B, D] of the first of the tokens [B, T, D] whose mask [B, T] is 1; padding may stand before it."""
+    if mask is None or mask.shape != tokens.shape[:2]:
+        return tokens[:, 0]
+    return tokens[torch.arange(len(tokens), device=tokens.device), mask.long().argmax(dim=1)]
 
 
 def _masked_mean(tokens: Tensor, mask: Tensor | None) -> Tensor:

@@ -268,6 +268,8 @@ class OperationBuilder(ProductHandler[Event, list[OpDraft]]):
     def digital(self, product: Product, given: Event, role: PairRole | None, reason: str) -> list[OpDraft]:
         """The digital operations of a product; [] if its size is not known."""
         module = self.weights_of.modules[product.module]
+        if role is None and reason not in ASKED_FOR:
+            self.left_over.append((product.module, reason))
         if product.kind == "multihead attention" and isinstance(module, nn.MultiheadAttention):
             return self._multihead_drafts(product, given, module, digital=True)
         if product.left is None or product.right is None:
@@ -277,8 +279,6 @@ class OperationBuilder(ProductHandler[Event, list[OpDraft]]):
             name = kv_name(self.site(product, role), role)
             pair = self._pair_op(product, given, role, name, turned=False)
             return [OpDraft(_in_lanes(pair), role, 1 << given.index, given.deps, given.blocks, pair)]
-        if reason not in ASKED_FOR:
-            self.left_over.append((product.module, reason))
         left, right = product.left.shape, product.right.shape
         macs = prod(torch.broadcast_shapes(left[:-2], right[:-2])) * left[-2] * left[-1] * right[-2]
         op = Elementwise(product.module, "", None, macs, "add")

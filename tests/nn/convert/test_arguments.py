@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
@@ -12,12 +13,13 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations, prune
+from torch.nn.utils import parametrizations, parametrize, prune
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import ohmformer as of
 from ohmformer import BadInput
 from ohmformer.nn.convert.convert import StaysDigital
+from ohmformer.nn.convert.handle import crossbars
 from tests.nn.models import SelfAttention
 
 HARDWARE = of.load("clipformer_tcad_2024")
@@ -247,6 +249,54 @@ def test_parametrized_weights_stay_digital_and_the_warning_says_what_to_do(chang
     change(model.q)
     with pytest.warns(StaysDigital, match="parametrize.remove_parametrizations make parameters"):
         convert(model)
+
+
+class Tripled(nn.Module):
+    """A parametrization."""
+
+    def forward(self, parameter: Tensor) -> Tensor:
+        return 3 * parameter
+
+
+class LinearAndMultihead(nn.Module):
+    """One layer, and PyTorch's own attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.attention = nn.Linear(8, 8), nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.linear(x)
+        attended: Tensor = self.attention(y, y, y)[0]
+        return attended
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "digital"),
+    [
+        ("linear", "bias", 0),
+        ("attention", "in_proj_weight", 4),
+        ("attention", "in_proj_bias", 4),
+        ("attention.out_proj", "weight", 4),
+        ("attention.out_proj", "bias", 4),
+    ],
+)
+def test_parametrized_biases_and_multihead_attention(part: str, name: str, digital: int) -> None:
+    """A layer whose bias is parametrized is on crossbars; `nn.MultiheadAttention` with such a part stays digital."""
+    torch.manual_seed(0)
+    model, x = LinearAndMultihead().eval(), torch.randn(2, 5, 8)
+    parametrize.register_parametrization(model.get_submodule(part), name, Tripled())
+    with torch.no_grad():
+        expected = model(x)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            converted = of.convert(model, HARDWARE, sample=x)
+            of.trace(model, x)
+        assert [warning.category for warning in told] == ([StaysDigital, of.LeftOut] if digital else [])
+        assert len(of.capture_table(converted).digital) == digital
+        with crossbars(converted).state.set_mode("ideal"), of.samples(range(2)):
+            torch.testing.assert_close(converted(x), expected, rtol=0, atol=1e-5)
+        assert torch.equal(of.revert(converted)(x), expected)
 
 
 @pytest.mark.filterwarnings("ignore")

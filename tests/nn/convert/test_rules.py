@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,6 +13,7 @@ from ohmformer import BadInput, KVClip, Rule
 from ohmformer.nn.convert.handle import crossbars
 from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.weight import WeightOperand
+from ohmformer.workload.spec import DynamicMatMul, StaticMatMul
 from tests.nn.models import Decoder, Unfused, vit
 
 HARDWARE = of.load("clipformer_tcad_2024")
@@ -215,3 +218,42 @@ def test_settings_of_k_and_v_are_refused_for_static_weights(rule: Rule) -> None:
     with pytest.raises(BadInput, match=r"'\*.qkv': sets (clip|write), which is for K and V"):
         of.convert(vit(), HARDWARE, sample=IMAGES, rules={"*.qkv": rule})
     of.convert(vit(), HARDWARE, sample=IMAGES, rules={"blocks.*": rule})  # K and V are among them
+
+
+class NamedByRole(nn.Module):
+    """Attention whose layers are named K and V."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.K, self.V = nn.Linear(16, 16), nn.Linear(16, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = nn.functional.scaled_dot_product_attention(x, 5 * self.K(x), self.V(x))
+        return y
+
+
+class WrittenAndFused(nn.Module):
+    """A module that computes attention twice: written out, and in one call."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        written = (x @ x.transpose(1, 2)).softmax(-1) @ x
+        y: Tensor = nn.functional.scaled_dot_product_attention(10 * x, 10 * x, 10 * x)
+        return written + y
+
+
+@pytest.mark.parametrize("attention", [NamedByRole, WrittenAndFused])
+def test_no_two_operands_share_a_name(attention: type[nn.Module], tmp_path: Path) -> None:
+    """Random numbers, ranges and rules belong to names."""
+    model = nn.Sequential(attention()).eval()
+    x = torch.randn(2, 6, 16, generator=torch.Generator().manual_seed(1))
+    converted = of.convert(model, NOISY, sample=x)
+    names = [operand.name for operand in crossbars(converted).operands]
+    assert len(set(names)) == len(names) == 4
+    traced = [op.name for op in of.trace(model, x).ops if isinstance(op, (StaticMatMul, DynamicMatMul))]
+    assert sorted(traced) == sorted(names)
+    of.save(converted, tmp_path / "model.safetensors")
+    restored = of.restore(model, tmp_path / "model.safetensors")
+    assert torch.equal(outputs(restored, x), outputs(converted, x))
+    for name in names:
+        found = operands(of.convert(model, NOISY, sample=x, rules={name: None}))
+        assert set(found) == set(names) - {name}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from ohmformer.capture.torch_private import unintercepted
 from ohmformer.nn.modules.compile_guard import eager
@@ -36,5 +37,9 @@ class CrossbarLinear(nn.Linear):
 
 
 def is_plain_linear(module: nn.Module) -> bool:
-    """True if a module is `nn.Linear`, or a subclass that computes in the same way."""
-    return isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward
+    """True if a module is `nn.Linear`, or a subclass that computes in the same way, and its class may be swapped.
+
+    The class of a parametrized module computes its parametrized weight or bias.
+    """
+    plain = isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward
+    return plain and not parametrize.is_parametrized(module)
