@@ -90,3 +90,15 @@ def test_what_exists_but_is_no_file_is_not_called_missing(tmp_path: Path, name: 
     (tmp_path / "broken.toml").symlink_to("nowhere.toml")
     with pytest.raises(BadInput, match=rf"{name}.*: is a folder, pipe, device or broken link; give the path of a TOML"):
         load(Cell, str(tmp_path / name))
+
+
+def test_a_library_that_may_not_be_read_is_refused(foreign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for mode in (0o600, 0o300):
+        foreign.chmod(mode)
+        monkeypatch.setenv("OHMFORMER_LIBRARY", str(foreign))
+        with pytest.raises(BadInput, match=r"OHMFORMER_LIBRARY: .*: may not be read; change its permissions"):
+            catalog.entries("cells")
+    foreign.chmod(0)
+    monkeypatch.setenv("OHMFORMER_LIBRARY", str(foreign / "inner"))
+    with pytest.raises(BadInput, match="inner: no such folder"):
+        catalog.entries("cells")

@@ -37,8 +37,10 @@ def roots() -> Iterator[Path]:
     """
     for part in filter(None, os.environ.get("OHMFORMER_LIBRARY", "").split(os.pathsep)):
         folder = home_expanded(part)
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             raise BadInput(f"OHMFORMER_LIBRARY: {part}: no such folder; correct the environment variable")
+        if not os.access(folder, os.R_OK | os.X_OK):
+            raise BadInput(f"OHMFORMER_LIBRARY: {part}: may not be read; change its permissions, or leave it out")
         yield folder
     yield from _plugins(tuple(sys.path))
     yield SHIPPED
@@ -122,10 +124,7 @@ def looks_like_path(name: str) -> bool:
 
 def _is_file(file: Path) -> bool:
     """True if there is such a file; False for names that no file can have."""
-    try:
-        return file.is_file()
-    except OSError:
-        return False
+    return os.path.isfile(file)
 
 
 def _exists(path: Path) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ohmformer import cli
+from ohmformer.cli.output import results_folder
 from ohmformer.errors import BadInput
 from ohmformer.terminal.files import check_file
 from ohmformer.terminal.paths import check_folder, given_path
@@ -58,8 +59,19 @@ def test_a_folder_without_permission_is_refused(odd_files: Path) -> None:
         check_folder("--out", Path("folder/new"))
 
 
+def test_a_folder_that_may_not_be_entered_is_refused(foreign: Path) -> None:
+    out = foreign / "run"
+    out.mkdir()
+    (out / "results.json").write_text("{}")
+    out.chmod(0o600)
+    with pytest.raises(BadInput, match=r"^--out .*run: may not be entered; change its permissions, or give"):
+        results_folder(str(out), "a study")
+
+
 def test_permission_is_asked_of_the_nearest_folder(odd_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).resolve() != odd_files / "folder")
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: mode == os.X_OK or Path(path).resolve() != odd_files / "folder"
+    )
     with pytest.raises(BadInput, match=r"^--out folder/a/b: cannot be made, since folder is not writable; give"):
         check_folder("--out", Path("folder/a/b"))
     check_folder("--out", Path("folder"))

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from ohmformer.errors import BadInput
 from ohmformer.models.load import load_model
-from ohmformer.models.weight_files import left_over
+from ohmformer.models.weight_files import check_downloaded, check_regular, left_over
 from tests.tasks import tiny
 
 transformers = pytest.importorskip("transformers")
@@ -265,3 +265,11 @@ def test_a_pipe_in_the_folder_of_the_pooling_is_not_opened(tmp_path: Path) -> No
     pipe(folder / "1_Pooling" / "config.json")
     with pytest.raises(BadInput, match=r"1_Pooling/config\.json: is a pipe or device"):
         load_model(f"hf:{folder}")
+
+
+def test_a_folder_that_may_not_be_entered_is_named(foreign: Path) -> None:
+    (foreign / "model.safetensors").touch()
+    foreign.chmod(0o600)
+    for check in (check_regular, check_downloaded):
+        with pytest.raises(BadInput, match="may not be entered; change its permissions"):
+            check(foreign)

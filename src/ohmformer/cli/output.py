@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ def results_folder(out: str | None, name: str) -> Path:
 
 def _check_owner(file: Path, name: str) -> None:
     """Refuse a folder whose results are those of another study, or of another program."""
-    if not file.is_file() or not file.stat().st_size:
+    if not os.path.isfile(file) or not os.path.getsize(file):
         return
     try:
         content = json.loads(file.read_text(encoding="utf-8"))

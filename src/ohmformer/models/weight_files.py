@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -92,6 +93,8 @@ def check_downloaded(folder: Path) -> None:
 def _entries(folder: Path) -> list[Path]:
     if not is_folder(folder):
         return []
+    if not os.access(folder, os.X_OK):
+        raise BadInput(f"{folder}: may not be entered; change its permissions")
     try:
         return sorted(folder.iterdir())
     except OSError as error:

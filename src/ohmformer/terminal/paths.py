@@ -65,6 +65,8 @@ def check_folder(option: str, folder: Path) -> None:
                 raise BadInput(f"{place}: {at}{reason}; {remedy}")
             if path != folder and not os.access(path, os.W_OK | os.X_OK):
                 raise BadInput(f"{place}: cannot be made, since {path} is not writable; {remedy}")
+            if path == folder and not os.access(path, os.X_OK):
+                raise BadInput(f"{place}: may not be entered; change its permissions, or {remedy}")
             return
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

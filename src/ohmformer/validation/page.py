@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -111,7 +112,7 @@ def write_page(papers: list[Paper], file: Path | None, *, every: bool) -> str:
     """
     path = file or PAGE
     if file is None:
-        if not every or not PAGE.parent.is_dir():
+        if not every or not os.path.isdir(PAGE.parent):
             return ""
         if _is_foreign(PAGE):
             return f"{PAGE} is not a page of this command and is left unchanged; name another file with --page"

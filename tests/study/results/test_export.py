@@ -85,3 +85,9 @@ def test_what_cannot_be_exported_is_one_line(run: Path, tmp_path: Path) -> None:
         database.execute("DELETE FROM points")
     with pytest.raises(of.BadInput, match="lists no points, since a former version wrote it; run the study again"):
         of.results(run)
+
+
+def test_a_folder_that_may_not_be_entered_is_named(foreign: Path) -> None:
+    (foreign / "run").mkdir(mode=0o600)
+    with pytest.raises(of.BadInput, match=r"run: may not be entered; change its permissions"):
+        of.results(foreign / "run")

@@ -304,3 +304,17 @@ def test_a_disk_without_room_for_a_new_store_is_told_as_such(tmp_path: Path, mon
     monkeypatch.setattr(Store, "_make_tables", full)
     with pytest.raises(BadInput, match=r"cannot hold results \(database or disk is full\); make room on the disk"):
         Store(tmp_path / "results.sqlite")
+
+
+def test_permissions_that_are_missing_are_named(foreign: Path) -> None:
+    out, file = foreign / "run", foreign / "run" / "results.sqlite"
+    out.mkdir()
+    for mode, said in ((0o500, "cannot be made, since its folder is not writable"), (0o600, "may not be entered")):
+        out.chmod(mode)
+        with pytest.raises(BadInput, match=rf"results\.sqlite: .*{said}; change the folder's permissions, or choose"):
+            Store(file)
+    out.chmod(0o700)
+    Store(file).__exit__(None, None, None)
+    file.chmod(0)
+    with pytest.raises(BadInput, match=r"results\.sqlite: may not be read; change its permissions, or choose"):
+        Store(file)

@@ -65,7 +65,7 @@ def replace_when_done(file: str | Path) -> Iterator[Path]:
         OSError: the path holds something else than a file, or cannot be written.
     """
     target = Path(os.path.realpath(file))
-    if target.exists() and not target.is_file():
+    if os.path.exists(target) and not os.path.isfile(target):
         raise OSError("it is not a regular file")
     new = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
@@ -81,8 +81,8 @@ def read_checksummed(file: str | Path) -> tuple[dict[str, Any], dict[str, Tensor
     Raises:
         BadInput: `save` did not write the file.
     """
-    if not Path(file).is_file():
-        reason = "is not a regular file" if Path(file).exists() else "does not exist"
+    if not os.path.isfile(file):
+        reason = "is not a regular file" if os.path.exists(file) else "does not exist, or its folder may not be entered"
         raise BadInput(f"{file}: {reason}; give the file that save() wrote")
     try:
         with safe_open(file, framework="pt") as content:

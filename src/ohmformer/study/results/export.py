@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -124,7 +125,9 @@ def results(run: str | PathLike[str]) -> StoredRun:
     check_type("results", "run", run, (str, PathLike), "the folder of a run")
     folder = Path(run)
     file = folder / "results.sqlite"
-    if not file.is_file():
+    if os.path.isdir(folder) and not os.access(folder, os.X_OK):
+        raise BadInput(f"{folder}: may not be entered; change its permissions, or give another folder of a run")
+    if not os.path.isfile(file):
         raise BadInput(f"{folder}: holds no results.sqlite; give the folder of a run, such as ohmformer-runs/NAME")
     with Store(file) as store:
         listed, count = store.points(), len(store)

@@ -91,6 +91,8 @@ class Store:
             if not os.path.isfile(file):
                 raise BadInput(f"{file}: {where}; {AWAY}")
             self.readonly = f"{where}, so it is only read"
+        if fault := _why_unusable(file):
+            raise BadInput(f"{file}: {fault}, or choose another --out")
         with self._in_one_line():
             try:
                 self._database = self._opened()
@@ -371,6 +373,17 @@ def _error_code(error: Exception) -> int:
 def _is_readonly(file: Path) -> bool:
     """True if a store exists but it or its folder is not writable, such as in another user's folder."""
     return os.path.isfile(file) and not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK))
+
+
+def _why_unusable(file: Path) -> str:
+    """Fault and remedy of permissions that keep a store from being opened or made; empty if they do not."""
+    if os.path.isdir(file.parent) and not os.access(file.parent, os.X_OK):
+        return "cannot be opened, since its folder may not be entered; change the folder's permissions"
+    if os.path.isfile(file):
+        return "" if os.access(file, os.R_OK) else "may not be read; change its permissions"
+    if os.path.isdir(file.parent) and not os.access(file.parent, os.W_OK):
+        return "cannot be made, since its folder is not writable; change the folder's permissions"
+    return ""
 
 
 def _identity_of(file: str) -> tuple[int, int] | None:
