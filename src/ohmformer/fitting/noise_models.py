@@ -48,8 +48,9 @@ class Fitted:
         mean: of a measurement, by target [N].
         std: standard deviation, likewise.
         bic: Bayesian information criterion, count ln N - 2 log_likelihood; the smallest one is chosen.
-        ks: probability that standardized residuals of normal numbers lie as far from normal as these (Kolmogorov and
-            Smirnov); parameters are fitted, so it is an upper estimate. NaN where all residuals are zero.
+        scores: [M], the residuals of all measurements that are neither clamped nor exact, as normal numbers.
+        ks: probability that as many normal numbers lie as far from normal as the scores (Kolmogorov and Smirnov);
+            parameters are fitted, so it is an upper estimate. NaN where all residuals are zero.
     """
 
     kind: str
@@ -61,6 +62,7 @@ class Fitted:
     mean: Array
     std: Array
     bic: float
+    scores: Array
     ks: float
 
 
@@ -165,14 +167,28 @@ def _fitted(
 ) -> Fitted:  # fmt: skip
     s = np.sqrt(std.clip(0) ** 2 + floor**2)
     inside = (y > 0) & (std > floor)  # not clamped, and not exact
-    z = ((y - mean) / s)[inside]
-    ks = _normality(z) if len(z) > 1 else math.nan
+    scores = _scores((y - mean)[inside] / s[inside], -mean[inside] / s[inside])
     bic = count * math.log(len(y)) - 2 * likelihood
-    return Fitted(kind, label, values, errors, likelihood, count, mean, s, bic, ks)
+    return Fitted(kind, label, values, errors, likelihood, count, mean, s, bic, scores, _normality(scores))
+
+
+def _scores(z: Array, least: Array) -> Array:
+    """The normal numbers at the same quantiles as normal numbers that are known to be above a least one.
+
+    Measurements below zero are clamped, so that the residuals of the others are cut off there.
+
+    Args:
+        z: [M], residuals in standard deviations.
+        least: [M], the residual at which each measurement would be zero.
+    """
+    above = np.minimum(special.log_ndtr(-z) - special.log_ndtr(-least), -1e-300)
+    return -np.asarray(special.ndtri_exp(above), dtype=np.float64)
 
 
 def _normality(z: Array) -> float:
     """Probability that as many normal numbers lie as far from normal as these (Kolmogorov and Smirnov)."""
+    if len(z) < 2:
+        return math.nan
     method = "auto" if len(z) <= EXACT_TEST else "asymp"
     return float(stats.kstest(z, "norm", method=method).pvalue)
 
@@ -186,10 +202,13 @@ def _lognormal(g: Array, y: Array) -> Fitted | None:
     value = float((stats.norm.logpdf(z, scale=max(sigma, 1e-12)) - np.log(y)).sum())
     factor = math.exp(sigma**2)
     mean, std = g * math.sqrt(factor), g * math.sqrt(factor * (factor - 1))
-    ks = _normality(z / sigma) if sigma > 1e-12 else math.nan
+    scores = z / sigma if sigma > 1e-12 else z[:0]
     error = sigma / math.sqrt(2 * len(y))
     bic = math.log(len(y)) - 2 * value
-    return Fitted("lognormal", "lognormal", {"sigma": sigma}, {"sigma": error}, value, 1, mean, std, bic, ks)
+    return Fitted(
+        "lognormal", "lognormal", {"sigma": sigma}, {"sigma": error}, value, 1, mean, std, bic, scores,
+        _normality(scores),
+    )  # fmt: skip
 
 
 def _polynomial(degree: int, g: Array, y: Array, floor: float) -> Fitted | None:
@@ -234,45 +253,53 @@ def _tables(g: Array, y: Array, floor: float) -> Iterator[Fitted]:
     """A table of deviations, and one of means and deviations."""
     groups = _groups(g)
     points = np.array([g[group].mean() for group in groups])
-    around = np.array([_deviation(g[group], y[group]) for group in groups])
-    shifts, within = np.array([_shift_and_deviation(g[group], y[group]) for group in groups]).T
-    numbers = np.array([len(group) for group in groups])
+    around = np.array([_deviation(g[group], y[group]) for group in groups]).T
+    (shifts, shift_errors), within = np.split(
+        np.array([_shift_and_deviation(g[group], y[group]) for group in groups]).T, 2
+    )
     for biased in (False, True):
-        stds = within if biased else around
+        stds, std_errors = within if biased else around
         mean = g + np.interp(g, points, shifts) if biased else g
         std = np.interp(g, points, stds)
         value = log_likelihood(mean, std, y, floor)
         values: dict[str, Any] = {"targets": tuple(points.tolist()), "std": tuple(stds.tolist())}
-        errors: dict[str, Any] = {"std": tuple((stds / np.sqrt(2 * numbers)).tolist())}
+        errors: dict[str, Any] = {"std": tuple(std_errors.tolist())}
         if biased:
             values["mean"] = tuple((points + shifts).clip(0).tolist())
-            errors["mean"] = tuple((stds / np.sqrt(numbers)).tolist())
+            errors["mean"] = tuple(shift_errors.tolist())
         label = "table of means and deviations" if biased else "table of deviations"
         yield _fitted("table", label, values, errors, value, (1 + biased) * len(points), g, y, std, mean, floor)
 
 
-def _deviation(g: Array, y: Array) -> float:
-    """Standard deviation of largest likelihood around the targets."""
+def _deviation(g: Array, y: Array) -> tuple[float, float]:
+    """Standard deviation of largest likelihood around the targets, and its standard error."""
     start = float(np.sqrt(np.mean((y - g) ** 2)))
     if start == 0 or y.min() > 0:
-        return start
-    found = optimize.minimize_scalar(
-        lambda s: -log_likelihood(g, np.full_like(g, math.exp(s)), y, 0.0),
-        bounds=(math.log(start) - 3, math.log(start) + 3),
-        method="bounded",
-    )
-    return math.exp(float(found.x))
+        return start, start / math.sqrt(2 * len(y))
+
+    def loss(p: Array) -> float:
+        return -log_likelihood(g, np.full_like(g, math.exp(p[0])), y, 0.0)
+
+    bounds = (math.log(start) - 3, math.log(start) + 3)
+    log = float(optimize.minimize_scalar(lambda p: loss(np.array([p])), bounds=bounds, method="bounded").x)
+    return math.exp(log), math.exp(log) * float(_standard_errors(loss, np.array([log]))[0])
 
 
-def _shift_and_deviation(g: Array, y: Array) -> tuple[float, float]:
-    """Mean error and standard deviation of largest likelihood. No mean is below zero."""
-    shift, std = float((y - g).mean()), float((y - g).std())
+def _shift_and_deviation(g: Array, y: Array) -> tuple[float, float, float, float]:
+    """Mean error of largest likelihood with its standard error, and standard deviation likewise. No mean is below zero.
+
+    A mean of zero is the end of its range, so it has no standard error (NaN).
+    """
+    shift, std, low = float((y - g).mean()), float((y - g).std()), -float(g.mean())
     if std == 0 or y.min() > 0 or y.max() <= 0:
-        return max(shift, -float(g.mean())), std
-    low = -float(g.mean())
+        return max(shift, low), std / math.sqrt(len(y)), std, std / math.sqrt(2 * len(y))
 
     def loss(p: Array) -> float:
         return -log_likelihood(g + max(p[0], low), np.full_like(g, math.exp(p[1])), y, 0.0)
 
-    p = optimize.minimize(loss, np.array([max(shift, low), math.log(std)]), method="Nelder-Mead").x
-    return max(float(p[0]), low), math.exp(float(p[1]))
+    shift, log = optimize.minimize(loss, np.array([max(shift, low), math.log(std)]), method="Nelder-Mead").x
+    if shift <= low:
+        alone = _standard_errors(lambda p: loss(np.array([low, p[0]])), np.array([log]))
+        return low, math.nan, math.exp(log), math.exp(log) * float(alone[0])
+    errors = _standard_errors(loss, np.array([shift, log]))
+    return float(shift), float(errors[0]), math.exp(log), math.exp(log) * float(errors[1])

@@ -107,10 +107,12 @@ def draw(fit: CellFit) -> Figure:
     middle.plot(target, residuals, ".", color=COLORS[5], markersize=3)
     middle.axhline(0, color=COLORS[6], linewidth=0.8)
     _labels(middle, "target [uS]", "residual [standard deviations]")
-    ranks = (np.arange(len(residuals)) + 0.5) / len(residuals)
-    normal = stats.norm.ppf(ranks)
-    right.plot(normal, np.sort(residuals), ".", color=COLORS[5], markersize=3)
-    right.plot(normal[[0, -1]], normal[[0, -1]], color=COLORS[6], linewidth=0.8)
+    scores = np.sort(fit.chosen.scores)
+    normal = stats.norm.ppf((np.arange(len(scores)) + 0.5) / len(scores))
+    few = slice(None, None, -(-len(scores) // MOST_DRAWN) or 1)
+    right.plot(normal[few], scores[few], ".", color=COLORS[5], markersize=3)
+    ends = [normal[0], normal[-1]] if len(normal) else []
+    right.plot(ends, ends, color=COLORS[6], linewidth=0.8)
     _labels(right, "quantile of a normal number", f"quantile of residuals ({fit.normality})")
     figure.suptitle(
         f"G from {units.show(fit.cell.g_min, 'S')} to {units.show(fit.cell.g_max, 'S')}: {fit.chosen.label}",

@@ -116,6 +116,18 @@ def test_parameters_at_the_limit_give_the_limit(tmp_path: Path) -> None:
     assert at["gamma"] * at["sigma"] * math.sqrt(0.5) == pytest.approx(found.limit)
 
 
+def test_the_same_noise_in_arrays_that_are_not_searched_is_named_as_a_cause(tmp_path: Path) -> None:
+    """It used to say that no other noise of cells acts, and that codes or converters cause the loss."""
+    strong = document(hardware={"base": "clipformer_tcad_2024", "attention.array.cell.write_noise.gamma": 3.0})
+    (found,) = searched(tmp_path, quantities=["write_noise"], on="attention.value", study=strong).requirements
+    (note,) = found.notes
+    assert found.verdict == "never"
+    assert note.startswith("Even without write noise of attention.value the loss is 21.5 [")
+    assert "; without write noise of projection, attention.key as well it is 0.125 [" in note
+    (everywhere,) = searched(tmp_path, "15 %", quantities=["write_noise"], study=strong).requirements
+    assert everywhere.verdict == "limit"
+
+
 def test_a_quantity_that_never_matters(tmp_path: Path) -> None:
     found = searched(tmp_path, "34 %").requirements[0]
     assert (found.verdict, found.limit, found.fails_from) == ("no limit found", found.searched[1], None)

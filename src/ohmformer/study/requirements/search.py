@@ -71,6 +71,12 @@ class QuantitySearch:
         """True if the quantity can be switched off."""
         return all(self.quantity.off(array) is not None for array in self.arrays.by_role.values())
 
+    @property
+    def _switched_off(self) -> str:
+        """What is switched off, in words, with its arrays if the user chose some."""
+        places = "" if self.on == "all" else f" of {', '.join(self.arrays.by_role)}"
+        return f"without {self.quantity.harm}{places}"
+
     def run(self) -> Search[Requirement]:
         """Bisect twice: for the far end of the interval of the loss, which decides, and for the near end.
 
@@ -81,7 +87,7 @@ class QuantitySearch:
         if self.can_be_off and not self.bound.holds(self.points[start]):
             self.without = yield self.at(None)
             if not self.bound.holds(self.without):
-                causes = yield from self._causes(self.at(None), f"without {self.quantity.harm}", self.without)
+                causes = yield from self._causes(self.at(None), self._switched_off, self.without)
                 return self._requirement("never", None, None, [causes])
         holding, breaking = yield from self._bisect(start, self.grid.growth, self.bound.holds)
         if holding is None:
@@ -160,7 +166,7 @@ class QuantitySearch:
     def _causes(self, base: Asked, where: str, loss: MeasuredLoss) -> Search[str]:
         """A sentence on the loss of a point, and on what it is without each other noise that acts."""
         parts = [f"Even {where} the loss is {self.bound.text(loss)}"]
-        for name, whole in other_noises(base.whole, self.quantity):
+        for name, whole in other_noises(base.whole, self.quantity, self.arrays):
             other = yield Asked({**base.set, name: OFF}, whole)
             parts.append(f"without {name} as well it is {self.bound.text(other)}")
         if len(parts) == 1:
@@ -173,15 +179,29 @@ class QuantitySearch:
         return f"{'; '.join(parts)}.{hint}"
 
 
-def other_noises(whole: Whole, quantity: Quantity) -> list[tuple[str, Whole]]:
-    """Title of each other noise of the cells that acts, and the study without it."""
+def other_noises(whole: Whole, quantity: Quantity, searched: Arrays) -> list[tuple[str, Whole]]:
+    """Title of each other noise of the cells that acts, and the study without it.
+
+    Arrays that are not searched may have the noise of the quantity, too.
+
+    Args:
+        whole: the study.
+        quantity: what is searched.
+        searched: the arrays whose limit is searched.
+    """
     arrays, found = as_read(Arrays.of(whole), whole), []
     for other in QUANTITIES.values():
-        if other is quantity or not other.is_noise:
+        if not other.is_noise:
             continue
-        changed = {place: other.off(array) for place, array in arrays.by_role.items() if other.value(array) > 0}
-        if changed:
-            found.append((other.harm, arrays.put(whole, {p: a for p, a in changed.items() if a is not None})))
+        here = {
+            place: array
+            for place, array in arrays.by_role.items()
+            if other.value(array) > 0 and not (other is quantity and place in searched.by_role)
+        }
+        changed = {place: array for place, array in zip(here, map(other.off, here.values()), strict=True) if array}
+        if here:
+            name = f"{other.harm} of {', '.join(here)}" if other is quantity else other.harm
+            found.append((name, arrays.put(whole, changed)))
     stuck = {
         place: with_cell(array, faults=Faults())
         for place, array in arrays.by_role.items()
