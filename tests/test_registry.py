@@ -161,6 +161,12 @@ def test_a_kind_whose_objects_can_be_changed_is_refused() -> None:
             of.register(Loose)
 
 
+@pytest.mark.parametrize(("family", "kind"), [(of.Dataflow, "LayerSerial"), (of.WriteNoise, "Lognormal")])
+def test_a_family_itself_is_no_specification(family: type[Any], kind: str) -> None:
+    with pytest.raises(of.BadInput, match=rf"^{family.__name__} is a family of kinds; make one of them: .*{kind}"):
+        family(kind="layer_serial")
+
+
 def test_a_kind_has_a_printable_name() -> None:
     for name in ("", " flat", "flat\n", "\x1b[31mflat"):
         body = {"__annotations__": {"kind": Literal[name]}, "kind": name, "__module__": __name__}

@@ -25,7 +25,7 @@ from importlib.metadata import EntryPoint, entry_points
 from numbers import Real
 from pathlib import Path
 from threading import RLock
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, cast, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, Union, cast, get_args, get_origin
 
 from pydantic import Field, TypeAdapter, ValidationInfo
 from pydantic_core import core_schema
@@ -60,6 +60,17 @@ class Family(Spec):
 
     family: ClassVar[str] = ""
     default_kind: ClassVar[str] = ""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Refuse to make a family itself, which has the fields of none of its kinds.
+
+        Raises:
+            BadInput: the class is a family.
+        """
+        if _is_root(cls):
+            kinds = sorted(each.__name__ for each in _kinds[cls.family].values())
+            raise BadInput(f"{cls.__name__} is a family of kinds; make one of them: {', '.join(kinds)}")
+        return super().__new__(cls)
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
