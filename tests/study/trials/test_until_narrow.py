@@ -83,6 +83,8 @@ def test_more_samples_than_there_are_are_refused() -> None:
 @pytest.mark.parametrize("bound", ["ci_halfwidth", "yield_above"])
 def test_a_metric_that_is_no_share_takes_no_percentage(bound: str) -> None:
     sets = ("trials.chips=8", "task.metric=fidelity", f"trials.{bound}=")
-    with pytest.raises(BadInput, match=rf"trials.{bound} = '1.5 %': fidelity is no share; write a number in its own unit"):
+    with pytest.raises(
+        BadInput, match=rf"trials.{bound} = '1.5 %': fidelity is no share; write a number in its own unit"
+    ):
         identify(make_study(document(), (*sets[:2], f"{sets[2]}1.5 %")).points[0].settings)
     identify(make_study(document(), (*sets[:2], f"{sets[2]}0.015")).points[0].settings)
