@@ -18,8 +18,8 @@ from ohmformer.cli import study_verbs
 from ohmformer.study import compare_platforms
 from ohmformer.study.store.store import Store
 from tests.report.results import study
+from tests.study.processes import ROOT, wait_until
 from tests.study.small import GAMMA, document
-from tests.study.test_executors import ROOT, wait_until
 
 Run = Callable[..., tuple[int, str, str]]
 ALLOWED = tuple(
@@ -134,6 +134,14 @@ def test_json_to_standard_output_is_nothing_but_json(ohmformer: Run, tmp_path: P
         "workers of a study of cost": (
             ("run", "bert_base", "--workers", "0"),
             "bert_base.toml: --workers 0: has no effect, since the study has no accuracy, and costs are computed in",
+        ),
+        "cluster of a study of cost": (
+            ("run", "bert_base", "--cluster", "ray"),
+            "bert_base.toml: --cluster ray: has no effect, since the study has no accuracy, and costs are computed in",
+        ),
+        "no such cluster": (
+            ("accuracy", "study.toml", "--cluster", "slurm"),
+            "--cluster 'slurm': must be local, ray or the address of a Dask scheduler, such as tcp://host:8786",
         ),
         "workers of a comparison of cost": (
             ("compare", "bert_base", "--platforms", "nvm_ideal", "--workers", "2"),

@@ -35,6 +35,7 @@ def completed(line: str, folder: Path) -> list[str]:
         ("ohmformer cost bert_b", ["bert_base"]),
         ("ohmformer show clipformer_tcad_2024_adc", ["clipformer_tcad_2024_adc6", "clipformer_tcad_2024_adc8"]),
         ("ohmformer run my_st", ["my_study.toml"]),
+        ("ohmformer search my_study.toml --cluster ", ["local", "ray"]),
     ],
 )
 def test_bash_completes_verbs_entries_and_study_files(line: str, offered: list[str], tmp_path: Path) -> None:

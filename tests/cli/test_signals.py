@@ -16,7 +16,7 @@ from ohmformer.study.store.store import Store
 from ohmformer.terminal.signals import CALM_SECONDS, GO_ON, NOTHING_STORED, NOTHING_YET, Stopping
 from tests.cli.drivers import stopped_if_it_fails
 from tests.cli.test_cli import ALLOWED, write_study
-from tests.study.test_executors import ROOT, alive, wait_until
+from tests.study.processes import ROOT, alive, wait_until
 
 COMMAND = "import sys; from ohmformer.cli import main; sys.exit(main())"
 

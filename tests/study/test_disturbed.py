@@ -15,8 +15,8 @@ from ohmformer.errors import BadInput
 from ohmformer.study.run import run_study, study_keys
 from ohmformer.study.spec import Settings
 from ohmformer.study.store.store import Store
+from tests.study.processes import ROOT
 from tests.study.small import GAMMA, die_at_three, gamma, gammas, note, study
-from tests.study.test_executors import ROOT
 
 
 @pytest.mark.slow

@@ -21,8 +21,8 @@ from ohmformer.study.run import run_study
 from ohmformer.study.spec import Settings
 from tests.cli.drivers import stopped_if_it_fails
 from tests.report.results import answer
+from tests.study.processes import ROOT, wait_until
 from tests.study.small import gamma, study
-from tests.study.test_executors import ROOT, wait_until
 
 POINTS, KILLS = 200, 10
 

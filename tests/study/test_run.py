@@ -16,13 +16,13 @@ from ohmformer.errors import BadInput
 from ohmformer.models.bundled_vit import VisionTransformer
 from ohmformer.study.read_study import make_study
 from ohmformer.study.results.spec import PointResult
-from ohmformer.study.run import _unguarded, run_study, study_keys
+from ohmformer.study.run import run_study, study_keys
 from ohmformer.study.spec import Settings
 from ohmformer.study.store.store import Store
 from tests.cli.drivers import stopped_if_it_fails
 from tests.report.results import answer
+from tests.study.processes import ROOT, wait_until
 from tests.study.small import GAMMA, LOG, document, gamma, gammas, note, study
-from tests.study.test_executors import ROOT, wait_until
 
 
 def lines(file: Path) -> list[float]:
@@ -175,17 +175,6 @@ def test_a_model_that_is_another_one_in_each_worker_is_refused(tmp_path: Path) -
         with pytest.raises(BadInput, match=r"model\.source = .*gives another model at each call; .*manual_seed"):
             run_study(random, tmp_path / "out", workers=2, evaluate=note)
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(("text", "said"), [("run()\n", "which starts the study again"), ("__name__\n", "")])
-def test_a_script_without_a_guard_is_told_apart_from_a_lack_of_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str
-) -> None:
-    script = tmp_path / "launch.py"
-    script.write_text(text)
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(script), raising=False)  # workers of pytest have none
-    assert said in _unguarded()
-    assert bool(_unguarded()) == bool(said)
 
 
 def exit_hard_at_one(settings: Settings) -> PointResult:

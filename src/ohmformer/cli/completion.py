@@ -17,6 +17,11 @@ def study_names(incomplete: str) -> list[str]:
     return _offered(STUDIES, incomplete)
 
 
+def clusters(incomplete: str) -> list[str]:
+    """Values of `--cluster` that begin with what was typed; an address is the user's own."""
+    return [name for name in ("local", "ray") if name.startswith(incomplete)]
+
+
 def entry_names(incomplete: str) -> list[str]:
     """Entries of the library of all kinds, .toml files and folders that begin with what was typed."""
     from ohmformer.catalog import KINDS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,7 @@ import typer
 from ohmformer.cli.options import (
     CellFigure,
     CellFile,
+    Cluster,
     Grid,
     Json,
     Kinds,
@@ -104,6 +106,7 @@ def require(
     out: Out = None,
     json: Json = None,
     workers: Workers = None,
+    cluster: Cluster = None,
     resume: Resume = True,
     python: Python = None,
 ) -> None:
@@ -126,11 +129,11 @@ def require(
     check_python([request.settings], python or (), request.study.where)
     check_writable(json)
     stopping.says = GO_ON
-    from ohmformer.study.executors import default_workers
+    from ohmformer.study.executors.choose import chosen_workers
 
     folder = results_folder(out, request.study.name)
-    count = default_workers() if workers is None else workers
-    found = answered(request, folder, workers=count, fresh=not resume)
+    with closing(chosen_workers(cluster, workers)) as pool:
+        found = answered(request, folder, workers=pool, fresh=not resume)
     _report(found, folder, to_stderr=goes_to_stdout(json))
     write_document(found, json)
 

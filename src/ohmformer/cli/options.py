@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ohmformer.cli.completion import study_names
+from ohmformer.cli.completion import clusters, study_names
 from ohmformer.terminal.paths import given_path
 
 
@@ -106,7 +106,22 @@ Platforms = Annotated[
     ),
 ]
 Workers = Annotated[
-    int | None, typer.Option(metavar="N", help="Number of processes; by default one for each processor core.")
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Number of processes; by default one for each processor core. On a Dask scheduler, the most points under "
+        "way; by default one for each of its workers.",
+    ),
+]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHERE",
+        help="Compute points on the workers of a Dask scheduler (tcp://HOST:PORT), on Dask workers of this machine "
+        "(local), or on Ray (ray; RAY_ADDRESS names its cluster).",
+        show_default=False,
+        autocompletion=clusters,
+    ),
 ]
 Resume = Annotated[
     bool, typer.Option("--resume/--fresh", help="Use stored results of this study, or compute all points again.")

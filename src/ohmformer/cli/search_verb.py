@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ohmformer.cli.options import Json, Out, Python, Resume, Sets, StudyName, Workers
+from ohmformer.cli.options import Cluster, Json, Out, Python, Resume, Sets, StudyName, Workers
 from ohmformer.cli.output import check_writable, goes_to_stdout, results_folder, show, write_document, write_files
 from ohmformer.cli.stopping import stopping
 from ohmformer.terminal.signals import GO_ON
@@ -30,6 +31,7 @@ def search(
     out: Out = None,
     json: Json = None,
     workers: Workers = None,
+    cluster: Cluster = None,
     resume: Resume = True,
     python: Python = None,
 ) -> None:
@@ -41,12 +43,12 @@ def search(
     check_python(request.checked, python or (), request.where)
     check_writable(json)
     stopping.says = GO_ON
-    from ohmformer.study.executors import default_workers
+    from ohmformer.study.executors.choose import chosen_workers
     from ohmformer.study.search.search import searched
 
     folder = results_folder(out, request.name)
-    count = default_workers() if workers is None else workers
-    found = searched(request, folder, workers=count, fresh=not resume, python=tuple(python or ()))
+    with closing(chosen_workers(cluster, workers)) as pool:
+        found = searched(request, folder, workers=pool, fresh=not resume, python=tuple(python or ()))
     _report(found, folder, to_stderr=goes_to_stdout(json))
     write_document(found, json)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ohmformer.cli.options import Json, KeepOld, Out, Python, Resume, Sets, StudyName, Workers
+from ohmformer.cli.options import Cluster, Json, KeepOld, Out, Python, Resume, Sets, StudyName, Workers
 from ohmformer.cli.output import check_writable, goes_to_stdout, results_folder, show, write_document
 from ohmformer.cli.recording import command_line, costs_with_record, with_record
 from ohmformer.cli.stopping import stopping
@@ -42,6 +43,7 @@ def run(
     out: Out = None,
     json: Json = None,
     workers: Workers = None,
+    cluster: Cluster = None,
     resume: Resume = True,
     keep_old: KeepOld = False,
     python: Python = None,
@@ -59,7 +61,10 @@ def run(
 
         costs = cost_half(whole)
         results = _measured(
-            in_use(accuracy_half(whole), costs), asked, out, json, workers, resume, costs=costs, keep_old=keep_old
+            *(in_use(accuracy_half(whole), costs), asked, out, json, workers, resume),
+            cluster=cluster,
+            costs=costs,
+            keep_old=keep_old,
         )
         write_document(results, json)
     else:
@@ -68,11 +73,12 @@ def run(
                 f"{whole.where}: --keep-old: has no effect, since the study has no accuracy, and costs are "
                 "always those of the present code; leave it out"
             )
-        if workers is not None:
-            raise BadInput(
-                f"{whole.where}: --workers {workers}: has no effect, since the study has no accuracy, and costs are "
-                "computed in one process; leave it out"
-            )
+        for option, value in (("--workers", workers), ("--cluster", cluster)):
+            if value is not None:
+                raise BadInput(
+                    f"{whole.where}: {option} {value}: has no effect, since the study has no accuracy, and costs are "
+                    "computed in one process; leave it out"
+                )
         write_document(_priced(cost_half(whole), asked, out, json, fresh=not resume), json)
 
 
@@ -82,6 +88,7 @@ def accuracy(
     out: Out = None,
     json: Json = None,
     workers: Workers = None,
+    cluster: Cluster = None,
     resume: Resume = True,
     keep_old: KeepOld = False,
     python: Python = None,
@@ -97,7 +104,7 @@ def accuracy(
 
         points = in_use(points, cost_half(whole))
     asked = command_line("accuracy", study, sets or ()), study
-    write_document(_measured(points, asked, out, json, workers, resume, keep_old=keep_old), json)
+    write_document(_measured(points, asked, out, json, workers, resume, cluster=cluster, keep_old=keep_old), json)
 
 
 def _measured(
@@ -108,6 +115,7 @@ def _measured(
     workers: int | None,
     resume: bool,
     *,
+    cluster: str | None = None,
     costs: Study[CostSettings] | None = None,
     keep_old: bool = False,
 ) -> StudyResults:
@@ -120,20 +128,21 @@ def _measured(
         json: file of `--json`. If it is standard output, tables go to standard error.
         workers: number of processes; None for one per core.
         resume: True to reuse stored results.
+        cluster: value of `--cluster`; None for processes of this machine.
         costs: the cost half; None to leave costs out.
         keep_old: True to keep stored accuracies that other code computed.
     """
     check_writable(json)
     stopping.says = GO_ON
-    from ohmformer.study.executors import default_workers
+    from ohmformer.study.executors.choose import chosen_workers
     from ohmformer.study.results.document import study_results
     from ohmformer.study.run import run_with_keys
 
     if keep_old and not resume:
         raise BadInput("--keep-old and --fresh: one keeps stored results, the other deletes them; give one of them")
     folder = results_folder(out, study.name)
-    count = default_workers() if workers is None else workers
-    keys, answers = run_with_keys(study, folder, workers=count, fresh=not resume, keep_old=keep_old)
+    with closing(chosen_workers(cluster, workers)) as pool:
+        keys, answers = run_with_keys(study, folder, workers=pool, fresh=not resume, keep_old=keep_old)
     results = study_results(study, keys, answers)
     if costs is not None:
         from ohmformer.study.join_cost import with_costs

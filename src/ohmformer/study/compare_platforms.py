@@ -232,7 +232,7 @@ def _with_accuracy(priced: StudyCosts, platforms: Sequence[_Platform], out: Path
 
 def _measured(title: str, platforms: Sequence[_Platform], out: Path, workers: int | None) -> list[PointResult]:
     """The result of the accuracy half on each platform, after the hours of use of the study."""
-    from ohmformer.study.executors import default_workers
+    from ohmformer.study.executors.worker import default_workers
     from ohmformer.study.run import run_study
     from ohmformer.study.use.hours import in_use
 

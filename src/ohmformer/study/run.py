@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Future
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,9 @@ from typing import Any
 
 from ohmformer.errors import BadInput
 from ohmformer.models.user_code import guarded
-from ohmformer.study.executors import completed, open_executor
+from ohmformer.study.executors.local import LocalWorkers
+from ohmformer.study.executors.spec import DEATHS, ExecutorLost, Workers, completed
+from ohmformer.study.executors.worker import unguarded
 from ohmformer.study.loaded import check_identity, identify
 from ohmformer.study.noise_labels import filled
 from ohmformer.study.pricing.evaluate import evaluate_with_cost_half
@@ -23,7 +24,7 @@ from ohmformer.study.results.key import Identity, Keys, PlainValues, digest, poi
 from ohmformer.study.results.spec import PointResult
 from ohmformer.study.spec import Point, Settings, Study
 from ohmformer.study.store.local_disk import one_driver
-from ohmformer.study.store.old_code import code_in_words, old_code
+from ohmformer.study.store.old_code import check_code, code_in_words, old_code
 from ohmformer.study.store.store import Store, StoredPoint
 from ohmformer.study.timing.ages import ages_of
 from ohmformer.terminal.files import make_folder, write_text
@@ -31,9 +32,6 @@ from ohmformer.terminal.progress import Bar, bar
 from ohmformer.terminal.signals import Stopped
 
 Evaluate = Callable[[Settings], PointResult]
-
-MOST_WORKERS = 1024
-"""Maximum number of processes."""
 
 USERS_CODE = "code of the model or the task"
 """Whose code runs while points are identified and evaluated, for messages."""
@@ -45,7 +43,7 @@ def run_study(
     study: Study[Settings],
     out: Path,
     *,
-    workers: int = 1,
+    workers: int | Workers = 1,
     fresh: bool = False,
     keep_old: bool = False,
     further: bool = False,
@@ -60,7 +58,8 @@ def run_study(
         study: the study; its points have been checked.
         out: folder of results.sqlite, made if missing. A folder that is not writable can be read if no result is
             missing.
-        workers: number of processes; 1 computes everything in this process. The results are the same to the last bit.
+        workers: number of processes of this machine, where 1 computes everything in this process; or workers of
+            `study.executors`, which the caller closes. The results are the same to the last bit.
         fresh: True to delete stored results of this study first.
         keep_old: True to keep stored results that other code computed; each then has `old_code`.
         further: True if the store lists these points beside those that it lists for the study already.
@@ -84,7 +83,7 @@ def run_with_keys(
     study: Study[Settings],
     out: Path,
     *,
-    workers: int,
+    workers: int | Workers,
     fresh: bool,
     keep_old: bool = False,
     further: bool = False,
@@ -92,9 +91,7 @@ def run_with_keys(
     evaluate: Evaluate = evaluate_with_cost_half,
 ) -> tuple[list[str], list[PointResult]]:
     """The key and the result of each point of a study; see `run_study`."""
-    if not 1 <= workers <= MOST_WORKERS:
-        bound = "1 or more; raise it" if workers < 1 else f"{MOST_WORKERS} at most; lower it"
-        raise BadInput(f"workers = {workers}: must be {bound}")
+    pool = LocalWorkers(workers) if isinstance(workers, int) else workers
     identities = _identities(study)
     each = _keys(study, identities)
     keys = [one.key for one in each]
@@ -118,7 +115,7 @@ def run_with_keys(
         )
         if todo:
             _tell_damage(store, progress)
-            _Computation(study, store, len(set(keys)), todo).run(workers, progress)
+            _Computation(study, store, len(set(keys)), todo, pool).run(progress)
             results |= _stored(store, todo)
             store.check_in_place()
     if not set(keys) <= set(results):
@@ -243,6 +240,7 @@ class _Job:
 
 
 def _evaluated(job: _Job) -> PointResult:
+    check_code(job.point.settings, job.keys.version)
     with guarded(USERS_CODE):
         check_identity(job.point.settings, job.identity)
         return job.evaluate(job.point.settings)
@@ -251,13 +249,15 @@ def _evaluated(job: _Job) -> PointResult:
 class _Computation:
     """Computes points and stores their results."""
 
-    def __init__(self, study: Study[Settings], store: Store, total: int, todo: dict[str, _Job]) -> None:
-        self.where, self.store, self.total, self.todo = study.where, store, total, todo
+    def __init__(
+        self, study: Study[Settings], store: Store, total: int, todo: dict[str, _Job], workers: Workers
+    ) -> None:
+        self.where, self.store, self.total, self.todo, self.workers = study.where, store, total, todo, workers
         self.stored = total - len(todo)
         self.failed: list[tuple[_Job, BaseException]] = []
         self.under_way: set[str] = set()
 
-    def run(self, workers: int, progress: bool) -> None:
+    def run(self, progress: bool) -> None:
         """Evaluate all points and store each when it is done; then raise what failed."""
         suspects = self.store.unfinished_attempts()
         first = {key: job for key, job in self.todo.items() if key not in suspects}
@@ -265,7 +265,7 @@ class _Computation:
         try:
             with bar("points", self.total, self.stored, show=progress) as display:
                 while first:
-                    last |= self._together(first, min(workers, len(first)), display)
+                    last |= self._together(first, display)
                 while last:
                     self._alone(last, display)
         except BaseException as error:
@@ -273,17 +273,20 @@ class _Computation:
                 self.store.end_attempts(self.under_way)
             if isinstance(error, KeyboardInterrupt):
                 raise Stopped(f"stopped: {self._count()}; run again to go on") from None
+            if isinstance(error, ExecutorLost):
+                raise BadInput(f"{error} ({self._count()})") from error
             raise
         if self.failed:
             self._report()
 
-    def _together(self, jobs: dict[str, _Job], workers: int, display: Bar) -> dict[str, _Job]:
-        """Run jobs until all are done or a worker dies; remove them from `jobs`, and return those that ran then."""
-        window, broken = 1 if workers == 1 else workers + 1, dict[str, _Job]()
-        with open_executor(workers) as executor:
-            for key, future in completed(executor, _evaluated, dict(jobs), window=window, begin=self._begin):
+    def _together(self, jobs: dict[str, _Job], display: Bar) -> dict[str, _Job]:
+        """Run jobs until all are done or the executor breaks; remove them from `jobs`, and return those whose process
+        died."""
+        broken = dict[str, _Job]()
+        with self.workers.executor(len(jobs)) as executor:
+            for key, future in completed(executor, _evaluated, dict(jobs), begin=self._begin):
                 job = jobs.pop(key)
-                if isinstance(future.exception(), BrokenExecutor):
+                if isinstance(future.exception(), DEATHS):
                     broken[key] = job
                     self.under_way.discard(key)
                 else:
@@ -297,8 +300,8 @@ class _Computation:
 
     def _alone(self, jobs: dict[str, _Job], display: Bar) -> None:
         """Run jobs one after the other in a separate process, until all are done or the process dies."""
-        with open_executor(1, apart=True) as executor:
-            for key, future in completed(executor, _evaluated, dict(jobs), window=1, begin=self._begin):
+        with self.workers.executor(len(jobs), alone=True) as executor:
+            for key, future in completed(executor, _evaluated, dict(jobs), begin=self._begin):
                 self._keep(key, jobs.pop(key), future, display)
 
     def _begin(self, key: str) -> None:
@@ -311,8 +314,8 @@ class _Computation:
         if error is None:
             self.store.put(key, future.result(), job.keys)
             self.stored += 1
-        elif isinstance(error, BrokenExecutor):
-            self.failed.append((job, BadInput(_unguarded() or DIED)))
+        elif isinstance(error, DEATHS):
+            self.failed.append((job, BadInput(unguarded() or DIED)))
         else:
             self.failed.append((job, error))
             self.store.end_attempts([key])
@@ -337,25 +340,6 @@ class _Computation:
         who = "the only point failed" if self.total == 1 else f"{counts}, first {job}" if job.point.set else counts
         place = f"{self.where}: " if self.where else ""
         raise BadInput(f"{place}{who}: {what}{more}") from error
-
-
-def _unguarded() -> str:
-    """Return the message for a script that starts itself again in each worker; empty if its call is guarded.
-
-    A worker that is spawned imports the script of its driver. Without the guard, the import calls the study once more
-    and fails.
-    """
-    script = getattr(sys.modules.get("__main__"), "__file__", None)
-    try:
-        text = Path(script).read_text(encoding="utf-8") if script else "__name__"
-    except (OSError, ValueError):
-        return ""
-    if "__name__" in text:
-        return ""
-    return (
-        f"a worker cannot start, since it imports {script}, which starts the study again; put it below "
-        'if __name__ == "__main__":'
-    )
 
 
 def _failure_text(job: _Job, error: BaseException) -> str:

@@ -21,6 +21,7 @@ from ohmformer.study.results.requirements import Requirement
 from ohmformer.study.results.spec import DOCUMENTS
 from ohmformer.study.run import run_study
 from ohmformer.study.use.hours import in_use
+from tests.study.processes import ROOT, wait_until
 from tests.study.requirements.build import (
     FURTHER,
     IN_USE,
@@ -34,7 +35,6 @@ from tests.study.requirements.build import (
 )
 from tests.study.small import LOG
 from tests.study.small import document as small
-from tests.study.test_executors import ROOT, wait_until
 
 
 def swept(loss: str, name: str, study: dict[str, Any], **options: Any) -> tuple[float, float | None]:

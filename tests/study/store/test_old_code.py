@@ -15,6 +15,7 @@ from ohmformer.study.results import key as result_key
 from ohmformer.study.results.document import study_results, to_json
 from ohmformer.study.results.export import results
 from ohmformer.study.run import run_study, study_keys
+from ohmformer.study.store import old_code
 from ohmformer.study.store.local_disk import one_driver
 from ohmformer.study.store.store import Store
 from tests.study.small import gammas, note, study
@@ -89,3 +90,15 @@ def test_a_second_driver_is_refused_but_stored_results_are_read(tmp_path: Path, 
     assert log.read_text().split() == ["0"]
     with Store(out / "results.sqlite") as store:
         assert [json.loads(point.name) for point in store.points()] == [dict(study(0).points[0].set)]
+
+
+def test_a_worker_with_other_code_refuses_points(tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = old_code.code_version(study(0).points[0].settings).replace('"torch":"', '"torch":"9.')
+    monkeypatch.setattr(old_code, "_same", set())
+    monkeypatch.setattr(old_code, "code_version", lambda _: there)
+    with pytest.raises(
+        BadInput, match=r"the code of a worker \(.*torch 9\..*\) is not that of the driver \("
+    ) as refused:
+        run_study(study(0), tmp_path / "out", evaluate=note)
+    assert str(refused.value).endswith("install the same versions for all workers")
+    assert log.read_text() == ""

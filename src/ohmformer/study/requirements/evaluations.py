@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from ohmformer.errors import BadInput
+from ohmformer.study.executors.spec import Workers
 from ohmformer.study.pricing.evaluate import evaluate_with_cost_half
 from ohmformer.study.requirements.conditions import as_run
 from ohmformer.study.requirements.loss import LossBound, loss_of
@@ -59,7 +60,7 @@ class Evaluations:
         software: the metric of the software model.
         bound: the loss of the user, for messages.
         folder: of the store.
-        workers: number of processes.
+        workers: number of processes, or workers of `study.executors`.
         fresh: True to compute points anew that are stored.
         progress: True to show each loss and a progress bar on standard error.
         evaluate: function from settings to result.
@@ -71,7 +72,7 @@ class Evaluations:
     software: Accuracy
     bound: LossBound
     folder: Path
-    workers: int = 1
+    workers: int | Workers = 1
     fresh: bool = False
     progress: bool = True
     evaluate: Evaluate = evaluate_with_cost_half
@@ -95,7 +96,7 @@ class Evaluations:
                 "evaluate": self.evaluate,
             }
             try:
-                results = run_study(study, self.folder, workers=min(self.workers, len(points)), **options)
+                results = run_study(study, self.folder, workers=self.workers, **options)
             except Stopped:
                 raise Stopped(f"stopped: {len(self.known)} points are evaluated; run again to go on") from None
             for each, result in zip(new.values(), results, strict=True):

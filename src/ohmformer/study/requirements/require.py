@@ -9,6 +9,7 @@ from typing import Any
 
 from ohmformer.errors import BadInput, check_type, given, one_line
 from ohmformer.quantities import whole_number
+from ohmformer.study.executors.spec import MOST_WORKERS, Workers
 from ohmformer.study.pricing.evaluate import evaluate_with_cost_half
 from ohmformer.study.read_study import accuracy_half, make_whole, read_both
 from ohmformer.study.requirements.arrays import Arrays
@@ -23,7 +24,7 @@ from ohmformer.study.requirements.software import checked_bound, software_accura
 from ohmformer.study.results.folder import default_folder
 from ohmformer.study.results.key import digest, versions
 from ohmformer.study.results.requirements import Requirements
-from ohmformer.study.run import MOST_WORKERS, Evaluate, study_keys
+from ohmformer.study.run import Evaluate, study_keys
 from ohmformer.study.spec import Point, Settings, Study, Whole
 from ohmformer.tasks.metric_kinds import METRICS
 
@@ -212,7 +213,7 @@ def answered(
     request: Request,
     folder: Path,
     *,
-    workers: int = 1,
+    workers: int | Workers = 1,
     fresh: bool = False,
     progress: bool = True,
     evaluate: Evaluate = evaluate_with_cost_half,
@@ -222,7 +223,7 @@ def answered(
     Args:
         request: the request.
         folder: of the stored points.
-        workers: number of processes.
+        workers: number of processes, or workers of `study.executors`.
         fresh: True to evaluate points anew that are stored.
         progress: True to show losses as they are measured.
         evaluate: function from settings to result.

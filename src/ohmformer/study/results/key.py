@@ -231,6 +231,11 @@ def point_keys(settings: Settings, identity: Identity, plain: PlainValues | None
     )
 
 
+def code_version(settings: Settings) -> str:
+    """The code that would answer in this process, as in `Keys.version`."""
+    return as_json(_answering(settings, PlainValues()))
+
+
 def price_digest(costs: CostSettings) -> str:
     """Digest of what decides the prices of a point: settings of the cost half, and its code."""
     plain = costs.canonical()

@@ -21,6 +21,7 @@ from typing import Any
 
 from ohmformer.errors import BadInput
 from ohmformer.models.user_code import guarded
+from ohmformer.study.executors.spec import Workers
 from ohmformer.study.permission import check_python
 from ohmformer.study.pricing.evaluate import evaluate_with_cost_half
 from ohmformer.study.requirements.conditions import as_run
@@ -93,7 +94,7 @@ class Evaluator:
         settings_of: design -> (path -> value) and all settings.
         goals: objectives and constraints.
         folder: of the stored accuracies.
-        workers: number of processes.
+        workers: number of processes, or workers of `study.executors`.
         fresh: True to measure anew what is stored.
         python: modules whose functions a study may call.
         evaluate: function from settings to result.
@@ -106,7 +107,7 @@ class Evaluator:
     settings_of: Callable[[Design], tuple[dict[str, Any], Whole]]
     goals: Goals
     folder: Path
-    workers: int = 1
+    workers: int | Workers = 1
     fresh: bool = False
     python: Collection[str] | None = None
     evaluate: Evaluate = evaluate_with_cost_half
@@ -207,7 +208,7 @@ class Evaluator:
         points = tuple(Point(each.changes, "", each.settings) for each in candidates if each.settings is not None)
         study = Study(self.name, points, self.where)
         options: dict[str, Any] = {"fresh": self.fresh, "progress": False, "evaluate": self.evaluate}
-        results = run_study(study, self.folder, workers=min(self.workers, len(points)), **options)
+        results = run_study(study, self.folder, workers=self.workers, **options)
         for each, result in zip(candidates, results, strict=True):
             try:
                 each.outcome = self._measured(each, result.accuracy)

@@ -10,12 +10,13 @@ from typing import Any
 from ohmformer.errors import BadInput, check_type, one_line
 from ohmformer.models.user_code import guarded
 from ohmformer.quantities import whole_number
+from ohmformer.study.executors.spec import MOST_WORKERS, Workers
 from ohmformer.study.pricing.evaluate import evaluate_with_cost_half
 from ohmformer.study.requirements.conditions import as_run
 from ohmformer.study.results.folder import default_folder
 from ohmformer.study.results.key import ANSWERING, PACKAGE, PRICING, code_digest, digest, versions
 from ohmformer.study.results.search import SearchResults
-from ohmformer.study.run import MOST_WORKERS, USERS_CODE, Evaluate, study_keys
+from ohmformer.study.run import USERS_CODE, Evaluate, study_keys
 from ohmformer.study.search.answer import answer
 from ohmformer.study.search.evaluate import Evaluator, Outcome
 from ohmformer.study.search.goals import Goals, goals_of, needs_accuracy
@@ -85,7 +86,7 @@ def searched(
     request: Request,
     folder: Path,
     *,
-    workers: int = 1,
+    workers: int | Workers = 1,
     fresh: bool = False,
     progress: bool = True,
     python: Collection[str] | None = None,
@@ -96,7 +97,7 @@ def searched(
     Args:
         request: the request.
         folder: of the results.
-        workers: number of processes.
+        workers: number of processes, or workers of `study.executors`.
         fresh: True to forget what is stored of this search.
         progress: True to show progress on standard error.
         python: modules whose functions the study may call; None for all.

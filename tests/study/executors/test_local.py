@@ -1,4 +1,4 @@
-"""Calls run once each, a few at a time, and no worker outlives its driver."""
+"""Calls run once each, a few at a time; a process has one thread and one GPU; no worker outlives its driver."""
 
 from __future__ import annotations
 
@@ -8,33 +8,28 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ohmformer.study.executors import Serial, completed, open_executor
-
-ROOT = Path(__file__).parents[2]
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs (one that ended but was not waited for does not)."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
+from ohmformer.study.executors import local
+from ohmformer.study.executors.local import LocalWorkers, Serial
+from ohmformer.study.executors.spec import completed
+from tests.study.processes import PATHS, alive, wait_until
 
 
-def wait_until(condition: object, seconds: float = 30.0) -> bool:
-    assert callable(condition)
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False
+class Threads(ThreadPoolExecutor):
+    """Threads in the place of processes."""
+
+    def __init__(self, window: int) -> None:
+        super().__init__(8)
+        self.window = window
+
+    def finished(self, running: Collection[Future[Any]]) -> Collection[Future[Any]]:
+        return wait(running, return_when=FIRST_COMPLETED).done
 
 
 @pytest.mark.parametrize("window", [1, 2, 5])
@@ -51,11 +46,8 @@ def test_every_job_runs_once_and_at_most_a_window_at_a_time(window: int) -> None
             running -= 1
         return x * x
 
-    with ThreadPoolExecutor(8) as pool:
-        found = {
-            key: future.result()
-            for key, future in completed(pool, work, {f"job {x}": x for x in range(12)}, window=window)
-        }
+    with Threads(window) as pool:
+        found = {key: future.result() for key, future in completed(pool, work, {f"job {x}": x for x in range(12)})}
     assert found == {f"job {x}": x * x for x in range(12)}
     assert most == window
 
@@ -68,8 +60,8 @@ def fail_at_two(x: int) -> int:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_failing_job_fails_alone(workers: int) -> None:
-    with open_executor(workers) as executor:
-        futures = dict(completed(executor, fail_at_two, {x: x for x in range(4)}, window=2))
+    with LocalWorkers(workers).executor(4) as executor:
+        futures = dict(completed(executor, fail_at_two, {x: x for x in range(4)}))
     assert {x: future.result() for x, future in futures.items() if x != 2} == {0: 0, 1: 1, 3: 3}
     with pytest.raises(ValueError, match="two"):
         futures[2].result()
@@ -77,17 +69,17 @@ def test_a_failing_job_fails_alone(workers: int) -> None:
 
 def test_serial_runs_one_job_before_it_takes_the_next() -> None:
     order: list[str] = []
-    for key, _ in completed(Serial(), lambda x: order.append(f"run {x}"), {1: 1, 2: 2}, window=1):
+    for key, _ in completed(Serial(), lambda x: order.append(f"run {x}"), {1: 1, 2: 2}):
         order.append(f"done {key}")
     assert order == ["run 1", "done 1", "run 2", "done 2"]
 
 
 def test_serial_lets_ctrl_c_out() -> None:
-    def stop() -> None:
+    def stop(_: None) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Serial().submit(stop)
+        Serial().submit(stop, None)
 
 
 def pid_then_sleep(seconds: float) -> int:
@@ -100,7 +92,7 @@ def test_busy_workers_end_at_once_when_the_driver_gives_up() -> None:
     pids: list[int] = []
 
     def give_up() -> None:
-        with open_executor(2) as pool:
+        with LocalWorkers(2).executor(2) as pool:
             pids.append(pool.submit(pid_then_sleep, 0.2).result())
             pool.submit(time.sleep, 600)
             raise KeyboardInterrupt
@@ -116,7 +108,7 @@ def held_back() -> bool:
 
 
 def test_workers_never_get_ctrl_c_not_even_while_they_start() -> None:
-    with open_executor(2) as pool:
+    with LocalWorkers(2).executor(2) as pool:
         assert pool.submit(held_back).result()
     assert not held_back()
 
@@ -125,14 +117,15 @@ def test_workers_end_with_a_driver_that_is_killed(tmp_path: Path) -> None:
     code = f"""
 import time
 from pathlib import Path
-from tests.study.test_executors import pid_then_sleep
-from ohmformer.study.executors import open_executor
-with open_executor(2) as pool:
+from tests.study.executors.test_local import pid_then_sleep
+from ohmformer.study.executors.local import LocalWorkers
+with LocalWorkers(2).executor(2) as pool:
     Path({str(tmp_path / "pid")!r}).write_text(str(pool.submit(pid_then_sleep, 0).result()) + "\\n")
     pool.submit(time.sleep, 600).result()
 """
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])}
-    with subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.DEVNULL) as driver:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], env={**os.environ, **PATHS}, stderr=subprocess.DEVNULL
+    ) as driver:
         assert wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().endswith("\n"))
         worker = int((tmp_path / "pid").read_text())
         assert alive(worker)
@@ -148,7 +141,23 @@ def exit_at_two(x: int) -> int:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_job_that_exits_fails_alone(workers: int) -> None:
-    with open_executor(workers) as executor:
-        found = dict(completed(executor, exit_at_two, {x: x for x in range(4)}, window=2))
+    with LocalWorkers(workers).executor(4) as executor:
+        found = dict(completed(executor, exit_at_two, {x: x for x in range(4)}))
     assert {key for key, future in found.items() if isinstance(future.exception(), SystemExit)} == {2}
     assert [found[key].result() for key in (0, 1, 3)] == [0, 1, 3]
+
+
+def settings_of_worker(_: int) -> tuple[int, str, str]:
+    time.sleep(0.5)  # so that the other worker takes the other call
+    return os.getpid(), os.environ["OMP_NUM_THREADS"], os.environ["CUDA_VISIBLE_DEVICES"]
+
+
+@pytest.mark.slow
+def test_each_worker_has_one_thread_and_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.setattr(local, "gpus_here", lambda: ("3", "5"))
+    with LocalWorkers(2).executor(6) as executor:
+        found = {future.result() for _, future in completed(executor, settings_of_worker, {x: x for x in range(6)})}
+    assert {threads for _, threads, _ in found} == {"1"}
+    assert len(found) == len({gpu for _, _, gpu in found}) == 2
+    assert {gpu for _, _, gpu in found} == {"3", "5"}
