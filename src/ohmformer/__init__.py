@@ -63,6 +63,7 @@ _HOME = {
     "load_model": "models.load",
     "load_task": "tasks.load",
     "monte_carlo": "nn.monte_carlo",
+    "numbered_samples": "nn.calls.sample_numbers",
     "place": "cost.placement",
     "remember": "models.preprocessing",
     "replace": "schema",
@@ -200,6 +201,7 @@ if TYPE_CHECKING:
     from ohmformer.nn.calibration.calibrate import set_kv as set_kv
     from ohmformer.nn.calibration.recipes import Recipe as Recipe
     from ohmformer.nn.calls.larger_inputs import BeyondCalibration as BeyondCalibration
+    from ohmformer.nn.calls.sample_numbers import numbered_samples as numbered_samples
     from ohmformer.nn.checks.noise_check import UnstableNoise as UnstableNoise
     from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges as calibrate_ranges
     from ohmformer.nn.convert.convert import StaysDigital as StaysDigital

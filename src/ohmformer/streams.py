@@ -367,7 +367,7 @@ def sample_streams(stream: Stream, rows: int, names: tuple[Part, ...] | None = N
     if names is None:
         warnings.warn(
             "called outside `with ohmformer.samples(ids):`, so the rows of every batch are samples 0..B-1 and two "
-            "batches draw the same noise",
+            "batches draw the same noise; where another library makes the batches, use ohmformer.numbered_samples()",
             UnnamedSamples,
             stacklevel=2,
         )

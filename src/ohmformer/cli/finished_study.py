@@ -43,7 +43,7 @@ def report_study(results: StudyResults, folder: Path, *, to_stderr: bool) -> Non
     show(f"written to {folder}: {', '.join(files)}", to_stderr=to_stderr)
 
 
-def write_page(results: StudyResults, folder: Path, *, to_stderr: bool) -> None:
+def write_page(results: StudyResults, folder: Path) -> None:
     """Write the page of a study and its results, comparisons included, into its folder, if that may be written.
 
     Raises:
@@ -56,7 +56,6 @@ def write_page(results: StudyResults, folder: Path, *, to_stderr: bool) -> None:
         return
     write_text(folder / "results.json", to_json(results))
     write_text(folder / PAGE, html_page(study_page(results)))
-    show(f"the page to read, in any browser: {folder / PAGE}", to_stderr=to_stderr)
 
 
 def report_costs(costs: StudyCosts, folder: Path, *, to_stderr: bool) -> None:

@@ -1,13 +1,12 @@
-"""The verbs that measure accuracy: demo, run and accuracy."""
+"""The verbs that measure accuracy: run and accuracy."""
 
 from __future__ import annotations
 
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ohmformer.cli.options import Cluster, Json, KeepOld, Out, Python, Resume, Sets, StudyName, Workers
-from ohmformer.cli.output import check_writable, goes_to_stdout, results_folder, show, write_document
+from ohmformer.cli.output import check_writable, goes_to_stdout, results_folder, write_document
 from ohmformer.cli.recording import command_line, costs_with_record, with_record
 from ohmformer.cli.stopping import stopping
 from ohmformer.errors import BadInput
@@ -16,25 +15,6 @@ from ohmformer.terminal.signals import GO_ON
 if TYPE_CHECKING:
     from ohmformer.study.results.spec import StudyCosts, StudyResults
     from ohmformer.study.spec import CostSettings, Settings, Study
-
-DEMO_PLATFORMS = (
-    *("xformer_tvlsi_2023", "clipformer_tcad_2024_adc8", "nvm_ideal", "puma_asplos_2019", "gtx_1060", "h100_sxm"),
-)
-"""The machines that the demo compares."""
-
-
-def demo(out: Out = None, json: Json = None, workers: Workers = None, resume: Resume = True) -> None:
-    """Measure the bundled model's accuracy over write noise, compute its cost, compare machines, and write a page."""
-    from ohmformer.cli.finished_study import write_page
-    from ohmformer.study.read_study import accuracy_half, cost_half, read_whole
-
-    whole = read_whole("demo")
-    asked = command_line("demo", ""), "demo"
-    results = _measured(accuracy_half(whole), asked, out, json, workers, resume, costs=cost_half(whole))
-    comparisons = _demo_comparisons(Path(out, "platforms") if out else None, workers, to_stderr=goes_to_stdout(json))
-    results = results.model_copy(update={"comparisons": comparisons})
-    write_page(results, results_folder(out, results.study), to_stderr=goes_to_stdout(json))
-    write_document(results, json)
 
 
 def run(
@@ -60,7 +40,7 @@ def run(
         from ohmformer.study.use.hours import in_use
 
         costs = cost_half(whole)
-        results = _measured(
+        results = measured(
             *(in_use(accuracy_half(whole), costs), asked, out, json, workers, resume),
             cluster=cluster,
             costs=costs,
@@ -104,10 +84,10 @@ def accuracy(
 
         points = in_use(points, cost_half(whole))
     asked = command_line("accuracy", study, sets or ()), study
-    write_document(_measured(points, asked, out, json, workers, resume, cluster=cluster, keep_old=keep_old), json)
+    write_document(measured(points, asked, out, json, workers, resume, cluster=cluster, keep_old=keep_old), json)
 
 
-def _measured(
+def measured(
     study: Study[Settings],
     asked: tuple[str, str],
     out: str | None,
@@ -131,6 +111,9 @@ def _measured(
         cluster: value of `--cluster`; None for processes of this machine.
         costs: the cost half; None to leave costs out.
         keep_old: True to keep stored accuracies that other code computed.
+
+    Raises:
+        BadInput: the study cannot be computed, or a file cannot be written.
     """
     check_writable(json)
     stopping.says = GO_ON
@@ -172,15 +155,3 @@ def _priced(
         costs = costs_with_record(costs_alone(study, price=price), *asked, study)
     report_costs(costs, folder, to_stderr=goes_to_stdout(json))
     return costs
-
-
-def _demo_comparisons(folder: Path | None, workers: int | None, *, to_stderr: bool) -> tuple[StudyCosts, ...]:
-    """Compare accelerators of the library, for the bundled model and for BERT-base, and show the tables."""
-    from ohmformer.report.cost_table import compare_table
-    from ohmformer.study.compare_platforms import compared
-
-    bundled = compared("platforms", DEMO_PLATFORMS, out=folder, workers=workers)
-    comparisons = (bundled, compared("bert_base", DEMO_PLATFORMS))
-    for comparison in comparisons:
-        show(compare_table(comparison), to_stderr=to_stderr)
-    return comparisons

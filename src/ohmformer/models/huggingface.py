@@ -20,7 +20,7 @@ from ohmformer.models.hf_private import model_class
 from ohmformer.models.image_processors import ProcessorSettings, image_reader, read_settings
 from ohmformer.models.preprocessing import Preparation, remember
 from ohmformer.models.silence_loaders import quietly
-from ohmformer.models.sources import first_line, is_failure, is_file, is_folder
+from ohmformer.models.sources import PACKAGE, first_line, in_package, is_failure, is_file, is_folder
 from ohmformer.models.spec import ModelChoice
 from ohmformer.models.tokenizers import (
     agree_on_pad_token,
@@ -70,7 +70,8 @@ def load_hf(choice: ModelChoice, name: str, head: str) -> nn.Module:
 
     Args:
         choice: the choice of the model, for its weights and seed.
-        name: folder, GGUF file or name on the hub, without the prefix `hf:`.
+        name: folder, GGUF file or name on the hub, without the prefix `hf:`; or `package:NAME/PATH` for a folder or
+            file in an installed package.
         head: a key of `AUTO`, or `auto` for the class that the configuration names.
 
     Returns:
@@ -80,6 +81,9 @@ def load_hf(choice: ModelChoice, name: str, head: str) -> nn.Module:
         BadInput: the model is not found or has no weights for that head, or an optional package is missing.
     """
     transformers = transformers_package()
+    if name.startswith(PACKAGE):
+        name = str(in_package(choice.where, name.removeprefix(PACKAGE)))
+        choice = choice.model_copy(update={"source": f"hf:{name}"})
     place, options = _place(choice, name)
     for folder in (Path(place), Path(place) / "1_Pooling"):
         check_regular(folder)

@@ -34,7 +34,8 @@ def load_model(source: str, **options: Any) -> nn.Module:
 
     Args:
         source: 'bundled:fashion-vit', 'timm:NAME', 'timm:local-dir:FOLDER', 'hf:NAME-OR-FOLDER', 'hf:FOLDER/FILE.gguf',
-            or 'python:module:function' for a function that returns an `nn.Module`.
+            'hf:package:NAME/PATH' for a folder or file in an installed package, or 'python:module:function' for a
+            function that returns an `nn.Module`.
         options: other fields of `ohmformer.models.spec.ModelChoice`: weights ('pretrained' or 'random'), seed, head.
 
     Raises:

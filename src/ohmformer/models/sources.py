@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,11 +13,14 @@ from ohmformer.textfiles import home_expanded
 MAX_MESSAGE = 200
 """Maximum number of characters that are repeated from another library's message."""
 
-SUFFIX = {"model": ".safetensors", "task": "_test.npz"}
-"""Kind of source -> suffix of its bundled files."""
+SUFFIXES = {"model": (".safetensors",), "task": ("_test.npz", ".txt")}
+"""Kind of source -> suffixes of its bundled files."""
+
+PACKAGE = "package:"
+"""What a path in an installed package of Python begins with, behind the prefix of its source."""
 
 FORMS = {
-    "model": ("timm:NAME", "hf:NAME-OR-FOLDER", "python:MODULE:FUNCTION"),
+    "model": ("timm:NAME", "hf:NAME-OR-FOLDER", "hf:package:NAME/PATH", "python:MODULE:FUNCTION"),
     "task": ("imagefolder:FOLDER", "csv:FILE", "text:FILE", "python:MODULE:FUNCTION"),
 }
 """Kind of source -> forms of sources outside the library."""
@@ -42,6 +46,17 @@ def split(kind: str, source: str, also: Sequence[str] = ()) -> tuple[str, str]:
     return prefix, rest
 
 
+def task_reader(source: str) -> str:
+    """Return the prefix of the reader of a task: that of its source, and `text` for a bundled text.
+
+    Raises:
+        BadInput: there is no such source.
+    """
+    prefix, _ = split("task", source)
+    is_text = prefix == "bundled" and bundled_file("task", source).suffix == ".txt"
+    return "text" if is_text else prefix
+
+
 def _unknown(kind: str, source: str, also: Sequence[str]) -> BadInput:
     known = [*bundled(kind), *FORMS[kind], *also]
     return BadInput(f"{kind}.source = {shown(source)}: no such {kind}; {suggest(source, known)}")
@@ -59,6 +74,30 @@ def existing(kind: str, source: str, *, folder: bool = False) -> Path:
         raise BadInput(f"{kind}.source = {shown(source)}: there is no such {what} ({_actual(path)}); correct the path")
     if not folder and path.stat().st_size == 0:
         raise BadInput(f"{kind}.source = {shown(source)}: the file is empty; take another one")
+    return path
+
+
+def in_package(where: str, name: str) -> Path:
+    """Return the path of a file or folder in an installed package, which is not imported.
+
+    Args:
+        where: beginning of messages.
+        name: `PACKAGE/PATH`; what `import` calls the package, and the path below its folder.
+
+    Raises:
+        BadInput: there is no such package, or it holds nothing at that path.
+    """
+    package, _, inside = name.partition("/")
+    if not package.isidentifier() or not inside:
+        raise BadInput(f"{where}: names no file of a package; write package:NAME/PATH, with the name that is imported")
+    found = importlib.util.find_spec(package)
+    folders = list(found.submodule_search_locations or ()) if found else []
+    if not folders:
+        remedy = f"pip install {package.replace('_', '-')}, if it is called so there"
+        raise BadInput(f"{where}: the package {package} is not installed; {remedy}")
+    path = Path(folders[0]) / inside
+    if not (is_file(path) or is_folder(path)):
+        raise BadInput(f"{where}: the package {package} holds no {shown(inside)}; correct the path")
     return path
 
 
@@ -110,10 +149,10 @@ def bundled(kind: str) -> dict[str, Path]:
     """Return source ('bundled:fashion-vit') -> file of every bundled model or task; user folders take precedence."""
     files: dict[str, Path] = {}
     for root in roots():
-        for file in sorted((root / "bundled").glob(f"*{SUFFIX[kind]}")):
-            if not is_file(file):
-                continue
-            files.setdefault("bundled:" + file.name.removesuffix(SUFFIX[kind]).replace("_", "-"), file)
+        for suffix in SUFFIXES[kind]:
+            for file in sorted((root / "bundled").glob(f"*{suffix}")):
+                if is_file(file):
+                    files.setdefault("bundled:" + file.name.removesuffix(suffix).replace("_", "-"), file)
     return files
 
 

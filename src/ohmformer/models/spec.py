@@ -16,7 +16,8 @@ class ModelChoice(Spec):
 
     Attributes:
         source: `bundled:NAME`, `timm:NAME`, `timm:local-dir:FOLDER`, `hf:NAME`, `hf:FOLDER`, `hf:FOLDER/FILE.gguf`,
-            or `python:MODULE:FUNCTION` for a function that returns an `nn.Module`.
+            `hf:package:NAME/PATH` for a folder or file in an installed package, or `python:MODULE:FUNCTION` for a
+            function that returns an `nn.Module`.
         weights: `pretrained` from a folder, the local cache or the hub, or `random`.
         seed: seed of random weights.
         head: head of a Hugging Face model: the one that the `task` needs, or one by name.

@@ -115,12 +115,19 @@ def _digital(tokens: int, which: str) -> str:
     return f"{which} {tokens} tokens digital" if tokens > 1 else f"{which} token digital"
 
 
+def _limit(name: str, value: Any) -> str:
+    """What a budget allows, in words."""
+    if name in ("first_tokens", "last_tokens"):
+        return _digital(value, name.removesuffix("_tokens"))
+    return f"{name} {value}"
+
+
 def kv_name(kv: Any) -> str:
     """'none', 'auto', a budget or a conditioning, in words."""
     if not isinstance(kv, dict):
         return {"none": "not conditioned", "auto": "conditioned, auto"}.get(kv, str(kv))
     if "auto" in kv:
-        limits = [f"{name} {value}" for name, value in kv.items() if name not in ("auto", "residual")]
+        limits = [_limit(name, value) for name, value in kv.items() if name not in ("auto", "residual")]
         return ", ".join(["conditioned, auto", *limits])
     words = [("mean removed" if kv.get("mean") else ""), kv.get("basis", "own")]
     words += [f"range per {kv['scale']}" if kv.get("scale") else "", f"range {kv['range']:g}" if "range" in kv else ""]

@@ -120,7 +120,8 @@ def run_with_keys(
             store.check_in_place()
     if not set(keys) <= set(results):
         raise BadInput(
-            f"{store.file}: a result that was just stored is gone, so another program changed the file; run again to compute it anew"
+            f"{store.file}: a result that was just stored is gone, so another program changed the file; run again to "
+            "compute it anew"
         )
     return keys, [results[key] for key in keys]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ohmformer.models.sources import split
+from ohmformer.models.sources import task_reader
 from ohmformer.tasks.metric_kinds import compares_features
 from ohmformer.tasks.spec import TaskChoice
 
@@ -16,7 +16,7 @@ def head_for(choice: TaskChoice) -> str:
     Raises:
         BadInput: the task has no such source.
     """
-    prefix, _ = split("task", choice.source)
+    prefix = task_reader(choice.source)
     if prefix == "text":
         return "causal-lm"
     if prefix not in ("imagefolder", "csv"):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ohmformer.errors import BadInput, check_type, shown
 from ohmformer.models.preprocessing import preparation
-from ohmformer.models.sources import bundled_file, first_line, is_file, split
+from ohmformer.models.sources import bundled_file, first_line, is_file, task_reader
 from ohmformer.models.user_code import from_python
 from ohmformer.schema import validate
 from ohmformer.tasks.metric_kinds import compares_features
@@ -40,8 +40,8 @@ def load_task(source: str, limit: int | None = None, *, model: nn.Module | None 
     """Load the task of a source.
 
     Args:
-        source: 'bundled:fashion-mnist', 'imagefolder:FOLDER', 'csv:FILE', 'text:FILE', or 'python:module:function' for
-            a function that returns a `Task`.
+        source: 'bundled:fashion-mnist', 'bundled:northanger-abbey', 'imagefolder:FOLDER', 'csv:FILE', 'text:FILE', or
+            'python:module:function' for a function that returns a `Task`.
         limit: number of test samples, counted from the first; None takes all.
         model: a model from `load_model`, which determines how images and texts become its inputs. Bundled tasks
             need none.
@@ -64,7 +64,7 @@ def make_task(choice: TaskChoice, model: nn.Module | None = None) -> Task:
     Raises:
         BadInput: as for `load_task`.
     """
-    prefix, _ = split("task", choice.source)
+    prefix = task_reader(choice.source)
     _check_options(choice, prefix)
     if prefix in ("imagefolder", "csv", "text"):
         module, function = READERS[prefix]

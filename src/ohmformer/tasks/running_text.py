@@ -1,4 +1,4 @@
-"""Perplexity of a causal language model on running text, as `text:FILE`.
+"""Perplexity of a causal language model on running text, as `text:FILE` or a bundled text.
 
 N windows of W tokens.
 """
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ohmformer.capture.inputs import Inputs
 from ohmformer.errors import BadInput, shown
 from ohmformer.models.preprocessing import preparation, tokenizer_of
-from ohmformer.models.sources import existing, first_line, is_failure
+from ohmformer.models.sources import bundled_file, existing, first_line, is_failure, split
 from ohmformer.models.tokenizers import check_known, check_token_ids
 from ohmformer.tasks.metric_kinds import METRICS, is_allowed, label_kind
 from ohmformer.tasks.reading import IGNORED, Reading
@@ -50,7 +50,8 @@ def text_task(choice: TaskChoice, model: nn.Module | None) -> Task:
     Raises:
         BadInput: the file is not text or too short for the windows, or the model cannot process the windows.
     """
-    file = existing("task", choice.source)
+    bundled = split("task", choice.source)[0] == "bundled"
+    file = bundled_file("task", choice.source) if bundled else existing("task", choice.source)
     if not is_allowed(choice.metric, "text", ("perplexity",)):
         raise BadInput(f"task.metric = {shown(choice.metric)}: running text has perplexity; leave it out")
     if choice.metric and (kind := label_kind(choice.metric)) not in ("tokens", "none"):

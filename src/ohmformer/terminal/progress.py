@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 
+WHOLE_RUN = 1e9
+"""Seconds of the past that the time left is estimated from: all. Points may take longer than rich's default of 30 s."""
+
+
 @dataclass(frozen=True)
 class Bar:
     """Progress of a computation. `progress` and `task` are objects of rich; None if no bar is drawn."""
@@ -44,6 +48,7 @@ def bar(what: str, total: int, done: int = 0, *, show: bool = True) -> Iterator[
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("left"))
+    screen = Console(stderr=True)
+    with Progress(*columns, console=screen, transient=True, speed_estimate_period=WHOLE_RUN) as progress:
         yield Bar(show, progress, progress.add_task(what, total=total, completed=done))

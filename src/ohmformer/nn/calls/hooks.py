@@ -26,6 +26,7 @@ from ohmformer.nn.calls.call_info import (
 from ohmformer.nn.calls.larger_inputs import warn_beyond
 from ohmformer.nn.calls.outputs import float_tensors
 from ohmformer.nn.calls.padded_layers import attach_to_padded_layers, begin_layer, finish_layer
+from ohmformer.nn.calls.sample_numbers import numbered_call, numbered_encoder
 from ohmformer.nn.modules.class_swap import swap_class
 from ohmformer.nn.modules.compile_guard import eager
 from ohmformer.nn.modules.linear import CrossbarLinear
@@ -118,7 +119,7 @@ def begin(handle: HookHandle, model: nn.Module, args: tuple[Any, ...], kwargs: d
             # Every step draws anew, so numbers do as names of the rows.
             info = replace(info, names=tuple(range(info.batch_size)))
     else:
-        call.step = None
+        call.step, info = None, numbered_call(info)
     call.info, call.active = info, True
     call.moved.clear()
     call.encoders.clear()
@@ -172,7 +173,7 @@ def begin_encoder(
         state.users.begin_call()
     if prefix or not torch.is_grad_enabled():
         call = state.threads.enter()
-        info = encoder_call_info(encoder, args, kwargs, handle.axis, state.call_info)
+        info = numbered_encoder(encoder_call_info(encoder, args, kwargs, handle.axis, state.call_info))
         call.encoders.append(info)
         if prefix:
             call.recomputed[prefix] = info

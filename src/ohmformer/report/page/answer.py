@@ -77,6 +77,20 @@ def _of_series(series: Sequence[Series], where: str) -> str:
     return f"{text}; no other series does better there."
 
 
+def at_most_noise(results: StudyResults) -> str:
+    """One sentence: the metric in software and of each series, at the largest swept number. Empty without series."""
+    seen = view(results)
+    if not seen.series:
+        return ""
+    x, first = seen.series[0].points[-1]
+    there = [(each.name, found.accuracy) for each in seen.series if (found := dict(each.points).get(x))]
+    values = [f"{accuracy.shown.text(accuracy.mean)} with {name}" for name, accuracy in there]
+    title, software = first.accuracy.shown.title, first.accuracy.shown.text(first.accuracy.software)
+    unit = _unit(first.accuracy)
+    words = [f"{software}{unit} in software", *values]
+    return f"At {axis_name(seen.x)} = {x:g}, {title} is {', '.join(words[:-1])} and {words[-1]}."
+
+
 def _rank(accuracy: Accuracy) -> float:
     """Larger is better."""
     return -accuracy.mean if accuracy.shown.better == "lower" else accuracy.mean
