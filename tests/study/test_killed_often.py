@@ -1,4 +1,4 @@
-"""A sweep of 200 points that is killed ten times, driver or worker, gives the store of an undisturbed run."""
+"""A sweep of 200 points that is killed again and again, driver or worker, gives the store of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from ohmformer.study.executors.choose import chosen_workers
 from ohmformer.study.results.spec import PointResult
 from ohmformer.study.run import run_study
 from ohmformer.study.spec import Settings
 from tests.cli.drivers import stopped_if_it_fails
 from tests.report.results import answer
-from tests.study.processes import ROOT, wait_until
+from tests.study.executors.drives import DASK, RAY, rows
+from tests.study.processes import PATHS, wait_until
 from tests.study.small import gamma, study
 
-POINTS, KILLS = 200, 10
+POINTS = 200
 
 
 def evaluate(settings: Settings) -> PointResult:
@@ -32,8 +33,9 @@ def evaluate(settings: Settings) -> PointResult:
     return answer(gamma(settings))
 
 
-def drive(out: str, workers: int) -> None:
-    run_study(study(*range(POINTS)), Path(out), workers=workers, evaluate=evaluate)
+def drive(out: str, cluster: str | None, workers: int) -> None:
+    with closing(chosen_workers(cluster, workers)) as pool:
+        run_study(study(*range(POINTS)), Path(out), workers=pool, evaluate=evaluate)
 
 
 def stored(out: Path) -> int:
@@ -44,38 +46,38 @@ def stored(out: Path) -> int:
         return 0
 
 
-def rows(out: Path) -> dict[str, list[Any]]:
-    with closing(sqlite3.connect(out / "results.sqlite")) as database:
-        tables = ("results", "points", "versions", "attempts")
-        return {table: sorted(database.execute(f"SELECT * FROM {table}").fetchall()) for table in tables}
-
-
-def children(process: int) -> Iterator[int]:
+def workers_of(driver: int) -> Iterator[int]:
+    """Processes of a driver's session that compute points: spawned ones, or actors of Ray."""
     for each in Path("/proc").glob("[0-9]*"):
         try:
-            fields = (each / "stat").read_text().rpartition(")")[2].split()
-            if int(fields[1]) == process and b"spawn_main" in (each / "cmdline").read_bytes():
-                yield int(each.name)
+            session = int((each / "stat").read_text().rpartition(")")[2].split()[3])
+            command = (each / "cmdline").read_bytes()
         except OSError:
             continue
+        if session == driver and (b"spawn_main" in command or b"ray::Seat" in command):
+            yield int(each.name)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds workers by /proc")
-def test_a_sweep_killed_ten_times_gives_the_store_of_an_undisturbed_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("cluster", "kills"), [(None, 10), pytest.param("local", 4, marks=DASK), pytest.param("ray", 4, marks=RAY)]
+)
+def test_a_sweep_killed_often_gives_the_store_of_an_undisturbed_run(
+    cluster: str | None, kills: int, tmp_path: Path
+) -> None:
     draw, out = random.Random(0), tmp_path / "killed"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])}
-    drives = [f"from {__name__} import drive; drive({str(out)!r}, {workers})" for workers in (1, 2)]
-    for kill in range(KILLS):
+    environment = {**os.environ, **PATHS}
+    drives = [f"from {__name__} import drive; drive({str(out)!r}, {cluster!r}, {workers})" for workers in (1, 2)]
+    for kill in range(kills):
         command = [sys.executable, "-c", drives[kill % 2]]
-        goal = stored(out) + draw.randint(1, POINTS // KILLS - 4)
+        goal = stored(out) + draw.randint(1, POINTS // kills - 4)
         with stopped_if_it_fails(
             subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
         ) as driver:
             assert wait_until(lambda goal=goal: stored(out) >= goal, 600)
             if kill % 2:  # a worker first: the driver goes on without it
-                for worker in list(children(driver.pid))[:1]:
-                    os.kill(worker, signal.SIGKILL)
+                os.kill(next(workers_of(driver.pid)), signal.SIGKILL)
                 wait_until(lambda goal=goal: stored(out) > goal + 1, 20)
             driver.kill()
             driver.communicate(timeout=60)

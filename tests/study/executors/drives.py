@@ -7,8 +7,11 @@ import signal
 import sqlite3
 import time
 from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from ohmformer.errors import BadInput
 from ohmformer.study.executors.choose import chosen_workers
@@ -18,6 +21,12 @@ from ohmformer.study.run import run_study
 from ohmformer.study.spec import Settings
 from ohmformer.terminal.signals import Stopped
 from tests.study.small import gamma, study
+
+DASK, RAY = (
+    pytest.mark.skipif(find_spec(package) is None, reason=f"{package} is not installed")
+    for package in ("distributed", "ray")
+)
+"""Marks of tests that need a package."""
 
 FOLDER = "OHMFORMER_TEST_FOLDER"
 """Variable that names the folder in which evaluations leave notes."""

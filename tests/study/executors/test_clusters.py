@@ -10,13 +10,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from tests.cli.drivers import stopped_if_it_fails
-from tests.study.executors.drives import FOLDER, GAMMAS, rows
+from tests.study.executors.drives import DASK, FOLDER, GAMMAS, RAY, rows
 from tests.study.processes import PATHS, alive, wait_until
 from tests.study.small import GAMMA
 
@@ -26,11 +25,7 @@ pytestmark = [
 ]
 
 
-def needs(package: str) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(find_spec(package) is None, reason=f"{package} is not installed")
-
-
-CLUSTERS = [pytest.param("local", marks=needs("distributed")), pytest.param("ray", marks=needs("ray"))]
+CLUSTERS = [pytest.param("local", marks=DASK), pytest.param("ray", marks=RAY)]
 
 DIED = "a worker process died; under way were: "
 FAILED = (
@@ -145,7 +140,7 @@ def scheduler(folder: Path, workers: int = 0, threads: int = 1) -> Iterator[tupl
         yield address, first
 
 
-@needs("distributed")
+@DASK
 def test_a_scheduler_gives_the_rows_of_the_local_pool_and_may_go_away(tmp_path: Path, undisturbed: Path) -> None:
     with scheduler(tmp_path, workers=2) as (address, process):
         out, err = driven(tmp_path, f"{address!r}, {str(tmp_path / 'out')!r}, dies_once_at_one, None")
@@ -163,7 +158,7 @@ def test_a_scheduler_gives_the_rows_of_the_local_pool_and_may_go_away(tmp_path: 
     assert not rows(tmp_path / "lost")["attempts"], "no point is to blame"
 
 
-@needs("distributed")
+@DASK
 @pytest.mark.parametrize(
     ("workers", "threads", "line"),
     [
@@ -185,14 +180,12 @@ def test_a_scheduler_without_fit_workers_is_one_line(workers: int, threads: int,
 @pytest.mark.parametrize(
     ("cluster", "before", "line"),
     [
-        pytest.param(
-            "tcp://127.0.0.1:1", "", "no Dask scheduler answers there", marks=needs("distributed"), id="no scheduler"
-        ),
+        pytest.param("tcp://127.0.0.1:1", "", "no Dask scheduler answers there", marks=DASK, id="no scheduler"),
         pytest.param(
             "ray",
             "import os; os.environ['RAY_ADDRESS'] = '127.0.0.1:1'",
             "correct RAY_ADDRESS = 127.0.0.1:1, or unset it to start Ray here",
-            marks=needs("ray"),
+            marks=RAY,
             id="no Ray",
         ),
     ],

@@ -8,18 +8,18 @@ import re
 import signal
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from ohmformer.study.store.store import Store
 from tests.cli.drivers import stopped_if_it_fails
+from tests.study.executors.drives import DASK
 from tests.study.processes import PATHS, ROOT, wait_until
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(find_spec("distributed") is None, reason="distributed is not installed"),
+    DASK,
     pytest.mark.skipif(os.name != "posix", reason="the file is a shell script"),
 ]
 
