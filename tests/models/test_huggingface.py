@@ -28,6 +28,16 @@ def test_a_folder_loads_with_the_head_of_its_configuration(tmp_path: Path) -> No
     assert known.tokenizer("good film")["input_ids"]
 
 
+def test_a_model_in_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tiny.llama(tmp_path / "weights_in_here" / "model")
+    monkeypatch.syspath_prepend(tmp_path)
+    model, other = (load_model(f"hf:{name}", head="causal-lm") for name in ("package:weights_in_here/model", folder))
+    assert model_digest(model) == model_digest(other)
+    (folder / "config.json").unlink()
+    with pytest.raises(BadInput, match=r"weights_in_here/model.* has no config\.json"):
+        load_model("hf:package:weights_in_here/model")
+
+
 def test_a_text_encoder_comes_without_its_pooling_layer(tmp_path: Path) -> None:
     model = load_model(f"hf:{tiny.bert(tmp_path / 'b')}", head="encoder")
     assert model.pooler is None

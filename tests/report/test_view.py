@@ -71,6 +71,7 @@ def test_axes_have_names(path: str, name: str) -> None:
     [
         ("none", "not conditioned"),
         ("auto", "conditioned, auto"),
+        ({"auto": True, "cells": 1.0, "first_tokens": 4}, "conditioned, auto, cells 1.0, first 4 tokens digital"),
         ({"redundancy": 2}, "2 copies"),
         ({"redundancy": 1}, "not conditioned"),
         (

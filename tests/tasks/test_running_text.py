@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -13,11 +14,14 @@ from torch import nn
 
 from ohmformer.errors import BadInput
 from ohmformer.models.load import load_model
+from ohmformer.models.sources import bundled
 from ohmformer.registry import _kinds
+from ohmformer.tasks.head_choice import head_for
 from ohmformer.tasks.load import load_task
 from ohmformer.tasks.metric_kinds import Metric
 from ohmformer.tasks.reading import IGNORED
 from ohmformer.tasks.scoring import scores
+from ohmformer.tasks.spec import TaskChoice
 from tests.tasks import tiny
 
 pytest.importorskip("transformers")
@@ -31,6 +35,33 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> nn.Module:
 @pytest.fixture
 def source(tmp_path: Path) -> str:
     return f"text:{tiny.prose(tmp_path / 'prose.txt')}"
+
+
+@pytest.fixture
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's library folder with one text, `bundled:my-prose`."""
+    (tmp_path / "library" / "bundled").mkdir(parents=True)
+    monkeypatch.setenv("OHMFORMER_LIBRARY", str(tmp_path / "library"))
+    return tiny.prose(tmp_path / "library" / "bundled" / "my_prose.txt")
+
+
+def test_a_bundled_text_is_read_like_a_file(model: nn.Module, library: Path) -> None:
+    options = {"model": model, "window": 16, "calibration": 2, "prefill": 8, "step": 2}
+    bundled, file = (load_task(source, **options) for source in ("bundled:my-prose", f"text:{library}"))
+    assert torch.equal(bundled.inputs["input_ids"], file.inputs["input_ids"])
+    assert bundled.metric == "perplexity"
+    assert bundled.reading == file.reading
+    assert head_for(TaskChoice(source="bundled:my-prose")) == "causal-lm"
+    assert head_for(TaskChoice(source="bundled:fashion-mnist")) == "auto"
+    with pytest.raises(BadInput, match=r"task\.pooling = 'cls': does not apply to text: sources"):
+        load_task("bundled:my-prose", model=model, pooling="cls")
+
+
+def test_the_text_that_ships_is_long_enough_and_says_its_license() -> None:
+    file = bundled("task")["bundled:northanger-abbey"]
+    words = file.read_text(encoding="utf-8").split()
+    assert len(words) == json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))["words"] > 5000
+    assert "public domain" in file.with_name("LICENSE.northanger-abbey").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("stride", [16, 10, 5])

@@ -117,7 +117,7 @@ def _digital(tokens: int, which: str) -> str:
 
 def _limit(name: str, value: Any) -> str:
     """What a budget allows, in words."""
-    if name in ("first_tokens", "last_tokens"):
+    if name in ("first_tokens", "last_tokens") and value:
         return _digital(value, name.removesuffix("_tokens"))
     return f"{name} {value}"
 

@@ -84,10 +84,9 @@ def at_most_noise(results: StudyResults) -> str:
         return ""
     x, first = seen.series[0].points[-1]
     there = [(each.name, found.accuracy) for each in seen.series if (found := dict(each.points).get(x))]
-    values = [f"{accuracy.shown.text(accuracy.mean)} with {name}" for name, accuracy in there]
+    values = [f"{accuracy.shown.text(accuracy.mean)}{_unit(accuracy)} with {name}" for name, accuracy in there]
     title, software = first.accuracy.shown.title, first.accuracy.shown.text(first.accuracy.software)
-    unit = _unit(first.accuracy)
-    words = [f"{software}{unit} in software", *values]
+    words = [f"{software}{_unit(first.accuracy)} in software", *values]
     return f"At {axis_name(seen.x)} = {x:g}, {title} is {', '.join(words[:-1])} and {words[-1]}."
 
 
