@@ -120,6 +120,7 @@ GOOD: dict[str, Callable[[], dict[str, Any]]] = {
         **{"model": converted(), "evaluate": lambda _: torch.ones(3), "chips": 1, "seed": None, "progress": False},
         "summarize": mean_summary,
     },
+    "numbered_samples": lambda: {"start": 0},
     "place": lambda: {**cost(), "kv_sets": 1, "softmax_sets": "one", "batching": "pipelined", "shared": ALONE},
     "register": lambda: {"cls": None},
     "remember": lambda: {"model": nn.Linear(2, 2), "preparation": of.Preparation()},
