@@ -13,6 +13,7 @@ from ohmformer.changed_copy import Copies, with_values
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.patch import Patch
 from ohmformer.schema import Spec, validate, walk
+from tests.hardware.test_use import WEAR as WORN
 
 CHANGES: list[tuple[str, Any]] = [
     ("projection.array.cost.adc_energy", 2e-12),
@@ -151,3 +152,27 @@ def test_a_message_names_its_field_once(path: str, value: Any, message: str) -> 
     with pytest.raises(of.BadInput) as refused:
         of.replace(hardware, f"attention.{path}", value)
     assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("general", ["array.writes", "attention.array.writes"])
+def test_parts_that_fit_only_together_may_stand_under_an_alias_and_under_its_fields(general: str) -> None:
+    """Counted writes need wear, which every role states by itself."""
+    wear = {f"{role}.array.cell.wear": WORN for role in ("projection", "attention.key", "attention.value")}
+    for table in ({general: 1e5, **wear}, {**wear, general: 1e5}):
+        made = validate(Accelerator, {"base": "clipformer_tcad_2024", **table}, where="hardware")
+        assert (made.attention.key.array.writes, made.attention.value.array.writes) == (1e5, 1e5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"attention.array.writes": 1e5, "attention.key.array.cell.wear": WORN}, "attention.array.writes = 100000.0:"),
+        ({"array.writes": 1e5, "attention.key.array.cell.wear": WORN}, "array.writes = 100000.0:"),
+        ({"attention.array.cell.wear": WORN, "attention.key.array.cell.wear.w": -3}, "attention.key.array.cell.wear.w"),
+        ({"attention.array.rows": -3, "attention.key.array.rows": 32}, "attention.array.rows = -3:"),
+    ],
+)
+def test_faults_of_joined_changes_stand_under_the_key_that_was_written(changes: dict[str, Any], fault: str) -> None:
+    with pytest.raises(of.BadInput) as refused:
+        validate(Accelerator, {"base": "clipformer_tcad_2024", **changes}, where="hardware")
+    assert str(refused.value).startswith(f"hardware: {fault}")

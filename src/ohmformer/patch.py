@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, Misplaced
 from ohmformer.wording import with_article
 
 
@@ -60,14 +60,47 @@ class Patch:
         """The patch without some of its keys."""
         return Patch({key: value for key, value in self.changes.items() if key not in keys}, self.start)
 
-    def general_first(self, aliases: Mapping[str, tuple[str, ...]]) -> list[tuple[str, Any]]:
-        """The changes with aliases first, so that a key which sets one of their fields wins wherever it stands.
+    def by_field(self, aliases: Mapping[str, tuple[str, ...]]) -> list[FieldChange]:
+        """The changes of fields. Those of an alias come first, so that a key which sets one of its fields wins.
+
+        Patches of different parts of a field become one, since the parts may fit only together.
 
         Args:
             aliases: alias -> the dotted paths of the fields that it sets.
         """
         depth = {alias: paths[0].count(".") for alias, paths in aliases.items()}
-        return sorted(self.changes.items(), key=lambda change: depth.get(change[0], inf))
+        found: dict[str, list[FieldChange]] = {}
+        for key, change in sorted(self.changes.items(), key=lambda change: depth.get(change[0], inf)):
+            for target in aliases.get(key, (key,)):
+                name, *inner = target.split(".")
+                new = FieldChange(name, Patch.of({".".join(inner): change}) if inner else change)
+                new.written.append(((name, *inner), key, change))
+                earlier = found.setdefault(name, [])
+                if earlier and earlier[-1].joins(new):
+                    earlier[-1] = earlier[-1].joined(new)
+                else:
+                    earlier.append(new)
+        return [change for changes in found.values() for change in changes]
+
+    def joins(self, other: Patch) -> bool:
+        """True if both patches can be one: they change no key both, except by patches that can be one."""
+        return self.start is None and all(
+            isinstance(change, Patch) and isinstance(below := other.changes[key], Patch) and change.joins(below)
+            for key, change in self.changes.items()
+            if key in other.changes
+        )
+
+    def joined(self, other: Patch) -> Patch:
+        """Both patches in one."""
+        both = dict(other.changes)
+        for key, change in self.changes.items():
+            both[key] = change.joined(both[key]) if key in both else change
+        return Patch(both, other.start)
+
+    def has(self, keys: Sequence[str]) -> bool:
+        """True if a change is at this path, above it or below it."""
+        change = self.changes.get(keys[0]) if keys else self
+        return change is not None and (len(keys) < 2 or not isinstance(change, Patch) or change.has(keys[1:]))
 
     def only_change(self) -> tuple[tuple[str, ...], Any]:
         """Keys and value of the only change; ((), None) if there are several."""
@@ -78,6 +111,39 @@ class Patch:
             return (key,), value
         keys, inner = value.only_change()
         return ((key, *keys), inner) if keys else ((), None)
+
+
+@dataclass(frozen=True)
+class FieldChange:
+    """A change of a field.
+
+    Attributes:
+        name: name of the field.
+        change: its new value, or its patch.
+        written: what the user wrote: path of the field, key (an alias or the field's own), and the change under it.
+    """
+
+    name: str
+    change: Any
+    written: list[tuple[tuple[str, ...], str, Any]] = field(default_factory=list)
+
+    def joins(self, later: FieldChange) -> bool:
+        """True if both are patches that can be one."""
+        return isinstance(self.change, Patch) and isinstance(later.change, Patch) and later.change.joins(self.change)
+
+    def joined(self, later: FieldChange) -> FieldChange:
+        """Both changes in one."""
+        return FieldChange(self.name, later.change.joined(self.change), [*self.written, *later.written])
+
+    def as_written(self, fault: Misplaced) -> Misplaced:
+        """A fault in this change, under the key that the user wrote: the last one that has its path."""
+        for target, key, change in reversed(self.written):
+            inner = fault.keys[len(target) :]
+            if fault.keys[: len(target)] == target and (
+                len(self.written) == 1 or not isinstance(change, Patch) or change.has(inner)
+            ):
+                return fault.moved(target, (key,))
+        return fault
 
 
 def expanded(

@@ -302,21 +302,18 @@ def _patched(spec: T, patch: Patch, context: Mapping[str, Any], copies: Copies) 
     """As `apply_patch`, made anew."""
     cls, values, sources = type(spec), dict[str, Any](), dict(spec.provenance)
     short = {key: patch.changes[key] for key in cls.shorthands if key in patch.changes and key not in _fields(cls)}
-    for key, change in patch.without(short).general_first(cls.aliases):
-        for target in cls.aliases.get(key, (key,)):
-            field, *inner_keys = target.split(".")
-            inner = Patch.of({".".join(inner_keys): change}) if inner_keys else change
-            try:
-                old = values.get(field, getattr(spec, field, None))
-                values[field] = _patched_field(cls, field, old, inner, context, copies)
-            except Misplaced as fault:
-                raise fault.moved((field, *inner_keys), (key,)) from None
-            if target in values and not isinstance(change, Patch):
-                stated = dict(cls._unwrap({target: change})["provenance"])
-                if source := stated.get(target, None if context.get("merge") else _USER):
-                    sources[target] = source
-                else:
-                    sources.pop(target, None)
+    for each in patch.without(short).by_field(cls.aliases):
+        field, old = each.name, values.get(each.name, getattr(spec, each.name, None))
+        try:
+            values[field] = _patched_field(cls, field, old, each.change, context, copies)
+        except Misplaced as fault:
+            raise each.as_written(fault) from None
+        if not isinstance(each.change, Patch):
+            stated = dict(cls._unwrap({field: each.change})["provenance"])
+            if source := stated.get(field, None if context.get("merge") else _USER):
+                sources[field] = source
+            else:
+                sources.pop(field, None)
     if short:
         values = {name: getattr(spec, name) for name in _fields(cls)} | values
         values |= cls._unwrap(expanded(short, values, cls.shorthands, cls._expand))
