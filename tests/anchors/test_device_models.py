@@ -71,10 +71,8 @@ def test_t1_errors_of_fourier_weights_in_the_tutorial_of_crosssim(
 ) -> None:
     """One draw there and one here: within 3 %, since a draw varies by 1 %.
 
-    The tutorial's results for 256 points are left out. The cell of its notebook that was found builds a matrix of that
-    size from the real part alone. Independent proportional errors of 0.15 then give mean absolute errors of 0.077
-    and 0.121 at an on/off ratio of 1000, and 0.124 and 0.200 at 4, where it reports 0.0836, 0.1446, 0.1119 and
-    0.1957. No single setting known here explains all four.
+    docs/validation.md also has the tutorial's results for 256 points, three of which are missed: no single setting
+    known here explains all four.
     """
     assert dft_error(points, ratio, sigma, encoding) == pytest.approx(reported, rel=0.03)
 

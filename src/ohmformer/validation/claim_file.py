@@ -39,6 +39,8 @@ class Claim(Spec):
         share: conductance at which they are computed, as a share of G_max.
         age: time from the write to the read [s].
         encoding: how weights are stored in the cells.
+        points: points of a discrete Fourier transform whose weights are stored.
+        parts: parts of its weights whose error is computed: both, as one complex number, or the real part alone.
         series: series of measured accuracies, as `model.method`.
         gamma: noise levels of these accuracies.
         why: why the model may differ, or why the claim cannot be checked.
@@ -62,6 +64,8 @@ class Claim(Spec):
     share: Share | None = None
     age: Annotated[Seconds, Field(ge=0)] = 0.0
     encoding: Literal["differential", "offset"] = "differential"
+    points: Annotated[int, Field(ge=2, le=1024)] = 64
+    parts: Literal["complex", "real"] = "complex"
     series: tuple[str, ...] = ()
     gamma: tuple[Fraction, ...] = ()
     why: Annotated[str, Field(min_length=1)]

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
 Compute = Callable[[Evaluator, Claim], float]
 
-POINTS = 64
-"""Points of the discrete Fourier transform of `fourier_error`."""
-
 
 def _cell(claim: Claim, name: str = "") -> Cell:
     """Return the cell of a claim.
@@ -74,7 +71,7 @@ def _read_deviation(claim: Claim) -> float:
 
 
 def _fourier_error(claim: Claim) -> float:
-    """Return the mean absolute error of the complex weights of a discrete Fourier transform, in one draw.
+    """Return the mean absolute error of the weights of a discrete Fourier transform, in one draw.
 
     Weights have 8 bits in one cell, or in one pair of cells. An offset is subtracted in digital logic.
     """
@@ -83,12 +80,12 @@ def _fourier_error(claim: Claim) -> float:
     from ohmformer.array.crossbar import program
 
     bits = 8 if claim.encoding == "offset" else 7
-    geometry = {"rows": POINTS, "columns": POINTS, "bits": bits, "bits_per_cell": bits}
+    geometry = {"rows": claim.points, "columns": claim.points, "bits": bits, "bits_per_cell": bits}
     array = Crossbar.model_validate({**geometry, "encoding": claim.encoding, "cell": _cell(claim)})
-    steps = torch.arange(POINTS, dtype=torch.float64)
-    phase = 2 * math.pi / POINTS * torch.outer(steps, steps)
+    steps = torch.arange(claim.points, dtype=torch.float64)
+    phase = 2 * math.pi / claim.points * torch.outer(steps, steps)
     squares = torch.zeros_like(phase)
-    for stream, weights in enumerate((phase.cos(), -phase.sin())):
+    for stream, weights in enumerate((phase.cos(), -phase.sin())[: 1 if claim.parts == "real" else 2]):
         programmed = program(weights, array, w_range=1.0, stream=stream)
         held = programmed.cells[:, 0]
         codes = held[0] - (held[1] if claim.encoding == "differential" else 2.0 ** (bits - 1))
