@@ -111,8 +111,8 @@ def test_the_same_file_serves_both_halves() -> None:
     ("changes", "said"),
     [
         ({"model": {"source": "tables:vit"}}, "model.source = 'tables:vit': no such model"),
-        ({"model": {"source": "tables:vit"}}, "hf:NAME-OR-FOLDER, python:MODULE:FUNCTION, shapes:bert-base, "),
-        ({"model": {"source": "bundled:vit"}}, "hf:NAME-OR-FOLDER, python:MODULE:FUNCTION, shapes:bert-base, "),
+        ({"model": {"source": "tables:vit"}}, "hf:package:NAME/PATH, python:MODULE:FUNCTION, shapes:bert-base, "),
+        ({"model": {"source": "bundled:vit"}}, "hf:package:NAME/PATH, python:MODULE:FUNCTION, shapes:bert-base, "),
         ({"model": {"source": "shape:gpt2"}}, "no such model; did you mean 'shapes:gpt2'?"),
         ({"model": {"source": "shapes:x.toml"}}, "model.source = 'shapes:x.toml': no such file; give the path of a"),
         ({"model": {"source": "gpt2"}}, "'gpt2': is a table of dimensions; write 'shapes:gpt2'"),

@@ -61,7 +61,7 @@ def workers_of(driver: int) -> Iterator[int]:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds workers by /proc")
 @pytest.mark.parametrize(
-    ("cluster", "kills"), [(None, 10), pytest.param("local", 4, marks=DASK), pytest.param("ray", 4, marks=RAY)]
+    ("cluster", "kills"), [(None, 10), pytest.param("local", 2, marks=DASK), pytest.param("ray", 2, marks=RAY)]
 )
 def test_a_sweep_killed_often_gives_the_store_of_an_undisturbed_run(
     cluster: str | None, kills: int, tmp_path: Path

@@ -57,9 +57,10 @@ A conversion records the functions that the model calls on the sample, and the k
 - Layers that run in another thread stay digital, and their names are listed; `trace` refuses them unless a rule leaves
   them out. A module that runs in several threads is refused unless a rule keeps it digital.
 - Not seen at all, so neither captured nor listed: functions that another thread calls outside of layers; products that
-  are written as sums of elementwise products (cosine similarity among them); extensions and Triton kernels that are
-  called directly instead of through an operation; and operations of others that take one activation and hold their
-  weights in an object of their own. Submodules compiled by TorchScript are refused.
+  are written as sums of elementwise products (cosine similarity among them); values that the model reads as Python
+  numbers (`tolist`, `item`); extensions and Triton kernels that are called directly instead of through an operation;
+  and operations of others that take one activation, and multiply it by itself or by weights in an object of their own.
+  Submodules compiled by TorchScript are refused.
 
 A rule keeps digital what its pattern names: the products of that module itself. What is inside needs a pattern, too:
 `{"*.mamba": None, "*.mamba.*": None}`, which hybrids of attention and state spaces need when they decode with a cache.
@@ -92,8 +93,12 @@ These differ:
   as `decoder_attention_mask`) and from the padding masks of PyTorch's transformer layers. A model that names its mask
   otherwise, around layers of its own, has other read noise beside padding, without a warning; name it `attention_mask`.
 - Read noise belongs to a token where the inputs of a product are the tokens of the call. It does not in convolutions
-  over tokens (Mamba, Falcon Mamba, Mamba 2, LFM2), products with codes of distances (DeBERTa, XLNet) and masks computed
-  from values with a cache (Doge). On hardware with read noise their conversions warn.
+  over tokens (Mamba, Falcon Mamba, Mamba 2, LFM2), products with codes of distances (DeBERTa, XLNet), masks computed
+  from values with a cache (Doge), and latent attention with a cache (MiniCPM 3, Youtu), which computes K and V of all
+  former tokens again in every step. On hardware with read noise their conversions warn.
+- Masks that multiply the scores behind the softmax, or stand in for one (`exp(scores) * mask`), are not followed: K and
+  V then count padding as tokens. The conversion warns if the model takes an `attention_mask`. Add the mask before the
+  softmax instead.
 
 Models that number padding themselves (absolute positions and padding on the left), that mix it in (ConvBERT, Funnel),
 or whose sparse blocks follow from the padded length (BigBird) give another result without any noise, too. So does
