@@ -50,6 +50,7 @@ CLIP = KVClip(alpha=2.0, beta=0.25)
     ],
 )
 @pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.slow
 def test_both_halves_count_the_same_events(clip: KVClip | None, encoding: str, base: int | None, batch: int) -> None:
     hardware = BASE if encoding == "differential" else offset(BASE)
     for role in ("projection", "attention"):
@@ -197,6 +198,7 @@ def test_both_halves_count_the_same_for_conditioned_k_and_v(
 
 
 @pytest.mark.parametrize("platform", ["xformer_tvlsi_2023", "puma_asplos_2019"])
+@pytest.mark.slow
 def test_both_halves_count_the_same_for_the_bundled_model(platform: str) -> None:
     model, images = load_model("bundled:fashion-vit"), load_task("bundled:fashion-mnist", limit=1).inputs
     hardware = load(platform)

@@ -124,6 +124,7 @@ def test_array_is_distributed_as_cell_with_copies(redundancy: int, encoding: str
     ],
     ids=["uniform", "one cell per value", "flicker and drift", "flicker and faults"],
 )
+@pytest.mark.slow
 def test_other_kinds_of_read_noise(fields: dict[str, Any], bits: Any) -> None:
     programmed = program(matrix(), array(rows=16, adc={"bits": bits}, **fields), stream=2)
     compare(*(outputs(programmed, level, signed=True) for level in ("array", "cell")))

@@ -210,6 +210,7 @@ def check(part: Callable[[], nn.Module], platform: str, rules: dict[str, Rule], 
     clip=st.sampled_from([None, CLIP]),
     platform=st.sampled_from(list(HARDWARE)),
 )
+@pytest.mark.slow
 def test_both_halves_agree_on_every_operand(
     part: Callable[[], nn.Module], rules: dict[str, Rule], clip: KVClip | None, platform: str
 ) -> None:

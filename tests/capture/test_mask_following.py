@@ -184,6 +184,7 @@ def test_ideal_cells_give_the_original_with_any_padding(how: Mask, kind: dict[st
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize("how", MASKS, ids=lambda how: how.__name__)
+@pytest.mark.slow
 def test_a_sample_draws_the_same_whatever_its_padding(how: Mask, kind: dict[str, Any]) -> None:
     left = kind.get("left", False)
     found = of.convert(Written(how, **kind).eval(), NOISY, sample=batch(left=left), level="noise")

@@ -44,6 +44,7 @@ def test_bash_completes_verbs_entries_and_study_files(line: str, offered: list[s
     assert completed(line, tmp_path) == offered
 
 
+@pytest.mark.slow
 def test_a_folder_of_schemas_checks_the_examples(tmp_path: Path) -> None:
     jsonschema = pytest.importorskip("jsonschema")
     said = ohmformer("schema", "--write", "schemas", folder=tmp_path)

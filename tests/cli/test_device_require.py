@@ -16,6 +16,7 @@ __all__ = ["ohmformer"]  # the fixture
 ALLOWED = ("--allow-python", "tests.study.small", "--workers", "1", "--step", "1")
 
 
+@pytest.mark.slow
 def test_limits_are_shown_and_written(ohmformer: Run, tmp_path: Path) -> None:
     write_study(tmp_path / "study.toml")
     asked = ("device", "require", "study.toml", "--loss", "45 %", "--quantity", "write_noise", *ALLOWED)

@@ -104,6 +104,7 @@ def on(hardware: Accelerator, model: str = "bert-base", **lengths: int) -> Run:
 
 @settings(max_examples=30, deadline=None)
 @given(tokens=st.integers(1, 500), batch=st.integers(1, 300), more=st.integers(1, 20))
+@pytest.mark.slow
 def test_time_and_energy_grow_with_tokens_and_batch(tokens: int, batch: int, more: int) -> None:
     run = on(A100, tokens=tokens, batch=batch)
     for other in (on(A100, tokens=min(512, tokens + more), batch=batch), on(A100, tokens=tokens, batch=batch + more)):

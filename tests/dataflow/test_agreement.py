@@ -60,6 +60,7 @@ DESIGNS = st.lists(st.tuples(st.integers(1, 12), st.floats(0.2, 3)), min_size=2,
 
 @settings(max_examples=200, deadline=None)
 @given(made_up(most_layers=5), st.booleans(), DESIGNS, st.booleans())
+@pytest.mark.slow
 def test_designs_with_other_blocks_pass_the_recursion_together(
     made: Placement, overlaps: bool, designs: list[tuple[int, float]], own_prices: bool
 ) -> None:

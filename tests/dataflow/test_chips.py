@@ -61,6 +61,7 @@ MACHINES = {
 
 @pytest.mark.parametrize("machine", MACHINES)
 @pytest.mark.parametrize("system", SYSTEMS, ids=["pipeline", "tensor", "both"])
+@pytest.mark.slow
 def test_event_engine_closed_form_and_explore_agree(machine: str, system: dict[str, object]) -> None:
     hardware = several(MACHINES[machine], **system)  # type: ignore[arg-type]
     for work, flow in itertools.product(SMALL, FLOWS):
@@ -124,6 +125,7 @@ def test_tensor_chips_with_free_links_do_what_their_shares_take_alone() -> None:
 
 @pytest.mark.parametrize("system", SYSTEMS, ids=["pipeline", "tensor", "both"])
 @pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: f"{flow.kind} {flow.batching}")
+@pytest.mark.slow
 def test_faster_links_never_hurt(system: dict[str, object], flow: Dataflow) -> None:
     for name, values in (("bandwidth", (1e9, 1e10, 1e11)), ("latency", (1e-6, 1e-8, 0.0))):
         runs = [

@@ -53,6 +53,7 @@ def one_by_one(g: Tensor, kind: Cell, tolerance: float, writes: int, numbers: to
 
 
 @pytest.mark.parametrize("name", list(CELLS))
+@pytest.mark.slow
 def test_closed_forms_are_those_of_repeated_writes(name: str) -> None:
     kind, numbers, count = CELLS[name], torch.Generator().manual_seed(7), 20_000
     for share in TARGETS:

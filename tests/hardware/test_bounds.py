@@ -70,6 +70,7 @@ def test_no_field_takes_an_absurd_number(cls: type[Spec], name: str, unit: str) 
 
 
 @pytest.mark.parametrize("name", catalog.entries("accelerator"))
+@pytest.mark.slow
 def test_no_number_of_an_accelerator_takes_an_absurd_value(name: str) -> None:
     spec = load(Accelerator, name)
     units_of = {name: unit for _, name, unit in FIELDS}

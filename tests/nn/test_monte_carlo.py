@@ -62,6 +62,7 @@ def coverage(
         "nearly all wrong": (5, 200, 0.1, 2.0, 0.95, 2.0, -6.0),
     }.values(),
 )
+@pytest.mark.slow
 def test_the_interval_covers_the_truth_as_often_as_claimed(case: tuple[float, ...]) -> None:
     chips, samples, chip_spread, sample_spread, claim, widest, *odds = case
     share, width = coverage(int(chips), int(samples), chip_spread, sample_spread, int(chips), *odds)

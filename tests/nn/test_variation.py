@@ -346,6 +346,7 @@ def test_training_on_noise_helps_more_than_as_much_training_without() -> None:
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.filterwarnings("ignore:.*pin_memory.*:UserWarning")
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+@pytest.mark.slow
 def test_the_trainer_of_hugging_face_takes_steps(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     pytest.importorskip("accelerate")

@@ -39,6 +39,7 @@ def test_every_entry_is_listed() -> None:
 
 
 @pytest.mark.parametrize(("kind", "name"), ENTRIES)
+@pytest.mark.slow
 def test_every_entry_can_be_shown(kind: str, name: str) -> None:
     assert name in text(*show_tables(name, sources=True))
 

@@ -178,6 +178,7 @@ def test_the_figure_draws_the_numbers_of_the_results() -> None:
 
 
 @pytest.mark.parametrize("document", [DEMO, study(*DEMO.points[:2]), study(*DEMO.points[-1:])])
+@pytest.mark.slow
 def test_figures_are_written_and_repeat(document: StudyResults, tmp_path: Path) -> None:
     names = [file.name for file in save_figure(document, tmp_path)]
     assert names == ["figure.svg", "figure.png"]

@@ -44,6 +44,7 @@ def leaking() -> Iterator[ModuleType]:
     yield from imported("leaking_cells")
 
 
+@pytest.mark.slow
 def test_the_page_is_made_of_the_stored_results(script: ModuleType) -> None:
     folder: Path = script.HERE
     before = (folder / "README.md").read_text(encoding="utf-8")
@@ -65,6 +66,7 @@ def test_the_axis_of_perplexity_has_labels_around_the_software_model(leaking: Mo
     assert min(labels) < leaking.software("smollm2") < sorted(labels)[1]
 
 
+@pytest.mark.slow
 def test_the_page_follows_its_results(script: ModuleType) -> None:
     name = {"leaking": "vit", "years": "weights"}[script.__name__]
     file = script.RESULTS / f"{name}.json"
@@ -107,6 +109,7 @@ def test_results_have_the_points_of_the_study(folder: str, study: str) -> None:
 
 
 @pytest.mark.parametrize("study", ["vit", "smollm2"])
+@pytest.mark.slow
 def test_stored_times_and_prices_are_those_of_the_code(leaking: ModuleType, study: str) -> None:
     stored = json.loads((leaking.RESULTS / f"{study}_times.json").read_text(encoding="utf-8"))
     found = leaking.timed(leaking.HERE / f"{study}.toml")

@@ -271,6 +271,7 @@ def test_histograms_do_not_replace_what_is_stored_without_a_word(
     assert capsys.readouterr().out.endswith("of vit_s at gamma 3, 5\n")
 
 
+@pytest.mark.slow
 def test_histograms_hold_all_values_and_end_where_the_clip_ends(heard: dict[int, dict[str, Any]]) -> None:
     for axis in "KV":
         plain, clipped = (heard[5]["histograms"][method][axis] for method in ("none", "clip"))

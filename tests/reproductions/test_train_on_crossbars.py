@@ -97,6 +97,7 @@ def test_steps_draw_their_factor_from_the_range_and_for_k_and_v_alone(
     assert {name[-2:] for each in drawn for name in each} == {".K", ".V"}
 
 
+@pytest.mark.slow
 def test_noise_and_clip_change_what_is_learned(
     script: ModuleType, data: Path, classifier: Path, trained: Path, tmp_path: Path
 ) -> None:

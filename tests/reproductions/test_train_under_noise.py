@@ -202,6 +202,7 @@ def test_a_study_can_name_what_was_trained(
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_nothing_is_learned_from_that_is_scored_or_calibrates(
     under_noise: ModuleType, case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

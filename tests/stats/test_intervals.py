@@ -34,6 +34,7 @@ def covered(chips: int, samples: int, chip_spread: float) -> int:
 
 
 @pytest.mark.parametrize("samples", [2, 3, 4, 6, 10])
+@pytest.mark.slow
 def test_few_scores_of_one_chip_cover_as_often_as_claimed(samples: int) -> None:
     """A bootstrap of these scores covers in 50 to 91 % of all cases."""
     low, high = stats.binom.ppf([FALSE_ALARM / 2, 1 - FALSE_ALARM / 2], RUNS, 0.95)
@@ -41,6 +42,7 @@ def test_few_scores_of_one_chip_cover_as_often_as_claimed(samples: int) -> None:
 
 
 @pytest.mark.parametrize(("chips", "samples"), [(2, 2), (2, 4), (3, 3)])
+@pytest.mark.slow
 def test_few_scores_of_few_chips_cover_at_least_as_often_as_claimed(chips: int, samples: int) -> None:
     assert covered(chips, samples, 0.3) >= stats.binom.ppf(FALSE_ALARM, RUNS, 0.95)
 

@@ -46,6 +46,7 @@ def _pairwise(random: np.random.Generator, places: np.ndarray) -> np.ndarray:
     return math.sqrt(0.4) * item[places].sum(axis=1) + math.sqrt(0.2) * random.normal(size=len(places))
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_correlation_covers_the_truth() -> None:
     assert coverage(1, 60, 0.0) > 0.91
     assert coverage(3, 60, 0.5) > 0.91

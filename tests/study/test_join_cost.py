@@ -204,6 +204,7 @@ def priced(settings: CostSettings, chosen: Chosen) -> CostResult:
     return price(without_choice(settings, chosen), chosen)
 
 
+@pytest.mark.slow
 def test_a_chosen_mitigation_of_weights_is_priced_at_its_point(tmp_path: Path) -> None:
     sigma = "hardware.projection.array.cell.write_noise.sigma"
     found = both(tmp_path, mitigation={"weights": "auto"}, sweep={sigma: [0, 0.7]})

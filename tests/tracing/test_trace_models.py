@@ -93,6 +93,7 @@ def dynamic(work: Workload) -> set[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("name", [*ENCODERS, *DECODERS])
+@pytest.mark.slow
 def test_macs_are_those_of_an_independent_count_and_need_no_weights(name: str) -> None:
     entry = (ENCODERS | DECODERS)[name]
     attention = "" if name in ("bloom", "deberta") else "eager"
@@ -108,6 +109,7 @@ def test_macs_are_those_of_an_independent_count_and_need_no_weights(name: str) -
 
 
 @pytest.mark.parametrize("name", [*ENCODERS, *DECODERS])
+@pytest.mark.slow
 def test_fused_attention_asks_for_the_same(name: str) -> None:
     entry = (ENCODERS | DECODERS)[name]
     works = [of.trace(make(entry, meta=meta), entry[3]) for meta in (False, True)]
@@ -253,6 +255,7 @@ TABLES: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
     [("bert", "encode", 0), ("llama", "prefill", 0), ("llama", "decode", 50)]
     + [("t5", phase, context) for phase, context in (("encode", 0), ("prefill", 0), ("decode", 50))],
 )
+@pytest.mark.slow
 def test_a_traced_model_equals_the_table_of_its_dimensions(name: str, phase: Any, context: int) -> None:
     tables = pytest.importorskip("ohmformer.workload.shapes")
     table = tables.Transformer(title=name, **TABLES[name][3])

@@ -47,12 +47,14 @@ def compare(hardware: Crossbar, max_code: int | None = None) -> None:
 @pytest.mark.parametrize("base", [None, 1, 2, 3, 4])
 @pytest.mark.parametrize("write_noise", NOISES, ids=[kind["kind"] for kind in NOISES])
 @pytest.mark.parametrize("ceiling", [None, 1.2e-5])
+@pytest.mark.slow
 def test_they_are_those_of_many_writes(write_noise: dict[str, Any], base: int | None, ceiling: float | None) -> None:
     compare(array(bits=4, radix=base, cell=cell(write_noise=write_noise, g_ceiling=ceiling)))
 
 
 @pytest.mark.parametrize("base", [None, 1, 3])
 @pytest.mark.parametrize("write_noise", NOISES[1:], ids=[kind["kind"] for kind in NOISES[1:]])
+@pytest.mark.slow
 def test_verified_writes_leave_less(write_noise: dict[str, Any], base: int | None) -> None:
     write_verify = {"writes": [2, 7], "tolerance": 0.15}
     compare(array(bits=4, radix=base, write_verify=write_verify, cell=cell(write_noise=write_noise)))
@@ -60,6 +62,7 @@ def test_verified_writes_leave_less(write_noise: dict[str, Any], base: int | Non
 
 @pytest.mark.parametrize("base", [None, 1])
 @pytest.mark.parametrize("write_noise", NOISES[1:4], ids=[kind["kind"] for kind in NOISES[1:4]])
+@pytest.mark.slow
 def test_copies_share_the_variance_and_keep_the_mean(write_noise: dict[str, Any], base: int | None) -> None:
     write_verify = {"writes": [2, 7], "tolerance": 0.15}
     one = array(bits=4, radix=base, write_verify=write_verify, cell=cell(write_noise=write_noise))

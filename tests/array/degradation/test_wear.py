@@ -94,6 +94,7 @@ def test_new_cells_hold_the_same_bits_as_cells_without_wear() -> None:
         assert torch.equal(a.weight, b.weight)
 
 
+@pytest.mark.slow
 def test_closed_forms_hold_for_worn_cells() -> None:
     """Mean and variance of every tenth code from 4,000 draws, within 6 standard errors (1e-7 for 26 codes)."""
     worn = hardware(bits=8)

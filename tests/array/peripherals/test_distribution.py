@@ -95,6 +95,7 @@ CASES = {
 
 @pytest.mark.parametrize("level", ["cell", "array"])
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.slow
 def test_results_have_the_distribution_of_the_formulas(name: str, level: str) -> None:
     c = CASES[name]
     x, w = (X if c.signed else abs(X)), (np.clip(W, -7, 7) if c.encoding == "offset" else W)

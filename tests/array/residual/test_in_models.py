@@ -29,6 +29,7 @@ READS = {"kind": "uniform", "sigma": 0.05}
 @pytest.mark.parametrize("level", ["noise", "array"])
 @pytest.mark.parametrize("scale", ["tensor", "token"])
 @pytest.mark.parametrize("bits", ["ideal", 5])
+@pytest.mark.slow
 def test_a_cache_gives_what_one_pass_gives(bits: Any, scale: str, level: str) -> None:
     noisy = hardware({"bits": bits}, **({} if bits == "ideal" else {"cell.read_noise": READS}))
     once, steps = (run(converted(noisy, scale, level=level)) for run in (full, stepwise))
@@ -139,6 +140,7 @@ def test_calibrate_runs_and_keeps_what_helps() -> None:
 
 
 @pytest.mark.parametrize("level", ["noise", "array"])
+@pytest.mark.slow
 def test_tokens_that_age_are_written_once(level: str) -> None:
     """Decoding token by token equals one pass where drift follows the timeline."""
     machine = hardware({"bits": 6}, **{"cell.read_noise": READS, "scale": "token"})

@@ -35,6 +35,7 @@ def hardware(read: dict[str, Any], wires: dict[str, float], low: float, **fields
 
 @pytest.mark.parametrize("kind", READS)
 @pytest.mark.parametrize("low", [1e-6, 0.0])
+@pytest.mark.slow
 def test_read_noise_is_lost_in_wires_like_conductance(kind: str, low: float) -> None:
     """At a loss of 0.2: within 8 %, since a draw varies by 1.1 % and columns lose a few percent more when driven.
 

@@ -79,6 +79,7 @@ def test_lanes_of_units_that_work_at_the_same_time_add(key: dict[str, Any], valu
 DEEP = Transformer(title="deep", kind="encoder", layers=10_000, width=128, heads=2, hidden=256, tokens=64)
 
 
+@pytest.mark.slow
 def test_too_many_jobs_with_shared_units_name_only_remedies_that_help() -> None:
     units = attention(lanes=64, units=2)
     for work, flow, said in (

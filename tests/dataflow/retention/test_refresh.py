@@ -90,6 +90,7 @@ def test_a_trace_shows_refreshes_and_jobs_stop_meanwhile() -> None:
         assert event["name"] == "refresh" or not inside
 
 
+@pytest.mark.slow
 def test_a_request_goes_on_with_the_clock_of_its_prefill() -> None:
     machine, sizes = hardware(20e-3, attention__array__cell__write_time="5 us"), {"prompt": 40, "generate": 200}
     served = of.serve("gpt2", machine, **sizes)

@@ -72,6 +72,7 @@ CASES: list[tuple[str, dict[str, Any], of.Dataflow, int, int]] = [
 
 
 @pytest.mark.parametrize(("name", "changes", "flow", "batch", "chunk"), CASES, ids=str)
+@pytest.mark.slow
 def test_steps_equal_the_event_engine(
     name: str, changes: dict[str, Any], flow: of.Dataflow, batch: int, chunk: int
 ) -> None:

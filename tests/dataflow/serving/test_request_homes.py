@@ -42,6 +42,7 @@ CASES: list[tuple[str, dict[str, Any], int, of.Dataflow, int]] = [
 
 
 @pytest.mark.parametrize(("name", "changes", "capacity", "flow", "batch"), CASES, ids=str)
+@pytest.mark.slow
 def test_steps_equal_simulations_on_the_same_machine(
     name: str, changes: dict[str, Any], capacity: int, flow: of.Dataflow, batch: int
 ) -> None:

@@ -53,6 +53,7 @@ def test_wear_is_the_sum_of_all_passes(name: str, changes: dict[str, Any]) -> No
 
 @pytest.mark.parametrize(("name", "changes"), MACHINES, ids=str)
 @pytest.mark.parametrize("flow", [of.LayerSerial(), of.LayerOverlap(), of.LayerSerial(batching="serial")], ids=str)
+@pytest.mark.slow
 def test_more_tokens_and_requests_never_take_less(name: str, changes: dict[str, Any], flow: of.Dataflow) -> None:
     hardware = machine(name, changes)
     for field, values in (("prompt", (5, 6, 17, 40)), ("generate", (1, 2, 9, 30)), ("batch", (1, 2, 3, 5))):

@@ -111,6 +111,7 @@ def test_passes_equal_simulate_where_chips_have_a_given_size(system: str) -> Non
 @pytest.mark.parametrize("name", ["nvm_ideal", "xformer", "weights in memories", "overflowing caches"])
 @pytest.mark.parametrize("system", SYSTEMS)
 @pytest.mark.parametrize("flow", [of.LayerSerial(), of.LayerSerial(batching="serial"), of.LayerOverlap()], ids=str)
+@pytest.mark.slow
 def test_steps_with_mixed_contexts_equal_the_event_engine(name: str, system: str, flow: of.Dataflow) -> None:
     served = of.serve(SMALL, several(MACHINES[name], **SYSTEMS[system]), prompt=6, generate=5, batch=3, dataflow=flow)
     assert served.decoding is not None
@@ -207,6 +208,7 @@ def test_a_link_by_hand() -> None:
 
 @pytest.mark.parametrize("system", SYSTEMS)
 @pytest.mark.parametrize("flow", [of.LayerSerial(), of.LayerOverlap(block=8)], ids=str)
+@pytest.mark.slow
 def test_faster_links_never_hurt(system: str, flow: of.Dataflow) -> None:
     for name, values in (("bandwidth", (1e9, 1e10, 1e11)), ("latency", (1e-6, 1e-8, 0.0))):
         found = [

@@ -64,6 +64,7 @@ FACTORS = st.lists(st.sampled_from([0.25, 1.0, 1.5, 3.0]), min_size=1, max_size=
 
 @given(made_up(most_layers=9), FLOWS, FACTORS)
 @settings(max_examples=150, deadline=None)
+@pytest.mark.slow
 def test_steps_equal_the_event_engine(placement: Placement, flow: of.Dataflow, factors: list[float]) -> None:
     placement = replace(placement, layers=tuple(replace(layer, tokens=1) for layer in placement.layers))
     steps = [at(placement, factor) for factor in factors]
@@ -74,6 +75,7 @@ def test_steps_equal_the_event_engine(placement: Placement, flow: of.Dataflow, f
 
 @given(made_up(most_layers=9), FLOWS, FACTORS, st.data())
 @settings(max_examples=150, deadline=None)
+@pytest.mark.slow
 def test_stages_that_use_the_memory_in_some_steps_alone(
     placement: Placement, flow: of.Dataflow, factors: list[float], data: Any
 ) -> None:

@@ -137,6 +137,7 @@ def test_without_logits_what_is_returned_is_compared() -> None:
     assert 0 < found.losses[found.recipe] < found.losses["none"]
 
 
+@pytest.mark.slow
 def test_a_decoder_is_calibrated_with_ranges_and_means_that_stay() -> None:
     ids = torch.randint(0, 20, (8, 9), generator=torch.Generator().manual_seed(1))
     model = of.convert(Decoder().eval(), hardware(6.0), sample=ids, level="noise")
@@ -182,6 +183,7 @@ def test_a_choice_is_plain_json() -> None:
     assert all(Conditioning.model_validate(spec) for spec in found["kv"].values())
 
 
+@pytest.mark.slow
 def test_a_single_input_chooses_nothing() -> None:
     """One input picked whatever it happened to like; tokens of one text passed for independent inputs."""
     model = converted(2.0)
@@ -205,6 +207,7 @@ def test_a_single_input_chooses_nothing() -> None:
         calibrate(model, INPUTS[:2])
 
 
+@pytest.mark.slow
 def test_a_generator_or_a_data_loader_gives_batches() -> None:
     whole = calibrate(converted(4.0), INPUTS[:12], remedy="clip", batch=4)
     labeled = DataLoader(TensorDataset(INPUTS[:12], torch.zeros(12)), batch_size=4)

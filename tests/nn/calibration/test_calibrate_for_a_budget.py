@@ -115,6 +115,7 @@ def test_what_is_chosen_is_within_the_budget_and_is_what_runs(free: of.Calibrati
         assert calibrate(model, INPUTS, budget=budget, price=price) == found, "calibrating twice is calibrating once"
 
 
+@pytest.mark.slow
 def test_residual_writing_in_some_layers_fills_a_budget() -> None:
     found = calibrate(converted(6.0), INPUTS, budget=KVBudget(latency="+40 %", cells=1.0), price=prices(6.0))
     assert found.comparison is not None

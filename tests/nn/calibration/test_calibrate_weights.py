@@ -69,6 +69,7 @@ def test_the_choice_is_never_worse_than_nothing_and_is_what_runs_then(sigma: flo
     assert loss_on_calibration_chips(model) == pytest.approx(losses[found.weights.recipe], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_at_strong_noise_something_is_done_and_helps_on_other_inputs_and_chips() -> None:
     model, other = converted(0.7), torch.randn(64, 1, 8, 8, generator=torch.Generator().manual_seed(9))
     truth = small_model().eval()(other).detach()
@@ -112,6 +113,7 @@ def test_weights_come_first_and_then_k_and_v() -> None:
     assert {n: o.mitigation for n, o in statics(alone).items()} == {n: o.mitigation for n, o in statics(model).items()}
 
 
+@pytest.mark.slow
 def test_k_and_v_stay_as_they_were_set() -> None:
     spec = of.Conditioning(mean=True, basis="hadamard", scale="token")
     model = converted(0.5, kv=5.0)
@@ -161,6 +163,7 @@ def test_rules_keep_what_they_say() -> None:
     assert statics(model)["blocks.0.mlp.0"].rotated
 
 
+@pytest.mark.slow
 def test_a_single_input_is_no_evidence() -> None:
     model = converted(0.7)
     with pytest.warns(SingleInput, match="weights stay unprotected"):
@@ -185,6 +188,7 @@ def test_arrays_with_residual_writing_of_their_own_keep_its_read_back() -> None:
     assert all(operand.array.residual == Residual(bits=5) for operand in statics(model).values())
 
 
+@pytest.mark.slow
 def test_verified_weights_are_never_written_residually() -> None:
     model = converted(0.5, projection__array__write_verify={"tolerance": 0.01, "writes": 3})
     found = calibrate(model, INPUTS, remedy=None, weights="auto")
@@ -214,6 +218,7 @@ def test_arrays_without_closed_form_are_refused_by_name() -> None:
         calibrate(converted(0.5, projection__array__encoding="offset"), INPUTS, weights="auto", remedy=None)
 
 
+@pytest.mark.slow
 def test_weights_that_drift_are_chosen_for_what_was_just_written() -> None:
     drift = {"kind": "power_law", "t0": 1.0, "nu": 0.01}
     model = converted(0.5, projection__array__cell__drift=drift, projection__array__age=100.0)
@@ -232,6 +237,7 @@ SPECS = [
 
 
 @pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.slow
 def test_the_expected_error_is_that_of_many_chips(spec: WeightMitigation) -> None:
     """The mean over 300 chips of a layer's square error; its standard error is below 1 % of it, and 5 % are allowed."""
     torch.manual_seed(0)

@@ -86,6 +86,7 @@ TWO = {
 
 @pytest.mark.parametrize("verb", [ranges, losses])
 @pytest.mark.parametrize("forms", [ONE, TWO])
+@pytest.mark.slow
 def test_both_verbs_read_one_batch_and_several_alike(verb: Callable[[Any], Any], forms: dict[str, Any]) -> None:
     found = {name: verb(make()) for name, make in forms.items()}
     assert all(each == found[next(iter(forms))] for each in found.values()), found

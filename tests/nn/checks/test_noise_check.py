@@ -135,6 +135,7 @@ def test_read_noise_that_is_not_that_of_tokens_is_told(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["transformers: DeBERTa", "transformers: XLNet", "Doge"])
+@pytest.mark.slow
 def test_relative_positions_and_masks_of_values_keep_the_noise_of_a_token(name: str) -> None:
     """Codes of distances that no token uses, and keys that a mask hides, shift no number of another."""
     check(name)

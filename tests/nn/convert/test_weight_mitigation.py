@@ -44,6 +44,7 @@ def test_exact_on_ideal_hardware(name: str, weights: WeightMitigation) -> None:
 
 @pytest.mark.parametrize("name", list(MODELS))
 @pytest.mark.parametrize("weights", [WHOLE, UNBIASED, FED_BACK])
+@pytest.mark.slow
 def test_levels_agree(name: str, weights: WeightMitigation) -> None:
     make, x = MODELS[name]
     if make is Mixed and weights is FED_BACK:

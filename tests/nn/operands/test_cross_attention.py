@@ -100,6 +100,7 @@ def test_a_query_is_read_as_in_one_pass(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["BART", "VisionEncoderDecoder"])
+@pytest.mark.slow
 def test_a_given_output_of_an_encoder_is_read_as_one_that_is_computed(name: str) -> None:
     given = INPUTS.get(name, {"input_ids": SOURCE})
     model = of.convert(family("Bart" if name == "BART" else name), READ, sample={**given, "decoder_input_ids": TARGET})
@@ -138,6 +139,7 @@ def test_the_tower_of_images_does_not_depend_on_the_length_of_the_text() -> None
 
 
 @pytest.mark.parametrize("use_cache", [True, False])
+@pytest.mark.slow
 def test_a_prompt_alone_generates_what_it_does_in_a_padded_batch(use_cache: bool) -> None:
     model = of.convert(family("Bart"), READ, sample={"input_ids": SOURCE, "decoder_input_ids": TARGET})
     mask = torch.ones_like(SOURCE)
@@ -211,6 +213,7 @@ def test_the_first_tokens_of_a_decoder_are_read_as_all_are(batch_first: bool) ->
     "ignore::ohmformer.nn.checks.noise_check.UnstableNoise"
 )  # the encoder writes queries of padding
 @pytest.mark.parametrize("hardware", [HARDWARE, READ])
+@pytest.mark.slow
 def test_written_queries_draw_the_noise_of_their_numbers(hardware: of.Accelerator) -> None:
     left = {"*.K": Rule(write="left")}
     given = {"input_ids": SOURCE}

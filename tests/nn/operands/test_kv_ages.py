@@ -106,6 +106,7 @@ def test_decoding_with_a_cache_equals_one_pass(drift: dict[str, Any], more: dict
 
 @pytest.mark.parametrize("level", ["noise", "array", "cell"])
 @pytest.mark.parametrize("drift", [EXPONENTIAL, SPREAD, POWER], ids=["exponential", "spread", "power law"])
+@pytest.mark.slow
 def test_one_age_for_all_tokens_equals_the_age_of_the_array(drift: dict[str, Any], level: str) -> None:
     """Every query reads at 5 us, and every token is written at 0: the same as `age = "5 us"` of the array."""
     same = {"written": np.zeros(N), "read": np.full(N, 5e-6)}

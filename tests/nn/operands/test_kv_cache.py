@@ -148,6 +148,7 @@ def test_writes_count_heads_of_keys_not_their_copies(groups: int) -> None:
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.slow
 def test_padding_changes_nothing(side: str, scale: str, fused: bool) -> None:
     model = converted(scale=scale, fused=fused)
     alone = full(model, TOKENS[:1, :6], IDS[:1], attention_mask=torch.ones(1, 6, dtype=torch.long))

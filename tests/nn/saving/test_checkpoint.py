@@ -53,6 +53,7 @@ def test_a_restored_model_gives_the_same_to_the_bit(tmp_path: Path, adc: object)
 
 @pytest.mark.parametrize("remedy", ["clip", "auto"])
 @pytest.mark.parametrize(("make", "x"), [(vit, IMAGES), (lambda: Decoder().eval(), TOKENS)])
+@pytest.mark.slow
 def test_what_was_calibrated_comes_back(tmp_path: Path, remedy: Any, make: Callable[[], nn.Module], x: Tensor) -> None:
     noisy = of.replace(HARDWARE, "attention.array.cell.write_noise.gamma", 7.0)
     converted = of.convert(make(), noisy, sample=x)

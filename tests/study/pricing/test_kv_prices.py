@@ -135,6 +135,7 @@ def test_what_decides_a_price_is_in_the_key_where_there_is_a_budget() -> None:
     assert keys(**title) == keys()
 
 
+@pytest.mark.slow
 def test_a_sweep_over_budgets_is_stored_and_found_again(tmp_path: Path) -> None:
     whole = make_whole(content(sweep={"mitigation.kv.latency": ["+0 %", "unlimited"], GAMMA: [0, 6]}))
     study = accuracy_half(whole)
@@ -166,6 +167,7 @@ def test_a_sweep_over_budgets_is_stored_and_found_again(tmp_path: Path) -> None:
     assert any(spec.residual is not None for spec in free.kv.values())
 
 
+@pytest.mark.slow
 def test_candidates_without_a_price_are_left_out_where_there_is_a_limit() -> None:
     """The converter of the accelerator has 8 bits, so it cannot read back with 12."""
     for limit in ("+500 %", "unlimited"):

@@ -73,6 +73,7 @@ VERIFIED = ("attention.array.write_verify", {"writes": 5, "tolerance": "5 %"})
     ("name", "more"),
     [("drift", [AGED]), ("retention", [AGED]), ("verify_tolerance", [VERIFIED]), ("levels", [])],
 )
+@pytest.mark.slow
 def test_further_quantities_agree_with_a_sweep(tmp_path: Path, name: str, more: list[tuple[str, Any]]) -> None:
     study = mild(*more, seed=FURTHER)
     fine = mild(("projection.array.bits_per_cell", 4), ("attention.array.bits_per_cell", 4), *more, seed=FURTHER)

@@ -104,6 +104,7 @@ def test_a_seeded_search_gives_the_same_trials_again_for_any_number_of_workers(t
     assert [each["choices"] for each in other["designs"]] != [each["choices"] for each in first["designs"]]
 
 
+@pytest.mark.slow
 def test_more_trials_go_on_and_nothing_is_measured_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = tmp_path / "log"
     monkeypatch.setenv(LOG, str(log))

@@ -80,6 +80,7 @@ def test_all_that_decides_a_cost_is_in_its_key(changes: dict[str, Any]) -> None:
     assert first.key != second.key
 
 
+@pytest.mark.slow
 def test_keys_cover_every_module_that_computes_costs() -> None:
     known, imports = modules(), graph()
     reached, todo = set[str](), ["study.cost"]

@@ -32,6 +32,7 @@ def test_the_result_is_that_of_a_study_of_as_many_chips_and_samples(asked: str) 
     assert found.narrowed.reached == ((found.ci95[1] - found.ci95[0]) / 2 <= found.narrowed.asked)
 
 
+@pytest.mark.slow
 def test_trials_end_at_the_most_or_when_the_interval_is_narrow() -> None:
     ended = accuracy(*GROWING, "trials.ci_halfwidth=0.1 %")
     assert (len(ended.chips), ended.samples) == (20, 16)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from ohmformer.study.compare_platforms import compared
 
 STUDY = """
@@ -16,6 +18,7 @@ trials.chips = 2
 """
 
 
+@pytest.mark.slow
 def test_platforms_are_compared_after_the_hours_of_use_of_the_study(tmp_path: Path) -> None:
     """`compare` gives the weights of every platform their age; a GPU, whose weights are in no cells, is named."""
     file = tmp_path / "hours.toml"

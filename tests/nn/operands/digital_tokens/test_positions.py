@@ -103,6 +103,7 @@ def test_steps_give_what_one_pass_gives_where_places_matter(hardware: of.Acceler
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("hardware", [NOISY, READS])
 @pytest.mark.parametrize("spec", [FIRST, LAST, BOTH])
+@pytest.mark.slow
 def test_padding_does_not_count(spec: Conditioning, hardware: of.Accelerator, side: str) -> None:
     model = with_kv(spec, converted(hardware, level="array"))
     row, mask = padded(side)
@@ -230,6 +231,7 @@ def test_what_cannot_be_honored_is_refused_by_name() -> None:
 
 
 @pytest.mark.parametrize("spec", [FIRST, BOTH, Conditioning(scale="token", residual={}, last_tokens=2)])
+@pytest.mark.slow
 def test_tokens_age_from_when_they_leave_the_window(spec: Conditioning) -> None:
     """Decoding token by token equals one pass where drift follows the timeline."""
     machine = of.replace(READS, "attention.array.scale", "token")
