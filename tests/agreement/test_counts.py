@@ -169,6 +169,7 @@ def test_both_halves_follow_the_same_rules(platform: str, rules: str) -> None:
 
 @pytest.mark.parametrize("clip", [None, KVClip(alpha=0.0, beta=0.25)])
 @pytest.mark.parametrize(("base", "redundancy"), [(None, None), (1, None), (1, 2)])
+@pytest.mark.slow
 def test_both_halves_count_the_same_for_conditioned_k_and_v(
     clip: KVClip | None, base: int | None, redundancy: int | None
 ) -> None:

@@ -171,6 +171,7 @@ KINDS: list[dict[str, Any]] = [{}, {"causal": True}, {"causal": True, "left": Tr
 
 @pytest.mark.parametrize("kind", [{}, {"causal": True, "left": True}, {"window": 3}], ids=str)
 @pytest.mark.parametrize("how", [*MASKS, *UNKNOWN], ids=lambda how: how.__name__)
+@pytest.mark.slow
 def test_ideal_cells_give_the_original_with_any_padding(how: Mask, kind: dict[str, Any]) -> None:
     model, left = Written(how, **kind).eval(), kind.get("left", False)
     found = of.convert(model, NOISY, sample=(batch(left=left)[0], torch.tensor([11, 11, 11])), level="noise")

@@ -38,6 +38,7 @@ def completed(line: str, folder: Path) -> list[str]:
         ("ohmformer search my_study.toml --cluster ", ["local", "ray"]),
     ],
 )
+@pytest.mark.slow
 def test_bash_completes_verbs_entries_and_study_files(line: str, offered: list[str], tmp_path: Path) -> None:
     (tmp_path / "my_study.toml").touch()
     (tmp_path / "my_study.json").touch()

@@ -172,6 +172,7 @@ def test_equal_stages_have_the_known_closed_form() -> None:
     assert build_timeline(joined, SequenceBlocking(block=64)).latency == pytest.approx(12 * (2 * 8 + 4) * 6.4)
 
 
+@pytest.mark.slow
 def test_designs_are_computed_at_once_as_one_by_one() -> None:
     hardware = load("xformer_tvlsi_2023")
     assert isinstance(hardware, Accelerator)

@@ -126,6 +126,7 @@ MODELS: list[tuple[str, dict[str, Any]]] = [
 @pytest.mark.parametrize(
     "hardware", ["xformer_tvlsi_2023", "puma_asplos_2019", "nvm_ideal", "sram_iso_area", "h100_sxm"]
 )
+@pytest.mark.slow
 def test_real_models_agree_on_all_accelerators(name: str, sizes: dict[str, Any], hardware: str) -> None:
     work, accelerator = of.shapes(name, **sizes), machine(hardware)
     for flow in (LayerOverlap(block=32), LayerOverlap(block=32, batching="serial")):

@@ -75,6 +75,7 @@ def test_closed_forms_are_those_of_repeated_writes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", list(CELLS))
+@pytest.mark.slow
 def test_one_number_per_cell_gives_the_same_distribution(name: str) -> None:
     """By integration over all quantiles, without random numbers."""
     kind, count = CELLS[name], 20_000

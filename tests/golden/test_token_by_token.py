@@ -132,6 +132,7 @@ def test_few_digital_units_limit_the_latency(run: str, tokens: int, product: flo
     assert reported == pytest.approx(bert(tokens, product=product).latency(digital_units=units) * 1e-9, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_unit_of_attention_that_takes_whole_sequences() -> None:
     reported = FOUND["digital_attention_64_slow_attention"].reported
     assert reported == pytest.approx(bert(64, attention_time=10_000.0).latency() * 1e-9, rel=1e-3)

@@ -123,6 +123,7 @@ QKV = "blocks.0.attn.qkv.weight"
         (lambda w: {"other": torch.zeros(2)}, r"take the config\.json"),
     ],
 )
+@pytest.mark.slow
 def test_weights_that_do_not_fit_are_one_line(
     tmp_path: Path, change: Callable[..., Any], said: str, head: str, saved_by_torch: bool
 ) -> None:

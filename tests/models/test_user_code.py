@@ -176,6 +176,7 @@ print(from_python("model", "python:mine:make", int))
 """
 
 
+@pytest.mark.slow
 def test_threads_that_go_on_do_not_hold_the_end(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", THREADS], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=40

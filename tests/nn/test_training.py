@@ -19,6 +19,7 @@ TOKENS = torch.randint(0, 20, (3, 6), generator=torch.Generator().manual_seed(1)
 
 
 @pytest.mark.filterwarnings("ignore::ohmformer.GrownWeights")
+@pytest.mark.slow
 def test_a_plain_loop_trains_a_converted_model() -> None:
     converted = of.convert(vit(), HARDWARE, sample=IMAGES).train()
     labels = torch.tensor([0, 1, 2, 3])
@@ -48,6 +49,7 @@ def gradients(reentrant: bool | None, *, inside: bool) -> Tensor:
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")  # the self-check runs without gradients
 @pytest.mark.parametrize("inside", [True, False])
 @pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.slow
 def test_recomputed_layers_draw_the_same_noise(reentrant: bool, inside: bool) -> None:
     """Backward inside `with samples(...)` or after it: the names of the forward pass are remembered."""
     assert torch.equal(gradients(reentrant, inside=inside), gradients(None, inside=True))
@@ -84,6 +86,7 @@ def test_compiled_models_compute_the_same(make: Callable[[], nn.Module], x: Tens
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.filterwarnings("ignore:.*pin_memory.*:UserWarning")
+@pytest.mark.slow
 def test_the_trainer_of_hugging_face_trains_a_converted_model(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     pytest.importorskip("accelerate")

@@ -43,6 +43,7 @@ def test_dollar_signs_are_no_mathematics() -> None:
 
 
 @pytest.mark.parametrize("name", ["figure.svg", "figure.png"])
+@pytest.mark.slow
 def test_a_folder_in_the_way_is_one_line(name: str, tmp_path: Path) -> None:
     (tmp_path / name).mkdir()
     with pytest.raises(BadInput, match=rf"{name}: cannot be written \(it is a folder\)"):
@@ -50,6 +51,7 @@ def test_a_folder_in_the_way_is_one_line(name: str, tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*")), "a draft is left"
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_leaves_the_figure_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ohmformer.terminal import files
 

@@ -81,6 +81,7 @@ def test_collecting_takes_what_is_stored_of_a_study_that_was_stopped(common: Com
         common.collecting.collect(file, tmp_path / "runs", tmp_path / "results", ["seed=1"])
 
 
+@pytest.mark.slow
 def test_small_files_hold_what_a_pass_costs_and_what_was_chosen(common: Common, tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(

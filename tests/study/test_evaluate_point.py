@@ -67,6 +67,7 @@ def test_the_share_of_digital_tokens_stands_beside_the_accuracy() -> None:
         evaluate_point(refused.settings)
 
 
+@pytest.mark.slow
 def test_conditioning_is_chosen_or_given() -> None:
     noisy = (f"{GAMMA}=7", "trials.chips=4")
     plain = evaluate_point(settings(*noisy)).accuracy
@@ -77,6 +78,7 @@ def test_conditioning_is_chosen_or_given() -> None:
     assert given.accuracy.chosen is None
 
 
+@pytest.mark.slow
 def test_redundancy_is_given_with_the_array_or_the_conditioning() -> None:
     noisy = (f"{GAMMA}=7", "trials.chips=4")
     plain, given, own = (

@@ -77,6 +77,7 @@ def test_a_probe_stays_digital_and_the_result_says_so(tmp_path: Path) -> None:
     assert any("The probe behind the features" in sentence for sentence in caveats(content))
 
 
+@pytest.mark.slow
 def test_correlations_are_no_percentages(tmp_path: Path) -> None:
     task = {"source": f"csv:{tiny.ratings(tmp_path / 'p.csv')}", "metric": "spearman"}
     content = results(study({"source": f"hf:{tiny.bert(tmp_path / 'bert')}"}, task), tmp_path / "out")

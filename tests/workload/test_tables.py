@@ -73,6 +73,7 @@ def test_the_bundled_model() -> None:
     same(shapes("fashion-vit"), of.trace(of.load_model("bundled:fashion-vit"), torch.randn(1, 1, 28, 28)))
 
 
+@pytest.mark.slow
 def test_library_tables_are_of_these_kinds() -> None:
     """The models that library tables name, at their real size, without their pooler."""
     transformers = library("transformers")

@@ -22,6 +22,7 @@ def ages(run: of.Run, layer: int, role: str, sample: int = 0) -> OperandAges:
 
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("flow", [of.LayerSerial(), of.SequenceBlocking(block=5), of.LayerOverlap(block=4)], ids=str)
+@pytest.mark.slow
 def test_an_encoder_by_hand(flow: of.Dataflow, batch: int) -> None:
     """Each query reads in its part of a job of Q K^T; a key is there when the job of its block ends."""
     run = of.simulate(of.shapes("bert-base", tokens=12, batch=batch), of.load("clipformer_tcad_2024"), flow)

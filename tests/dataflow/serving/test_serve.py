@@ -303,6 +303,7 @@ def test_references_of_stored_queries_wear_most() -> None:
     assert all(entry.max_writes >= entry.mean_writes for entry in step.wear)
 
 
+@pytest.mark.slow
 def test_weights_of_the_encoder_stay_in_memory_while_the_decoder_decodes() -> None:
     """T5-base on lanes: 223 MB of weights and 25 MB of tables beside the 37 MB of the longest cache."""
     hardware = of.replace(of.load("puma_asplos_2019"), "engine", {"kind": "simd", "ops_per_mac": 2.0, "lanes": 1024})

@@ -97,6 +97,7 @@ def test_stages_that_use_the_memory_in_some_steps_alone(
 
 @given(made_up(most_layers=9), FACTORS, st.data())
 @settings(max_examples=150, deadline=None)
+@pytest.mark.slow
 def test_mixed_contexts_equal_the_event_engine(placement: Placement, factors: list[float], data: Any) -> None:
     placement = replace(placement, layers=tuple(replace(layer, tokens=1) for layer in placement.layers))
     batch, count = placement.workload.batch, len(factors)

@@ -101,6 +101,7 @@ def test_the_choice_does_not_depend_on_the_batch() -> None:
 
 
 @pytest.mark.parametrize("noise", [recipes.NOISE, recipes.FIRM])
+@pytest.mark.slow
 def test_clips_by_head_are_the_best_of_the_grid_for_each(noise: float) -> None:
     model = converted(6.0)
     operand = protectable_operands(crossbars(model))[0]
@@ -120,6 +121,7 @@ def test_clips_by_head_are_the_best_of_the_grid_for_each(noise: float) -> None:
         assert bool((recipes.expected_error(operand, operand.watched, noise=noise) <= each + 1e-12).all())
 
 
+@pytest.mark.slow
 def test_without_logits_what_is_returned_is_compared() -> None:
     tokens = torch.randn(6, 7, 24, generator=torch.Generator().manual_seed(2))
 
@@ -222,6 +224,7 @@ def test_a_generator_or_a_data_loader_gives_batches() -> None:
             calibrating(model, labeled)
 
 
+@pytest.mark.slow
 def test_a_list_of_mappings_is_a_list_of_batches() -> None:
     torch.manual_seed(0)
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)

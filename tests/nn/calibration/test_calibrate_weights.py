@@ -283,6 +283,7 @@ def test_experts_of_a_bank_have_one_mitigation_and_factors_in_common() -> None:
     assert chosen[0] == chosen[1] == chosen[2]
 
 
+@pytest.mark.slow
 def test_layers_with_a_mitigation_of_their_own_keep_its_factors_and_corrections(tmp_path: Path) -> None:
     own = WeightMitigation(scaling=0.5, scale="column", residual=Residual(feedback=True))
     model = of.convert(
@@ -308,6 +309,7 @@ def test_the_order_of_recipes_decides_nothing() -> None:
     assert found[0] == found[1]
 
 
+@pytest.mark.slow
 def test_an_interrupted_calibration_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model = converted(0.7, kv=0.2)
     before = outputs(model, INPUTS)

@@ -94,6 +94,7 @@ def test_both_verbs_read_one_batch_and_several_alike(verb: Callable[[Any], Any],
 
 
 @pytest.mark.parametrize("verb", [of.calibrate, of.calibrate_ranges])
+@pytest.mark.slow
 def test_a_tuple_is_one_batch_of_arguments(verb: Callable[..., Any]) -> None:
     scale = torch.ones(4, 1, 1)
     model = converted((X, scale))

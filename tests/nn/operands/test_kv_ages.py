@@ -246,6 +246,7 @@ def test_other_order_and_left_padding_change_nothing(drift: dict[str, Any]) -> N
 
 
 @pytest.mark.parametrize("drift", [EXPONENTIAL, SPREAD], ids=["exponential", "spread"])
+@pytest.mark.slow
 def test_a_refresh_restarts_ages_and_draws_new_write_noise(drift: dict[str, Any]) -> None:
     rewritten = np.where(np.arange(N) >= 5, 4.8e-6, -np.inf)
     model = converted(with_drift(drift), Ages(tuple(times(name, rewritten=rewritten) for name in NAMES)))

@@ -172,6 +172,7 @@ def test_later_tokens_change_nothing_before_them() -> None:
         assert relative(full(model, changed)[:, :5], full(model)[:, :5]) < 1e-5
 
 
+@pytest.mark.slow
 def test_a_memory_of_what_was_written_changes_nothing() -> None:
     """The same steps with a fresh model at each: nothing is remembered, everything is written again."""
     model = converted()

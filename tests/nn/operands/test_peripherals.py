@@ -76,6 +76,7 @@ def test_decoding_with_a_cache_equals_one_pass(
 
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.slow
 def test_padding_and_other_rows_change_nothing(side: str, fused: bool) -> None:
     model = of.convert(Decoder(fused=fused).eval(), hardware(ALL), sample=TOKENS, level="array")
     pad, mask = torch.zeros(1, 3, dtype=torch.long), torch.ones(2, 9, dtype=torch.long)
@@ -125,6 +126,7 @@ def test_padding_of_an_encoder_changes_nothing(side: str, exact: bool) -> None:
 
 
 @pytest.mark.parametrize("level", ["array", "noise"])
+@pytest.mark.slow
 def test_gradients_pass(level: Any) -> None:
     torch.manual_seed(0)
     layer = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 4))
@@ -138,6 +140,7 @@ def test_gradients_pass(level: Any) -> None:
         assert bool(parameter.grad.any()), name
 
 
+@pytest.mark.slow
 def test_ranges_of_converters_are_calibrated_with_noise() -> None:
     x = torch.randn(500, 8)
     ranges = []

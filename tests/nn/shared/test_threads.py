@@ -44,6 +44,7 @@ CASES: dict[str, tuple[Any, Tensor]] = {
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.slow
 def test_many_threads_give_what_each_gives_alone(name: str) -> None:
     make, x = CASES[name]
     torch.manual_seed(0)

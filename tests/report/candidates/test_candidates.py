@@ -71,6 +71,7 @@ def test_few_points_are_shown_and_others_counted() -> None:
     assert comparisons(study(point(0.5, recipe="hadamard"), point(0.5))) == []
 
 
+@pytest.mark.slow
 def test_the_figure_has_a_row_for_each_point_with_prices(tmp_path: Path) -> None:
     unpriced = comparison(candidate("none", 2.0, None), candidate("hadamard", 1.5, None, chosen=True))
     figure = draw(study(with_comparison(), with_comparison(6.0), with_comparison(7.0, unpriced)))

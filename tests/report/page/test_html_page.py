@@ -116,6 +116,7 @@ def test_a_page_without_charts_has_no_scripts() -> None:
     assert not seen(html_page(bare)).of("script")
 
 
+@pytest.mark.slow
 def test_a_thousand_points_are_all_there() -> None:
     page = study_page(wide(1000))
     assert len(seen(html_page(page)).of("tr")) > 3000

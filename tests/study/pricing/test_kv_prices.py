@@ -197,6 +197,7 @@ def test_a_result_without_a_budget_has_no_front() -> None:
     assert answer().model_dump() == PointResult.model_validate(answer().model_dump(by_alias=True)).model_dump()
 
 
+@pytest.mark.slow
 def test_a_point_evaluates_with_its_prices() -> None:
     kv = {"auto": True, "latency": "unlimited", "residual": {"bits": 6}}
     result = evaluate_with_cost_half(settings(mitigation={"kv": kv}, trials={"chips": 2}))
