@@ -73,8 +73,8 @@ class Patch:
         for key, change in sorted(self.changes.items(), key=lambda change: depth.get(change[0], inf)):
             for target in aliases.get(key, (key,)):
                 name, *inner = target.split(".")
-                new = FieldChange(name, Patch.of({".".join(inner): change}) if inner else change)
-                new.written.append(((name, *inner), key, change))
+                below = Patch.of({".".join(inner): change}) if inner else change
+                new = FieldChange(name, below, (((name, *inner), key, change),))
                 earlier = found.setdefault(name, [])
                 if earlier and earlier[-1].joins(new):
                     earlier[-1] = earlier[-1].joined(new)
@@ -125,7 +125,7 @@ class FieldChange:
 
     name: str
     change: Any
-    written: list[tuple[tuple[str, ...], str, Any]] = field(default_factory=list)
+    written: tuple[tuple[tuple[str, ...], str, Any], ...]
 
     def joins(self, later: FieldChange) -> bool:
         """True if both are patches that can be one."""
@@ -133,7 +133,7 @@ class FieldChange:
 
     def joined(self, later: FieldChange) -> FieldChange:
         """Both changes in one."""
-        return FieldChange(self.name, later.change.joined(self.change), [*self.written, *later.written])
+        return FieldChange(self.name, later.change.joined(self.change), self.written + later.written)
 
     def as_written(self, fault: Misplaced) -> Misplaced:
         """A fault in this change, under the key that the user wrote: the last one that has its path."""

@@ -19,8 +19,11 @@ LANGUAGE_MODEL, CLASSIFIER, EMBEDDER = (
 """The models that the page names."""
 
 pytestmark = [
-    pytest.mark.filterwarnings(f"default::{kind}")  # of those libraries; ours are of other kinds, and stay errors
-    for kind in ("DeprecationWarning", "FutureWarning", "ResourceWarning", "PendingDeprecationWarning")
+    pytest.mark.slow,  # the import of lm_eval alone takes most of a minute
+    *(
+        pytest.mark.filterwarnings(f"default::{kind}")  # of those libraries; ours are of other kinds, and stay errors
+        for kind in ("DeprecationWarning", "FutureWarning", "ResourceWarning", "PendingDeprecationWarning")
+    ),
 ]
 
 
@@ -42,14 +45,12 @@ def run(named: str, folder: Path, *numbers: int) -> dict[str, Any]:
     return names
 
 
-@pytest.mark.slow
 def test_lm_evaluation_harness(tmp_path: Path) -> None:
     pytest.importorskip("lm_eval", reason="lm_eval is not installed")
     names = run(LANGUAGE_MODEL, tiny.llama(tmp_path / "llama"), 0, 1, 2)
     assert len(names["stats"].chips) == 3
 
 
-@pytest.mark.slow
 def test_requests_draw_the_same_noise_whatever_the_size_of_batches(tmp_path: Path) -> None:
     pytest.importorskip("lm_eval", reason="lm_eval is not installed")
     names = run(LANGUAGE_MODEL, tiny.llama(tmp_path / "llama"), 0, 1)
@@ -66,7 +67,6 @@ def test_requests_draw_the_same_noise_whatever_the_size_of_batches(tmp_path: Pat
     assert max(abs(a - b) for a, b in zip(single, answers(names["model"], 1), strict=True)) > 1e-3
 
 
-@pytest.mark.slow
 def test_the_trainer_evaluates_and_trains(tmp_path: Path) -> None:
     pytest.importorskip("accelerate", reason="accelerate is not installed")
     folder = tiny.bert(tmp_path / "bert", "BertForSequenceClassification", num_labels=2)
@@ -76,7 +76,6 @@ def test_the_trainer_evaluates_and_trains(tmp_path: Path) -> None:
     assert after != names["before"]
 
 
-@pytest.mark.slow
 def test_evaluators_of_sentence_transformers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
     names = run(EMBEDDER, tiny.bert(tmp_path / "bert"), 4)

@@ -9,10 +9,10 @@ import pytest
 
 from ohmformer.study.cost import make_costs, study_costs
 from ohmformer.study.results.export import results
-from ohmformer.study.results.key import PACKAGE, PlainValues
+from ohmformer.study.results.key import PlainValues
 from ohmformer.study.store import stored_costs
 from ohmformer.study.store.stored_costs import CODE, cost_keys, stored_prices
-from tests.house.test_rooms import NO_ANSWERS, graph, modules
+from tests.house.test_rooms import not_in_keys
 
 RATE = "cost.rate"
 
@@ -82,17 +82,8 @@ def test_all_that_decides_a_cost_is_in_its_key(changes: dict[str, Any]) -> None:
 
 @pytest.mark.slow
 def test_keys_cover_every_module_that_computes_costs() -> None:
-    known, imports = modules(), graph()
-    reached, todo = set[str](), ["study.cost"]
-    while todo:
-        name = todo.pop()
-        if name not in reached:
-            reached.add(name)
-            todo += imports.get(name, ())
-    covered = {path for pattern in CODE for path in PACKAGE.glob(pattern)}
-    others = {name for name in reached - NO_ANSWERS if known[name] not in covered}
-    assert len(reached) > 50
-    assert sorted(others - READING) == []
+    others = not_in_keys("study.cost", CODE)
+    assert sorted(set(others) - READING) == []
 
 
 READING = {

@@ -7,7 +7,8 @@ from concurrent.futures import BrokenExecutor, Future
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, one_line
+from ohmformer.quantities import whole_number
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -106,6 +107,18 @@ def completed(
         for future in executor.finished(list(running)):
             broken = broken or isinstance(future.exception(), BrokenExecutor)
             yield running.pop(future), future
+
+
+def whole_count(workers: object) -> int:
+    """A number of processes from a caller in Python, who may give anything.
+
+    Raises:
+        BadInput: it is no whole number, less than one, or too large.
+    """
+    count = whole_number(workers)
+    if not 1 <= count <= MOST_WORKERS:
+        raise BadInput(f"workers = {one_line(workers)}: must be a whole number from 1 to {MOST_WORKERS}")
+    return count
 
 
 def checked_count(workers: int) -> int:

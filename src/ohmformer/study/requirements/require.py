@@ -9,7 +9,7 @@ from typing import Any
 
 from ohmformer.errors import BadInput, check_type, given, one_line
 from ohmformer.quantities import whole_number
-from ohmformer.study.executors.spec import MOST_WORKERS, Workers
+from ohmformer.study.executors.spec import Workers, whole_count
 from ohmformer.study.pricing.evaluate import evaluate_with_cost_half
 from ohmformer.study.read_study import accuracy_half, make_whole, read_both
 from ohmformer.study.requirements.arrays import Arrays
@@ -136,9 +136,7 @@ def require(
     )
     check_type("require", "progress", progress, bool, "True or False")
     check_type("require", "fresh", fresh, bool, "True or False")
-    count = whole_number(workers)
-    if not 1 <= count <= MOST_WORKERS:
-        raise BadInput(f"workers = {one_line(workers)}: must be a whole number from 1 to {MOST_WORKERS}")
+    count = whole_count(workers)
     check_type("require", "out", out, (str, Path, type(None)), "the path of a folder")
     folder = default_folder(request.study.name) if out is None else Path(out)
     return answered(request, folder, workers=count, fresh=fresh, progress=progress)

@@ -7,10 +7,9 @@ from math import isinf
 from pathlib import Path
 from typing import Any
 
-from ohmformer.errors import BadInput, check_type, one_line
+from ohmformer.errors import BadInput, check_type
 from ohmformer.models.user_code import guarded
-from ohmformer.quantities import whole_number
-from ohmformer.study.executors.spec import MOST_WORKERS, Workers
+from ohmformer.study.executors.spec import Workers, whole_count
 from ohmformer.study.pricing.evaluate import evaluate_with_cost_half
 from ohmformer.study.requirements.conditions import as_run
 from ohmformer.study.results.folder import default_folder
@@ -74,9 +73,7 @@ def search(
         check_type("search", name, flag, bool, "True or False")
     for change in sets if isinstance(sets, (list, tuple)) else (None,):
         check_type("search", "sets", sets if change is None else change, str, "changes such as ['search.trials=30']")
-    count = whole_number(workers)
-    if not 1 <= count <= MOST_WORKERS:
-        raise BadInput(f"workers = {one_line(workers)}: must be a whole number from 1 to {MOST_WORKERS}")
+    count = whole_count(workers)
     request = read_request(study if isinstance(study, Mapping) else str(study), list(sets), trials=trials)
     folder = default_folder(request.name) if out is None else Path(out)
     return searched(request, folder, workers=count, fresh=fresh, progress=progress)
