@@ -1,0 +1,146 @@
+"""Does a whole vision transformer of DeiT-S's shape take longer than with an earlier state of the code?
+
+Each state is a checkout whose environment has its package. Its models stay in a process of their own, and single
+forward passes of both states take turns, so that a busy machine slows both alike. Where even the digital model differs
+by per cents from pass to pass, times alone decide little. So the operations of one pass are counted, too, by name and
+shapes of their inputs, and those on large tensors that one state has and the other has not are listed.
+
+    python benchmarks/two_states.py BEFORE/.venv/bin/python AFTER/.venv/bin/python [--rounds 20] [--write FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+SERVER = """
+import json, os, pathlib, sys, time, warnings
+warnings.simplefilter("ignore")
+import ohmformer as of
+sys.path.insert(0, str(pathlib.Path(of.__file__).parents[2] / "benchmarks"))
+import torch, vit
+from torch.profiler import ProfilerActivity, profile
+torch.set_num_threads(1)
+torch.manual_seed(0)
+images = torch.randn(vit.BATCH, 3, 224, 224)
+answers = os.fdopen(os.dup(1), "w")
+
+def answer(value):
+    print("ANSWER" + json.dumps(value), file=answers, flush=True)
+
+with torch.inference_mode(), of.samples(range(vit.BATCH)):
+    cases = vit.cases(images)
+    operations = {}
+    for name, model in cases.items():
+        model(images)
+        with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as seen:
+            model(images)
+        operations[name] = [(e.key, str(e.input_shapes), e.count) for e in seen.key_averages(group_by_input_shape=True)]
+    answer(operations)
+    for line in sys.stdin:
+        start = time.perf_counter()
+        cases[line.strip()](images)
+        answer(time.perf_counter() - start)
+"""
+LARGE = 100_000
+"""Values of a tensor, from which on an operation counts as one on a large tensor."""
+VIEWS = (
+    "aten::to",
+    "aten::as_strided",
+    "aten::transpose",
+    "aten::detach",
+    "aten::view",
+    "aten::reshape",
+    "aten::select",
+)
+"""Operations that copy nothing, or call another one that is counted for itself."""
+
+
+class State:
+    """A checkout, running in a process of its own."""
+
+    def __init__(self, python: Path) -> None:
+        quiet: dict[str, Any] = {"stderr": subprocess.DEVNULL, "text": True, "bufsize": 1}
+        command = [str(python), "-c", SERVER]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **quiet)
+        self.operations = {name: Counter(_large(each)) for name, each in self._answer().items()}
+        self.counts = {name: sum(found.values()) for name, found in self.operations.items()}
+
+    def _answer(self) -> Any:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith("ANSWER"):
+                return json.loads(line.removeprefix("ANSWER"))
+        raise SystemExit(f"{self.process.args}: ended without an answer; run benchmarks/vit.py there")
+
+    def seconds(self, case: str) -> float:
+        """Seconds of one pass."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{case}\n")
+        return float(self._answer())
+
+
+def _large(operations: list[tuple[str, str, int]]) -> dict[str, int]:
+    """Operation with its shapes -> how often it ran; only those on large tensors, without views."""
+    found: Counter[str] = Counter()
+    for name, shapes, count in operations:
+        sizes = [_values(shape) for shape in json.loads(shapes) if isinstance(shape, list)]
+        if name not in VIEWS and max(sizes, default=0) >= LARGE:
+            found[f"{name.removeprefix('aten::')} {shapes}"] += count
+    return found
+
+
+def _values(shape: list[Any]) -> int:
+    """The number of values of a shape; that of the largest of a list of shapes."""
+    if shape and isinstance(shape[0], list):
+        return max(_values(each) for each in shape)
+    size = 1
+    for n in shape:
+        size *= n
+    return size if shape else 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("before", type=Path)
+    parser.add_argument("after", type=Path)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--write", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    states = before, after = State(arguments.before), State(arguments.after)
+    ratios: dict[str, list[float]] = {name: [] for name in before.operations}
+    for turn in range(arguments.rounds + 1):
+        for name, found in ratios.items():
+            order = states if turn % 2 else states[::-1]
+            taken = {state: state.seconds(name) for state in order}
+            if turn:
+                found.append(taken[after] / taken[before])
+    lines = [
+        f"One thread, median of {arguments.rounds} rounds in which the states take turns; in brackets the quartiles of "
+        "the single ratios. Operations are those on tensors of 100,000 values or more, views not counted.",
+        "",
+        "| DeiT-S shape | time after / before | operations before | after |",
+        "|---|--:|--:|--:|",
+    ]
+    for name, found in ratios.items():
+        low, middle, high = statistics.quantiles(found, n=4)
+        counts = f"{before.counts[name]:,} | {after.counts[name]:,}"
+        lines.append(f"| {name} | {middle:.3f} ({low:.2f} to {high:.2f}) | {counts} |")
+    lines += ["", "Operations that only one state has, or one has more often:", ""]
+    for name, now in after.operations.items():
+        then = before.operations[name]
+        changed = [f"{each}: {then[each]} before, {now[each]} after" for each in then | now if then[each] != now[each]]
+        lines.append(f"- {name}: {'; '.join(changed) or 'none'}")
+    text = "\n".join(lines) + "\n"
+    print(text, end="")
+    if arguments.write:
+        arguments.write.write_text(f"# Two states of the code\n\n{text}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
