@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
+from ohmformer.cli.output import write_files
 from tests.cli.test_cli import Run, ohmformer  # noqa: F401  (a fixture)
 
 LIBRARY = Path(__file__).parents[2] / "src" / "ohmformer" / "library"
@@ -62,3 +64,10 @@ def test_results_of_another_study_are_not_written_over(
     assert code == 2
     assert "choose another folder with --out" in err
     assert (folder / "results.json").read_text() == content
+
+
+def test_a_folder_that_may_not_be_written_keeps_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    said = write_files(tmp_path, {"front.csv": "new"}, lambda: [], "search.journal")
+    assert said == f"read from {tmp_path}, which may not be written: its files stay as they are"
+    assert list(tmp_path.iterdir()) == []

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ohmformer.study.results.spec import DOCUMENTS
+from ohmformer.study.results.requirements import Requirements
+from ohmformer.study.results.search import SearchResults
+from ohmformer.study.results.spec import DOCUMENTS, ClaimResults
 from tests.cli.test_cli import Run, ohmformer, write_study
 
 __all__ = ["ohmformer"]  # the fixture
@@ -25,5 +27,10 @@ def test_every_verb_writes_what_the_schema_says(ohmformer: Run, tmp_path: Path) 
         ("validate", "xformer_tvlsi_2023"),
     ):
         _, out, _ = ohmformer(*arguments, "--json", "-")
-        DOCUMENTS.validate_json(out)
+        found = DOCUMENTS.validate_json(out)
+        if arguments[0] in ("cost", "serve", "compare"):
+            assert not isinstance(found, ClaimResults | Requirements | SearchResults)
+            assert found.record is not None
+            assert found.record.command.startswith(f"ohmformer {arguments[0]} {arguments[1]}")
+            assert found.record.hardware
     assert json.loads(ohmformer("schema", "results")[1])["title"] == "Ohmformer results"

@@ -85,6 +85,8 @@ def serve(
     check_python((point.settings for point in points.points), python or (), points.where)
     events = None if trace is None else dumps(served_of(points.points[0].settings).chrome_trace())  # or is refused
     served = study_served(points)
+    if json is not None:
+        served = costs_with_record(served, command_line("serve", study, [*(sets or ()), *given]), study, points)
     if trace is not None and events is not None:
         write(events, trace)
     show(serving_tables(served), to_stderr=_to_stdout(json, trace))
@@ -107,7 +109,15 @@ def compare(
     stopping.says = NOTHING_STORED
     check_writable(json)
     folder = None if out is None else results_folder(out, "")
-    costs = compared(study, platforms.split(","), sets or [], out=folder, workers=workers, python=python or ())
+    costs = compared(
+        study,
+        platforms.split(","),
+        sets or [],
+        out=folder,
+        workers=workers,
+        python=python or (),
+        command="" if json is None else command_line("compare", study, sets or (), "--platforms", platforms),
+    )
     show(compare_table(costs), to_stderr=goes_to_stdout(json))
     write_document(costs, json)
 

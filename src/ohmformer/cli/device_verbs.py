@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -151,9 +150,6 @@ def _report(found: Requirements, folder: Path, *, to_stderr: bool) -> None:
     show(requirements_tables(found), to_stderr=to_stderr)
     for sentence in requirement_sentences(found):
         show(sentence, to_stderr=to_stderr)
-    if not os.access(folder, os.W_OK):
-        show(f"read from {folder}, which may not be written: its files stay as they are", to_stderr=to_stderr)
-        return
     texts = {"requirements.json": to_json(found), "requirements.csv": requirements_csv(found)}
     figures = partial(save_requirements_figure, found, folder)
     show(write_files(folder, texts, figures, "results.sqlite"), to_stderr=to_stderr)

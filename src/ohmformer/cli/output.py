@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from ohmformer.study.results.spec import Document
 
+READ_ONLY = "read from {folder}, which may not be written: its files stay as they are"
+"""Sentence on a folder whose stored results are shown, but whose files are not written."""
+
 
 def results_folder(out: str | None, name: str) -> Path:
     """The folder of a study's results: that of `--out`, or the default one for the study's name.
@@ -99,7 +102,7 @@ def write(text: str, file: str) -> None:
 
 
 def write_files(folder: Path, texts: Mapping[str, str], save_figures: Callable[[], Sequence[Path]], stored: str) -> str:
-    """Write files and figures into a folder.
+    """Write files and figures into a folder, if that may be written.
 
     Args:
         folder: the folder.
@@ -108,11 +111,13 @@ def write_files(folder: Path, texts: Mapping[str, str], save_figures: Callable[[
         stored: name of the file that already holds what a later call goes on with.
 
     Returns:
-        The sentence that says where they are.
+        The sentence that says where they are, or that the folder keeps the files that it has.
 
     Raises:
         BadInput: a file cannot be written.
     """
+    if not os.access(folder, os.W_OK):
+        return READ_ONLY.format(folder=folder)
     for name, text in texts.items():
         write(text, str(folder / name))
     return f"written to {folder}: {', '.join([*texts, stored, *(file.name for file in save_figures())])}"

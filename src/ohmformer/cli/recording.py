@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from ohmformer.study.results.spec import StudyCosts, StudyResults
+    from ohmformer.study.results.spec import StudyCosts, StudyResults, StudyServed
     from ohmformer.study.spec import CostSettings, Settings, Study
+
+Priced = TypeVar("Priced", "StudyCosts", "StudyServed")
 
 
 def command_line(verb: str, study: str, sets: Sequence[str] = (), *further: str) -> str:
@@ -44,8 +46,8 @@ def with_record(
     return results.model_copy(update={"record": record.model_copy(update={"findings": findings})})
 
 
-def costs_with_record(priced: StudyCosts, command: str, name: str, costs: Study[CostSettings]) -> StudyCosts:
-    """Costs of a study with their record; see `with_record`."""
+def costs_with_record(priced: Priced, command: str, name: str, costs: Study[CostSettings]) -> Priced:
+    """Costs of a study, or of its requests, with their record; see `with_record`."""
     from ohmformer.study.record.record import study_record
 
     return priced.model_copy(update={"record": study_record(command, name, costs=costs)})

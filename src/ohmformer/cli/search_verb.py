@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -66,8 +65,6 @@ def _report(found: SearchResults, folder: Path, *, to_stderr: bool) -> None:
     show(front_table(found), to_stderr=to_stderr)
     for sentence in search_sentences(found):
         show(sentence, to_stderr=to_stderr)
-    if not os.access(folder, os.W_OK):
-        return
     texts = {"search.json": to_json(found), "front.csv": front_csv(found), "designs.csv": designs_csv(found)}
     figures = partial(save_front_figure, found, folder)
     show(write_files(folder, texts, figures, "search.journal"), to_stderr=to_stderr)

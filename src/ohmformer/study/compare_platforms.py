@@ -15,8 +15,9 @@ from ohmformer.study.cost import study_costs
 from ohmformer.study.join_cost import no_accuracy, without_choice
 from ohmformer.study.permission import check_python
 from ohmformer.study.read_study import locate_study, read_document, whole_settings
+from ohmformer.study.record.record import study_record
 from ohmformer.study.results.folder import default_folder
-from ohmformer.study.results.spec import Chosen, PointResult, StudyCosts
+from ohmformer.study.results.spec import PointResult, StudyCosts
 from ohmformer.study.spec import CostSettings, Point, Study, Whole
 from ohmformer.study.sweep import Document, parse_sets, put
 from ohmformer.workload.shapes import PREFIX
@@ -45,6 +46,7 @@ def compared(
     out: Path | None = None,
     workers: int | None = None,
     python: Collection[str] | None = None,
+    command: str = "",
 ) -> StudyCosts:
     """Cost, and accuracy where there is a task, of one study on each platform; sweeps are left out.
 
@@ -56,6 +58,7 @@ def compared(
         out: folder that keeps results of the accuracy half; None for the study's default folder.
         workers: processes of the accuracy half; None for one for each core.
         python: modules whose functions the study may call as model or data; None for any.
+        command: the command line that gives the same results, which the record states; empty for no record.
 
     Returns:
         One point for each platform, in the order of `platforms`.
@@ -77,15 +80,18 @@ def compared(
         measured = _is_measurable(costs[0])
         if not measured:
             _check_unused(out, workers)
-        priced = _priced(title, names, costs)
+        study = _on_names(title, names, costs)
+        priced = study_costs(study)
         if measured:
             priced = _with_accuracy(priced, machines, out or default_folder(title), workers)
+        chosen = [point.accuracy.chosen if point.accuracy else None for point in priced.points]
+        record = study_record(command, name, costs=study, chosen=chosen) if command else None
     except BadInput as error:
         raise BadInput(f"{file}: {error}") from error
     unclipped = [f"{machine.name}: no clip: {machine.unclipped}" for machine in machines if machine.unclipped]
     idle = _idle_notes(machines) if measured else []
     notes = (*_notes(swept, costs[0], measured), *unclipped, *idle, *priced.notes)
-    return priced.model_copy(update={"notes": notes})
+    return priced.model_copy(update={"notes": notes, "record": record})
 
 
 def _named(platforms: Sequence[str]) -> list[str]:
@@ -182,14 +188,10 @@ def why_unclipped(settings: CostSettings) -> str:
     return ""
 
 
-def _priced(
-    title: str,
-    platforms: Sequence[str],
-    settings: Sequence[CostSettings],
-    chosen: Sequence[Chosen | None] = (),
-) -> StudyCosts:
-    points = [Point({"hardware.base": name}, "", point) for name, point in zip(platforms, settings, strict=True)]
-    return study_costs(Study(title, tuple(points)), chosen)
+def _on_names(title: str, platforms: Sequence[str], settings: Sequence[CostSettings]) -> Study[CostSettings]:
+    """The cost half, with a point for each platform."""
+    pairs = zip(platforms, settings, strict=True)
+    return Study(title, tuple(Point({"hardware.base": name}, "", point) for name, point in pairs))
 
 
 def _notes(swept: bool, settings: CostSettings, measured: bool) -> list[str]:
@@ -223,7 +225,7 @@ def _with_accuracy(priced: StudyCosts, platforms: Sequence[_Platform], out: Path
             without_choice(platform.settings.costs(), choice)
             for platform, choice in zip(platforms, chosen, strict=True)
         ]
-        priced = _priced(priced.study, [platform.name for platform in platforms], costs, chosen)
+        priced = study_costs(_on_names(priced.study, [platform.name for platform in platforms], costs), chosen)
     pairs = zip(priced.points, results, strict=True)
     points = tuple(point.model_copy(update={"accuracy": result.accuracy}) for point, result in pairs)
     notes = tuple(dict.fromkeys(note for result in results for note in result.notes))

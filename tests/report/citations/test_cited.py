@@ -40,6 +40,13 @@ def test_hardware_model_methods_and_the_program_are_named_once(tmp_path: Path) -
     assert "[own2026] Our Cell. 2026.\n" in references(str(file), [], "text")[0]
 
 
+def test_bundled_data_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    for source, key in (("fashion-mnist", "fashionmnist"), ("northanger-abbey", "austen1817")):
+        file.write_text(f'name = "own"\nmodel.source = "shapes:gpt2"\ntask.source = "bundled:{source}"\n')
+        assert key in keys(references(str(file), ["hardware.base=nvm_ideal"], "bibtex")[0])
+
+
 def test_an_unknown_key_is_one_line_with_its_place(tmp_path: Path) -> None:
     file = tmp_path / "own.toml"
     file.write_text(STUDY.replace("KEY", "nowhere"))

@@ -80,6 +80,13 @@ def test_costs_are_answered_in_words() -> None:
     assert "after 9.51 years (“projection.array.rows = 1”) to 19 years" in two
 
 
+def test_the_answer_leaves_out_the_middle_of_long_names() -> None:
+    names = [f"attention in cells with everything that one can do for them, case {number}" for number in (1, 2)]
+    found = study_page(study(*(point(0.5 + 0.1 * n, label=name) for n, name in enumerate(names)))).answer
+    assert "“attention in cells with everyt … one can do for them, case 2” is best" in found
+    assert "“attention in cells with everyt … one can do for them, case 1” worst" in found
+
+
 def test_a_front_holds_the_points_that_no_other_beats() -> None:
     assert front([(1, 5), (2, 4), (3, 4), (2, 6), (4, 1)]) == {0, 1, 4}
     assert front([(1, 1), (1, 1), (2, 2)]) == {0, 1}
@@ -98,6 +105,14 @@ def test_the_question_names_what_is_swept() -> None:
     question = dict(study_page(both()).question)
     assert question["swept: write noise γ"] == "0, 3, 6"
     assert question["points"] == "12"
+
+
+def test_hardware_that_is_swept_is_no_setting_of_all_points() -> None:
+    settings = (("hardware.base", "nvm_ideal"), ("model.source", "shapes:gpt2"))
+    found = costs(cost(), record=record().model_copy(update={"settings": settings}))
+    assert dict(study_page(found).question)["hardware"] == "nvm_ideal"
+    other = found.points[0].model_copy(update={"set": {"hardware.base": "puma_asplos_2019"}})
+    assert "hardware" not in dict(study_page(found.model_copy(update={"points": (other,)})).question)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from ohmformer.study.spec import Mitigation, Whole
 from ohmformer.workload.shapes import PREFIX, Transformer
 
 OWN = "ohmformer"
-TASKS = {"bundled:fashion-mnist": "fashionmnist"}
+TASKS = {"bundled:fashion-mnist": "fashionmnist", "bundled:northanger-abbey": "austen1817"}
 """Source of a task -> key of the data."""
 
 

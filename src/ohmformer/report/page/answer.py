@@ -13,6 +13,9 @@ from ohmformer.report.view import Series, axis_name, clip_name, view
 from ohmformer.study.results.costs import CostResult, ServedResult
 from ohmformer.study.results.spec import Accuracy, StudyCosts, StudyResults, StudyServed
 
+MOST_LETTERS = 60
+"""Length of the name of a point, from which on the answer leaves out its middle; tables have the whole name."""
+
 Quantity = tuple[str, Callable[[CostResult], float], str]
 
 QUANTITIES: tuple[Quantity, ...] = (
@@ -50,8 +53,8 @@ def _of_points(found: Sequence[tuple[str, Accuracy]], title: str) -> str:
         return f"The simulated hardware reaches {title} {with_interval(best)}; software has {software}."
     worst_name, worst = min(found, key=lambda each: _rank(each[1]))
     return (
-        f"Of {len(found)} points, “{best_name}” is best with {title} {with_interval(best)} and “{worst_name}” worst "
-        f"with {with_interval(worst)}; software has {software}."
+        f"Of {len(found)} points, {_quoted(best_name)} is best with {title} {with_interval(best)} and "
+        f"{_quoted(worst_name)} worst with {with_interval(worst)}; software has {software}."
     )
 
 
@@ -95,6 +98,11 @@ def _rank(accuracy: Accuracy) -> float:
     return -accuracy.mean if accuracy.shown.better == "lower" else accuracy.mean
 
 
+def _quoted(name: str) -> str:
+    """The name of a point in quotes; of a long one the beginning and the end, by which points of a sweep differ."""
+    return f"“{name}”" if len(name) <= MOST_LETTERS else f"“{name[:30].rstrip()} … {name[-27:].lstrip()}”"
+
+
 def _unit(accuracy: Accuracy) -> str:
     return f" {accuracy.shown.unit}" if accuracy.shown.unit else ""
 
@@ -115,7 +123,7 @@ def _of_costs(priced: Sequence[Priced]) -> str:
         parts.append(
             f"{title} is {low} at all points"
             if low == high
-            else f"{title} goes from {low} (“{least.name}”) to {high} (“{most.name}”)"
+            else f"{title} goes from {low} ({_quoted(least.name)}) to {high} ({_quoted(most.name)})"
         )
     return f"{'; '.join(parts)}.{_longest_life(priced)}"
 
@@ -128,8 +136,8 @@ def _longest_life(priced: Sequence[Priced]) -> str:
     if short == long:
         return f" The first cells wear out after {lifetime_text(short)}."
     return (
-        f" The first cells wear out after {lifetime_text(short)} (“{short_name}”) to {lifetime_text(long)} "
-        f"(“{long_name}”)."
+        f" The first cells wear out after {lifetime_text(short)} ({_quoted(short_name)}) to {lifetime_text(long)} "
+        f"({_quoted(long_name)})."
     )
 
 
@@ -144,7 +152,11 @@ def lifetime_words(cost: CostResult | ServedResult) -> str:
 
 def _of_served(served: StudyServed) -> str:
     cost = served.points[0].cost
-    name = f" (“{point_name(served.points[0])}”, the first of {len(served.points)} points)" if served.points[1:] else ""
+    name = (
+        f" ({_quoted(point_name(served.points[0]))}, the first of {len(served.points)} points)"
+        if served.points[1:]
+        else ""
+    )
     each = f", each further one takes {units.show(cost.tpot_s, 's')}" if cost.tpot_s is not None else ""
     energy = units.show(cost.energy_per_token_J, "J")
     return (

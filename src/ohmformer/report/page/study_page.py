@@ -57,8 +57,9 @@ def _question(document: Reported) -> Iterator[tuple[str, str]]:
     """What was asked, as pairs of a subject and words."""
     record = document.record
     settings = dict(record.settings) if record else {}
+    swept = {path for point in document.points for path in point.set}
     for path, subject in ASKED.items():
-        if settings.get(path):
+        if settings.get(path) and path not in swept:
             yield subject, settings[path]
     if isinstance(document, StudyResults):
         metrics = dict.fromkeys(f"{each.accuracy.shown.title} ({each.accuracy.metric})" for each in document.points)
