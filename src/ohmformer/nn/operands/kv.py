@@ -308,11 +308,11 @@ class KVOperand(Operand):
         if parts.moved is not None and (self.ages is not None or not self._draws_nothing(array)):
             # Ages follow the numbers of tokens, but are those of every sample.
             call.moved[self.name] = parts.moved - {"sample"} if self._draws_nothing(array) else parts.moved
-        written = None if parts.to_write is None else self._write(parts.to_write, array, use)
-        merged = parts.merged(written, self.axis, token_ranges=token_has_range(self.array, self.axis))
-        assert isinstance(merged, (Folded, Unaged))
-        call.written[self.name] = WrittenTokens(settings, batch.tokens.clone(), batch.streams, merged)
-        return merged
+        written = None if parts.batch is None else self._write(parts.batch, array, use)
+        cells = parts.merged(written, self.axis, token_ranges=token_has_range(self.array, self.axis))
+        assert isinstance(cells, (Folded, Unaged))
+        call.written[self.name] = WrittenTokens(settings, batch.tokens.clone(), batch.streams, cells)
+        return cells
 
     def _read_streams(self, shape: torch.Size, unpadding: Unpadding | None, new: int, use: Use) -> SampleStreams:
         """Keys of the read noise of inputs of a shape [B, R, M, d or n]; see `read_streams`."""
