@@ -84,13 +84,13 @@ def write(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions]) -> Pr
     Raises:
         BadInput: a code does not fit into the slices, or the range differs along the inputs.
     """
-    held = write_uncompensated(codes, array, **options)
+    cells = write_uncompensated(codes, array, **options)
     if not compensation.compensates(array):
-        return held
-    with event_counter.counting():  # these are the cells of `held`, whose writes count once
+        return cells
+    with event_counter.counting():  # these are the same cells, whose writes count once
         new = write_uncompensated(codes, compensation.when_new(array), **options)
-    factor = compensation.factor(fold(new), fold(held), array, options.get("stream", 0))
-    return replace(held, unit=held.unit * factor)
+    factor = compensation.factor(fold(new), fold(cells), array, options.get("stream", 0))
+    return replace(cells, unit=cells.unit * factor)
 
 
 def write_uncompensated(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions]) -> Programmed:
@@ -102,8 +102,7 @@ def write_uncompensated(codes: Tensor, array: Crossbar, **options: Unpack[WriteO
     elif one_sided(array):
         magnitudes = encoding.slice_digits(codes.abs().unsqueeze(0), array, slices)
         by_slice = [writer.write(digits).digits[0] for digits in magnitudes]
-        cells = torch.stack([torch.stack([part * (codes > 0), part * (codes < 0)]) for part in by_slice], dim=1)
-        held = Held(cells)
+        held = Held(torch.stack([torch.stack([part * (codes > 0), part * (codes < 0)]) for part in by_slice], dim=1))
     else:
         held = _stacked([writer.write(digits) for digits in encoding.digits(codes, array, slices)])
     reference, reference_written = None, None

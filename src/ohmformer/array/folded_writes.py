@@ -33,14 +33,14 @@ def write_folded(codes: Tensor, array: Crossbar, *, read_noise: bool = True, **o
     Raises:
         BadInput: as in `write`.
     """
-    held = _write_cells(codes, array, read_noise, **options)
+    cells = _write_cells(codes, array, read_noise, **options)
     if not compensation.compensates(array):
-        return held
-    with event_counter.counting():  # these are the cells of `held`, whose writes count once
+        return cells
+    with event_counter.counting():  # these are the same cells, whose writes count once
         new = _write_cells(codes, compensation.when_new(array), read_noise, **options)
-    factor = compensation.factor(new, held, array, options.get("stream", 0))
-    variance = None if held.variance is None else held.variance * factor**2
-    return replace(held, weight=held.weight * factor, variance=variance, unit=held.unit * factor)
+    factor = compensation.factor(new, cells, array, options.get("stream", 0))
+    variance = None if cells.variance is None else cells.variance * factor**2
+    return replace(cells, weight=cells.weight * factor, variance=variance, unit=cells.unit * factor)
 
 
 def _write_cells(codes: Tensor, array: Crossbar, read_noise: bool, **options: Unpack[WriteOptions]) -> Folded:
@@ -84,5 +84,5 @@ def _write_magnitudes(request: WriteRequest, read_noise: bool) -> Folded:
         unused.add(Held(codes.new_zeros(())))
     magnitude, variance = used.mean_()
     _, unused_variance = unused.mean_()
-    held = pair(magnitude.mul_(codes.sign()).mul_(unit), variance, unused_variance, unit)
-    return replace(held, slices=request.slices)
+    cells = pair(magnitude.mul_(codes.sign()).mul_(unit), variance, unused_variance, unit)
+    return replace(cells, slices=request.slices)

@@ -100,8 +100,8 @@ def _written_error(operand: WeightOperand, part: Sampled, feedback: ErrorFeedbac
     w_range = operand.range(w if array.scale == "column" else part.whole)
     codes = operand.codec.codes(w, w_range)
     stream = Stream("error of calibration")
-    held = write_folded(codes, array, read_noise=False, w_range=w_range, stream=stream, feedback=feedback)
-    missed = _quantized_inputs(array, part) @ held.weight.transpose(-2, -1) - part.exact[:, ::every]
+    cells = write_folded(codes, array, read_noise=False, w_range=w_range, stream=stream, feedback=feedback)
+    missed = _quantized_inputs(array, part) @ cells.weight.transpose(-2, -1) - part.exact[:, ::every]
     return float(missed.square().mean())
 
 

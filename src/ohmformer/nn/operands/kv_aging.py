@@ -115,9 +115,9 @@ class AgedRead:
         """What cells hold when a group reads them."""
         ages = group.ages.unsqueeze(-1 if self.axis == "K" else -2)
         if isinstance(cells, Unaged):
-            held = cells.at(ages)
+            aged = cells.at(ages)
             level = self.operand.state.level
-            return held if self.operand.needs_cells else fold(held, read_noise=has_read_noise(level))
+            return aged if self.operand.needs_cells else fold(aged, read_noise=has_read_noise(level))
         assert isinstance(cells, Folded)
         return replace(cells, weight=cells.weight * self._factor(ages, cells.weight)[:, None])
 
