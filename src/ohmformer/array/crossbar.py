@@ -104,12 +104,12 @@ def write_uncompensated(codes: Tensor, array: Crossbar, **options: Unpack[WriteO
         by_slice = [writer.write(digits).digits[0] for digits in magnitudes]
         held = Held(torch.stack([torch.stack([part * (codes > 0), part * (codes < 0)]) for part in by_slice], dim=1))
     else:
-        held = _stacked([writer.write(digits) for digits in encoding.digits(codes, array, slices)])
+        held = _stacked([writer.write(digits) for digits in encoding.signed_digits(codes, array, slices)])
     reference, reference_written = None, None
     if array.encoding == "offset":
         writer = request.writer("reference")
-        targets = reference_targets(codes, array, slices)
-        reference, reference_written, *_ = _stacked([writer.write(target) for target in targets]).at(0)
+        by_slice = reference_targets(codes, array, slices)
+        reference, reference_written, *_ = _stacked([writer.write(digits) for digits in by_slice]).at(0)
     return Programmed(
         array,
         held.digits,
@@ -247,4 +247,4 @@ def _count_writes(codes: Tensor, array: Crossbar, slices: int, stream: Streams, 
         counter.cell_reads += cells * read * array.polarities
         counter.adc_conversions += cells * read * (1 if array.subtract == "analog" else array.polarities)
     if array.encoding == "offset":
-        counter.cell_writes += sum(target.numel() for target in reference_targets(codes, array, slices))
+        counter.cell_writes += sum(digits.numel() for digits in reference_targets(codes, array, slices))

@@ -54,14 +54,14 @@ def _write_cells(codes: Tensor, array: Crossbar, read_noise: bool, **options: Un
         return _write_magnitudes(request, read_noise)
     codes, slices, writer = request.codes, request.slices, request.writer("cell")
     sums = [SliceSum(array, read_noise) for _ in range(2)]
-    for digits in encoding.digits(codes, array, slices):
+    for digits in encoding.signed_digits(codes, array, slices):
         held = writer.write(digits)
         for p in range(array.polarities):
             sums[p].add(held.at(p))
     if array.encoding == "offset":
         writer = request.writer("reference")
-        for target in crossbar.reference_targets(codes, array, slices):
-            sums[1].add(writer.write(target).at(0))
+        for digits in crossbar.reference_targets(codes, array, slices):
+            sums[1].add(writer.write(digits).at(0))
     return replace(difference(sums[0], sums[1], array, request.unit), slices=slices)
 
 

@@ -132,21 +132,21 @@ def write_unaged(codes: Tensor, array: Crossbar, *, drifts: bool, **options: Unp
     """
     request = crossbar.write_request(codes, array, **options)
     if array.residual is None:
-        digits = list(encoding.digits(request.codes, array, request.slices))
-        cells = _written(request, "cell", digits, drifts=drifts)
+        by_slice = list(encoding.signed_digits(request.codes, array, request.slices))
+        cells = _written(request, "cell", by_slice, drifts=drifts)
     else:
         cells = _written_residually(request, drifts=drifts)
     cells = replace(cells, mismatch=request.mismatch())
     if array.encoding != "offset":
         return cells
-    targets = crossbar.reference_targets(request.codes, array, request.slices)
-    return replace(cells, reference=_written(request, "reference", targets, drifts=drifts))
+    by_slice = crossbar.reference_targets(request.codes, array, request.slices)
+    return replace(cells, reference=_written(request, "reference", by_slice, drifts=drifts))
 
 
-def _written(request: WriteRequest, columns: Columns, digits: list[Tensor], *, drifts: bool) -> Unaged:
+def _written(request: WriteRequest, columns: Columns, by_slice: list[Tensor], *, drifts: bool) -> Unaged:
     """Write digits [P, B, R, O, I] of each slice into cells, or into reference columns."""
     writer = request.writer(columns)
-    return _stacked(request, [writer.write_unaged(slice_digits, drifts=drifts) for slice_digits in digits])
+    return _stacked(request, [writer.write_unaged(digits, drifts=drifts) for digits in by_slice])
 
 
 def _written_residually(request: WriteRequest, *, drifts: bool) -> Unaged:
