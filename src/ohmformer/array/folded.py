@@ -71,10 +71,10 @@ class SliceSum:
         if gains is not None:
             digits = digits * gains
             variance = None if variance is None else variance * gains.square()
-        self.total = _first(digits, weight) if self.total is None else self.total.add_(digits, alpha=weight)
+        self.total = digits * weight if self.total is None else self.total.add_(digits, alpha=weight)
         if variance is not None:
             of_slice, total = weight**2, self.variance
-            self.variance = _first(variance, of_slice) if total is None else total.add_(variance, alpha=of_slice)
+            self.variance = variance * of_slice if total is None else total.add_(variance, alpha=of_slice)
         self.added_slices += 1
 
     def mean_(self) -> tuple[Tensor, Tensor | None]:
@@ -87,11 +87,6 @@ class SliceSum:
         if self.variance is not None:  # the variance of a mean: divided by the number of copies twice
             encoding.mean_over_copies_(encoding.mean_over_copies_(self.variance, self.array), self.array)
         return encoding.mean_over_copies_(self.total, self.array), self.variance
-
-
-def _first(term: Tensor, weight: float) -> Tensor:
-    """The first term of a sum, as a new tensor."""
-    return term.clone() if weight == 1.0 else term * weight
 
 
 def slice_order(array: Crossbar, slices: int) -> range:
