@@ -105,8 +105,8 @@ def test_half_precision_is_computed_in_single(dtype: torch.dtype) -> None:
     assert mvm(x, halves).dtype == torch.float32
     codes = torch.full((2, 3), 100.0)
     assert torch.equal(write(codes.to(dtype), NOISY, stream=1).cells, write(codes, NOISY, stream=1).cells)
-    folded = write_folded(codes.to(dtype), NOISY, stream=1).weight
-    assert torch.equal(folded, write_folded(codes, NOISY, stream=1).weight)
+    folded = write_folded(codes.to(dtype), NOISY, stream=1).values
+    assert torch.equal(folded, write_folded(codes, NOISY, stream=1).values)
 
 
 def test_double_precision_is_kept() -> None:

@@ -47,7 +47,7 @@ def test_the_variance_of_write_noise_falls_by_the_number_of_copies(redundancy: i
     for n in (1, redundancy):
         hardware = array(cell=cell(write_noise=STRONG), encoding=encoding_of, columns=1, redundancy=n)
         codes = torch.full((200, 200), 73.0, dtype=torch.float64)
-        held = write_folded(codes, hardware, stream=1, w_range=float(hardware.max_code)).weight
+        held = write_folded(codes, hardware, stream=1, w_range=float(hardware.max_code)).values
         variances.append(float(held.var()))
         means.append(float(held.mean()))
     assert variances[0] / variances[1] == pytest.approx(redundancy, rel=0.05)
@@ -58,7 +58,7 @@ def test_without_digits_a_value_has_as_many_copies() -> None:
     whole = analog(array(redundancy=3, radix=1, cell=cell(write_noise=SQRT_RANGE)))
     assert (whole.slices(), whole.redundancy, whole.max_code) == (3, 3, 255)
     codes = 255 * torch.rand(9, 11, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    exact = write_folded(codes, replace(whole, "cell", cell()), w_range=1.0).weight
+    exact = write_folded(codes, replace(whole, "cell", cell()), w_range=1.0).values
     torch.testing.assert_close(exact, codes / 255)
 
 
@@ -79,7 +79,7 @@ def test_slices_that_a_clip_leaves_out_shift_no_number() -> None:
     codes = torch.randint(-15, 16, (7, 9), generator=torch.Generator().manual_seed(1)).float()
     all_, few = (write(codes, hardware, stream=4, max_code=top) for top in (None, 15))
     assert (all_.slices, few.slices) == (8, 4)
-    assert torch.equal(fold(all_).weight, fold(few).weight)
+    assert torch.equal(fold(all_).values, fold(few).values)
 
 
 def test_numbers_of_writes_by_slice_do_not_depend_on_copies() -> None:

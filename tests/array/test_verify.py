@@ -51,7 +51,7 @@ def test_folded_writes_are_the_same(name: str, encoding: str) -> None:
     codes = CODES.clamp(-127, 127)
     found = hardware(NOISES[name], {"writes": 5, "tolerance": 0.04}, encoding=encoding)
     folded = write_folded(codes, found, stream=Stream(5))
-    torch.testing.assert_close(folded.weight, fold(write(codes, found, stream=Stream(5))).weight, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(folded.values, fold(write(codes, found, stream=Stream(5))).values, rtol=1e-5, atol=1e-4)
 
 
 def test_noise_of_a_matrix_has_the_variance_of_the_closed_form() -> None:

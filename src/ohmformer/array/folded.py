@@ -29,15 +29,15 @@ class Folded:
     """A written matrix with slices and polarities summed.
 
     Attributes:
-        weight: [..., O, I] values that the cells hold.
+        values: [..., O, I] that the cells hold.
         variance: [..., O, I] variance of one read of them at unit input, in values squared; None without read noise.
         reference_variance: [..., C, I] likewise of the reference columns of `offset` arrays, in codes squared.
         unit: [..., O or 1, 1] value of one code.
         slices: number of slices that were summed, copies included; 0 if unknown.
-        mismatch: errors of the converters, whose gains `weight` and the variances contain; None if they are alike.
+        mismatch: errors of the converters, whose gains the values and the variances contain; None if they are alike.
     """
 
-    weight: Tensor
+    values: Tensor
     variance: Tensor | None
     reference_variance: Tensor | None
     unit: Tensor
@@ -130,11 +130,11 @@ def difference(plus_sum: SliceSum, minus_sum: SliceSum, array: Crossbar, unit: T
     return pair((plus - minus).mul_(unit), variance, minus_variance, unit)
 
 
-def pair(weight: Tensor, variance: Tensor | None, minus_variance: Tensor | None, unit: Tensor) -> Folded:
+def pair(values: Tensor, variance: Tensor | None, minus_variance: Tensor | None, unit: Tensor) -> Folded:
     """A folded differential pair, from its values and from the variances of its halves in codes squared."""
     if variance is None or minus_variance is None:
-        return Folded(weight, None, None, unit)
-    return Folded(weight, (variance + minus_variance).mul_(unit**2), None, unit)
+        return Folded(values, None, None, unit)
+    return Folded(values, (variance + minus_variance).mul_(unit**2), None, unit)
 
 
 def folded_product(
@@ -165,7 +165,7 @@ def folded_product(
     sent, power = codes, None
     if not drivers.plain(array):
         sent, power = drivers.folded_inputs(codes, array, signed=signed, stream=stream)
-    y = sent @ cells.weight.transpose(-2, -1)
+    y = sent @ cells.values.transpose(-2, -1)
     if cells.variance is not None:
         if stream is None:
             raise BadInput(
@@ -213,7 +213,7 @@ class Conversions:
             cells: what the cells hold of the matrix [..., O, I].
             stream: key of the noise of reads; None for converters without noise.
         """
-        array, parts, like = self.array, self.array.peripherals, cells.weight
+        array, parts, like = self.array, self.array.peripherals, cells.values
         slices = cells.slices if self.written is array else array.slices()
         width, weights = reported.widths(self.span, slices, like), encoding.cycle_weights(array, signed=self.signed)
         read = reported.read_blocks(codes, array.rows)
@@ -229,8 +229,8 @@ class Conversions:
 
     def _noise(self, std: Tensor, cells: Folded, stream: Streams) -> Tensor:
         """Noise [..., M, O] in codes; `std` [..., M, 1] is that of one side of all slices and row blocks."""
-        array, outputs = self.array, cells.weight.shape[-2]
-        lead = torch.broadcast_shapes(std.shape[:-2], cells.weight.shape[:-2])
+        array, outputs = self.array, cells.values.shape[-2]
+        lead = torch.broadcast_shapes(std.shape[:-2], cells.values.shape[:-2])
         shape, numbers = (*lead, std.shape[-2], outputs), stream.child("output")
         pair = array.encoding == "differential" and array.subtract == "digital"
         noise = std * numbers.normal(*shape, like=std) * (2**0.5 if pair else 1.0)

@@ -40,7 +40,7 @@ def write_folded(codes: Tensor, array: Crossbar, *, read_noise: bool = True, **o
         new = _write_cells(codes, compensation.when_new(array), read_noise, **options)
     factor = compensation.factor(new, cells, array, options.get("stream", 0))
     variance = None if cells.variance is None else cells.variance * factor**2
-    return replace(cells, weight=cells.weight * factor, variance=variance, unit=cells.unit * factor)
+    return replace(cells, values=cells.values * factor, variance=variance, unit=cells.unit * factor)
 
 
 def _write_cells(codes: Tensor, array: Crossbar, read_noise: bool, **options: Unpack[WriteOptions]) -> Folded:

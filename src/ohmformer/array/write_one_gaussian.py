@@ -82,8 +82,8 @@ def write_normal(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions]
     request = crossbar.write_request(codes, array, **options)
     if noise.silent(array.aged_cell) and not array.cell.uneven:
         return Folded(request.codes * request.unit, None, None, request.unit)
-    weight = _one_normal_per_value(request) if clamp_is_negligible(array) else _one_normal_per_cell(request)
-    return Folded(weight.mul_(request.unit), None, None, request.unit)
+    values = _one_normal_per_value(request) if clamp_is_negligible(array) else _one_normal_per_cell(request)
+    return Folded(values.mul_(request.unit), None, None, request.unit)
 
 
 def _one_normal_per_value(request: WriteRequest) -> Tensor:

@@ -91,7 +91,7 @@ def test_new_cells_hold_the_same_bits_as_cells_without_wear() -> None:
     for function in (write_folded, lambda *a, **k: fold(write(*a, **k))):
         a = function(codes, hardware(0.0, cell={"faults": fault}), stream=Stream(1), fault_stream=CHIP)
         b = function(codes, plain, stream=Stream(1), fault_stream=CHIP)
-        assert torch.equal(a.weight, b.weight)
+        assert torch.equal(a.values, b.values)
 
 
 @pytest.mark.slow
@@ -100,7 +100,7 @@ def test_closed_forms_hold_for_worn_cells() -> None:
     worn = hardware(bits=8)
     mean, variance = held_moments(worn)
     for code in range(5, 256, 10):
-        held = fold(write(torch.full((400, 400), float(code)), worn, stream=Stream(code), fault_stream=CHIP)).weight
+        held = fold(write(torch.full((400, 400), float(code)), worn, stream=Stream(code), fault_stream=CHIP)).values
         drawn = held.double().flatten() * 255
         assert abs(float(drawn.mean() - mean[code])) < 6 * math.sqrt(float(variance[code]) / drawn.numel())
         assert float(drawn.var() / variance[code]) == pytest.approx(1, abs=0.05)
@@ -118,7 +118,7 @@ def test_shortcuts_know_of_wear() -> None:
         assert one_sided(worn) == half
         both = write(torch.tensor([[-255.0, 0.0, 255.0]]), worn)
         assert float(both.cells[0].max()) < 3 or moves == "bottom"
-        assert torch.equal(fold(both).weight, write_folded(torch.tensor([[-255.0, 0.0, 255.0]]), worn).weight)
+        assert torch.equal(fold(both).values, write_folded(torch.tensor([[-255.0, 0.0, 255.0]]), worn).values)
 
 
 @pytest.mark.parametrize("encoding", ["differential", "offset"])

@@ -54,7 +54,7 @@ def factor(new: Folded, now: Folded, array: Crossbar, stream: Streams | int) -> 
 
 def _reading(cells: Folded, array: Crossbar, stream: Streams) -> Tensor:
     """The mean magnitude of the results of single rows, in values: of all columns, or of each one."""
-    y = cells.weight
+    y = cells.values
     if cells.variance is not None:
         y = torch.addcmul(y, cells.variance.sqrt(), stream.child("read").normal(*y.shape, like=y))
         if cells.reference_variance is not None:

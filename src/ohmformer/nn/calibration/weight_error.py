@@ -101,7 +101,7 @@ def _written_error(operand: WeightOperand, part: Sampled, feedback: ErrorFeedbac
     codes = operand.codec.codes(w, w_range)
     stream = Stream("error of calibration")
     cells = write_folded(codes, array, read_noise=False, w_range=w_range, stream=stream, feedback=feedback)
-    missed = _quantized_inputs(array, part) @ cells.weight.transpose(-2, -1) - part.exact[:, ::every]
+    missed = _quantized_inputs(array, part) @ cells.values.transpose(-2, -1) - part.exact[:, ::every]
     return float(missed.square().mean())
 
 

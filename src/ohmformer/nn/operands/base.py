@@ -42,9 +42,9 @@ class StraightThrough(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, y: Tensor, weight: Tensor) -> Tensor:
-        """x[..., M, I], w[..., O, I] (for its gradient only), y[..., M, O], weight[..., O, I] that the cells hold."""
-        ctx.save_for_backward(x, weight)
+    def forward(ctx: Any, x: Tensor, w: Tensor, y: Tensor, values: Tensor) -> Tensor:
+        """x[..., M, I], w[..., O, I] (for its gradient only), y[..., M, O], values[..., O, I] that the cells hold."""
+        ctx.save_for_backward(x, values)
         ctx.shape = w.shape
         return y.clone()
 
@@ -52,9 +52,9 @@ class StraightThrough(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients for x and w."""
         (grad,) = grads
-        x, weight = ctx.saved_tensors
-        grad, x = grad.to(weight.dtype), x.to(weight.dtype)  # under autocast they differ
-        grad_x = grad @ weight if ctx.needs_input_grad[0] else None
+        x, values = ctx.saved_tensors
+        grad, x = grad.to(values.dtype), x.to(values.dtype)  # under autocast they differ
+        grad_x = grad @ values if ctx.needs_input_grad[0] else None
         grad_w = None
         if ctx.needs_input_grad[1]:
             if len(ctx.shape) == 2:  # one matrix for all: one product, not one for each sample and then their sum
@@ -151,8 +151,8 @@ class Operand:
             )
             y = y * unit
         if torch.is_grad_enabled() and (x.requires_grad or w.requires_grad):
-            weight = cells.weight if isinstance(cells, Folded) else fold(cells, read_noise=False).weight
-            return StraightThrough.apply(x, w, y, weight)  # type: ignore[no-any-return, no-untyped-call]
+            values = cells.values if isinstance(cells, Folded) else fold(cells, read_noise=False).values
+            return StraightThrough.apply(x, w, y, values)  # type: ignore[no-any-return, no-untyped-call]
         return y
 
     @property

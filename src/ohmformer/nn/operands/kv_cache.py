@@ -21,7 +21,7 @@ from ohmformer.nn.operands.unpad import Unpadding, unpad_where
 from ohmformer.nn.shared.state import Moved
 from ohmformer.streams import SampleStreams, TokenStreams
 
-BY_CELL: dict[type, tuple[str, ...]] = {Folded: ("weight", "variance"), Unaged: ("targets", "written", "normals")}
+BY_CELL: dict[type, tuple[str, ...]] = {Folded: ("values", "variance"), Unaged: ("targets", "written", "normals")}
 """What is known of each cell: names of tensors, some of which may be None."""
 
 
