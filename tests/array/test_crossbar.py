@@ -63,35 +63,35 @@ def test_parameters_are_programmed_without_their_gradients() -> None:
 def test_each_sample_has_noise_of_its_own_and_keeps_it_in_any_batch() -> None:
     w = torch.randn(1, 2, 9, 5).expand(4, 2, 9, 5)
     streams = SampleStreams(tuple(Stream(0, "sample", n) for n in range(4)))
-    together = program(w, NOISY, stream=streams).cells
+    together = program(w, NOISY, stream=streams).digits
     assert not torch.equal(together[:, :, 0], together[:, :, 1])
     for n, stream in enumerate(streams.streams):
-        alone = program(w[n : n + 1], NOISY, stream=SampleStreams((stream,))).cells
+        alone = program(w[n : n + 1], NOISY, stream=SampleStreams((stream,))).digits
         assert torch.equal(alone[:, :, 0], together[:, :, n])
 
 
 def test_the_axis_that_is_written_piece_by_piece_runs_first() -> None:
     hardware = array(cell=cell(write_noise=UNIFORM))
     w = torch.full((6, 8), 0.5)
-    by_outputs = program(w, hardware, w_range=1.0, stream=3).cells
-    by_inputs = program(w.T.contiguous(), hardware, w_range=1.0, stream=3, major="inputs").cells
+    by_outputs = program(w, hardware, w_range=1.0, stream=3).digits
+    by_inputs = program(w.T.contiguous(), hardware, w_range=1.0, stream=3, major="inputs").digits
     assert torch.equal(by_outputs, by_inputs.transpose(-2, -1))
 
 
 def test_the_same_stream_writes_the_same_noise() -> None:
     w = torch.randn(5, 6)
-    first, again, other = (program(w, NOISY, stream=seed).cells for seed in (1, 1, 2))
+    first, again, other = (program(w, NOISY, stream=seed).digits for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
 def test_ideal_cells_hold_the_digits() -> None:
     """-201 = -(3 * 64 + 0 * 16 + 2 * 4 + 1)."""
-    cells = write(torch.tensor([[-201.0]]), array()).cells
+    cells = write(torch.tensor([[-201.0]]), array()).digits
     assert cells[1].flatten().tolist() == [1, 2, 0, 3]
     assert cells[0].flatten().tolist() == [0, 0, 0, 0]
     shifted = write(torch.tensor([[-1.0]]), array(encoding="offset"))
-    assert shifted.cells.flatten().tolist() == [3, 3, 3, 1]
+    assert shifted.digits.flatten().tolist() == [3, 3, 3, 1]
     assert shifted.reference is not None
     assert shifted.reference.flatten().tolist() == [0, 0, 0, 2]
 
@@ -100,11 +100,11 @@ def test_ideal_cells_hold_the_digits() -> None:
 def test_half_precision_is_computed_in_single(dtype: torch.dtype) -> None:
     w, x = torch.randn(5, 6).to(dtype), torch.randn(2, 6).to(dtype)
     halves, singles = program(w, NOISY, stream=1), program(w.float(), NOISY, stream=1)
-    assert torch.equal(halves.cells, singles.cells)
+    assert torch.equal(halves.digits, singles.digits)
     assert torch.equal(mvm(x, halves), mvm(x.float(), singles))
     assert mvm(x, halves).dtype == torch.float32
     codes = torch.full((2, 3), 100.0)
-    assert torch.equal(write(codes.to(dtype), NOISY, stream=1).cells, write(codes, NOISY, stream=1).cells)
+    assert torch.equal(write(codes.to(dtype), NOISY, stream=1).digits, write(codes, NOISY, stream=1).digits)
     folded = write_folded(codes.to(dtype), NOISY, stream=1).values
     assert torch.equal(folded, write_folded(codes, NOISY, stream=1).values)
 

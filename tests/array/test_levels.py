@@ -42,7 +42,7 @@ def test_ideal_hardware_is_exact_for_any_number_of_levels(levels: int, bits: int
     w = torch.randint(-top, top + 1, (5, 20), generator=torch.Generator().manual_seed(levels)).double()
     w[0, 0] = top
     programmed = program(w, hardware)
-    assert float(programmed.cells.max()) <= levels - 1
+    assert float(programmed.digits.max()) <= levels - 1
     x = torch.randint(-127, 128, (3, 20), generator=torch.Generator().manual_seed(bits)).double()
     for level in ("cell", "array", "noise"):
         torch.testing.assert_close(mvm(x, programmed, level=level, x_range=127), x @ w.T)  # type: ignore[arg-type]

@@ -66,7 +66,7 @@ def test_faults_and_noise_of_copies_are_their_own() -> None:
     """10 % of cells are stuck, both copies of a digit in 1 %; 5 sigma is a false alarm once in 1.7 million seeds."""
     device = cell(write_noise=UNIFORM, faults={"stuck_at_g_max": 0.1})
     codes = torch.zeros(100, 100, dtype=torch.float64)
-    cells = write(codes, array(bits=2, redundancy=2, rows=100, columns=100, cell=device), stream=3).cells[0]
+    cells = write(codes, array(bits=2, redundancy=2, rows=100, columns=100, cell=device), stream=3).digits[0]
     stuck = (cells - 3.0).abs() < 1e-9
     assert abs(float(stuck.double().mean()) - 0.1) < 5 * (0.1 * 0.9 / 20_000) ** 0.5
     assert abs(float((stuck[0] & stuck[1]).double().mean()) - 0.01) < 5 * (0.01 * 0.99 / 10_000) ** 0.5
@@ -90,7 +90,7 @@ def test_numbers_of_writes_by_slice_do_not_depend_on_copies() -> None:
     assert asdict(effort(two, 8)) == pytest.approx(asdict(effort(one, 4)))
     assert analog(two).max_writes(1) == 9
     error = [
-        write(torch.full((300, 300), 170.0), hardware, stream=1).cells[0].sub(2).std((1, 2)) for hardware in (one, two)
+        write(torch.full((300, 300), 170.0), hardware, stream=1).digits[0].sub(2).std((1, 2)) for hardware in (one, two)
     ]
     assert bool((error[0].repeat_interleave(2) / error[1] - 1).abs().lt(0.03).all()), "90,000 cells: 0.3 % each"
     with pytest.raises(

@@ -25,7 +25,7 @@ def hardware(noise: Any, write_verify: Any = None, **fields: Any) -> Crossbar:
 
 
 def cells(found: Crossbar, codes: Tensor = CODES) -> Tensor:
-    return write(codes, found, stream=Stream(5)).cells
+    return write(codes, found, stream=Stream(5)).digits
 
 
 @pytest.mark.parametrize("name", list(NOISES))
@@ -74,7 +74,7 @@ def test_without_quantizers_values_are_verified_as_the_top_slice_is() -> None:
 def test_values_between_digits_are_verified_too() -> None:
     found = analog(hardware(UNIFORM, {"writes": 300, "tolerance": 0.05}))
     codes = torch.linspace(-254.7, 254.7, 900).reshape(30, 30)
-    ideal = write(codes, analog(array())).cells
+    ideal = write(codes, analog(array())).digits
     assert float((cells(found, codes) - ideal).abs().amax()) <= 0.05 * 255 * (1 + 1e-5)
 
 

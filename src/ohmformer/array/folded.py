@@ -105,8 +105,8 @@ def fold(programmed: Programmed, *, read_noise: bool = True) -> Folded:
         read_noise: compute the variances of reads, too.
     """
     array, mismatch = programmed.array, programmed.mismatch
-    held = Held(programmed.cells, programmed.written, programmed.read_std, programmed.ages)
-    groups = [held.at(p) for p in range(len(programmed.cells))]
+    held = Held(programmed.digits, programmed.written, programmed.read_std, programmed.ages)
+    groups = [held.at(p) for p in range(len(programmed.digits))]
     if programmed.reference is not None:
         groups.append(Held(programmed.reference, programmed.reference_written, None, programmed.reference_ages))
     differ, sums = array.peripherals.gain_mismatch > 0, []

@@ -70,7 +70,7 @@ def mvm(
         return mvm(
             x[None], programmed, level=level, x_range=x_range, signed=signed, stream=stream, adc_range=adc_range
         ).squeeze(-2)
-    codes, unit = encoding.quantize_input(x.to(programmed.cells), array, x_range, signed=signed)
+    codes, unit = encoding.quantize_input(x.to(programmed.digits), array, x_range, signed=signed)
     if not has_noisy_reads(level, array):
         stream = None
     elif stream is None:
@@ -224,7 +224,7 @@ def column_currents(
         rows, weight = slice(first, first + array.rows), float(weights[z] * array.slice_weight(s))
         applied = planes[z][..., rows]
         for k, side in enumerate(programmed.sides[s]):
-            y = applied @ side.cells[..., rows].transpose(-2, -1)
+            y = applied @ side.digits[..., rows].transpose(-2, -1)
             if stream is not None and side.variance is not None:
                 numbers = stream.child("read", z, s, first, k)
                 numbers = of_references(numbers, array.columns) if k and programmed.reference is not None else numbers

@@ -110,7 +110,7 @@ def test_readings_have_a_stream_of_their_own() -> None:
     first, again, other = (program(W, hardware("global", cell=noisy), stream=seed) for seed in (5, 5, 6))
     plain = program(W, hardware("none", cell=noisy), stream=5)
     assert torch.equal(first.unit, again.unit)
-    assert torch.equal(first.cells, plain.cells)
+    assert torch.equal(first.digits, plain.digits)
     assert not torch.equal(first.unit, other.unit)
     exact = program(W, hardware("global"), stream=5)
     assert not torch.equal(first.unit, exact.unit)

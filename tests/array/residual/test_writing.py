@@ -193,8 +193,8 @@ def test_cells_that_are_read_at_several_ages_are_written_alike(noisy: bool) -> N
     codes = torch.randn(2, 3, 5, 4, generator=torch.Generator().manual_seed(0)).mul(8).clamp(-20, 20)
     kept = write_unaged(codes, pairs(**changes), drifts=True, stream=Stream(4))
     for age in (0.0, 1e3):
-        expected = crossbar.write(codes, pairs(**changes, age=age), stream=Stream(4)).cells
-        got = kept.at(torch.full((1, 5, 1), age, dtype=torch.float64)).cells
+        expected = crossbar.write(codes, pairs(**changes, age=age), stream=Stream(4)).digits
+        got = kept.at(torch.full((1, 5, 1), age, dtype=torch.float64)).digits
         assert torch.allclose(got, expected, rtol=1e-5, atol=1e-5)
 
 

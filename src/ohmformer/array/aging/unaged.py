@@ -72,7 +72,7 @@ class Unaged:
         beside = self.reference.at(self._of_blocks(ages))
         reference_written = None if beside.written is None else beside.written[0]
         return replace(
-            cells, reference=beside.cells[0], reference_written=reference_written, reference_ages=beside.ages
+            cells, reference=beside.digits[0], reference_written=reference_written, reference_ages=beside.ages
         )
 
     def _of_blocks(self, t: Tensor) -> Tensor:

@@ -136,7 +136,7 @@ class Operand:
                 raise BadInput(
                     f"{self.name}: quantizers can be bypassed only where converters are ideal; set level='noise'"
                 )
-            like = cells.cells if isinstance(cells, Programmed) else x
+            like = cells.digits if isinstance(cells, Programmed) else x
             codes, unit = quantize_input(x.to(like), array, x_range, signed=self.signed, rounded=state.rounded)
             codes = codes if shares is None else codes * shares
             y = product(

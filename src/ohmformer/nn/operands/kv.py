@@ -146,7 +146,7 @@ class KVOperand(Operand):
         values, mean, sent = tokens, None, x
         conditioner = None if self.conditioner is None else self.conditioner.to(tokens)
         if conditioner is not None:
-            values, mean = conditioner.tokens(tokens, unpadding)
+            values, mean = conditioner.values(tokens, unpadding)
             sent = conditioner.inputs(x)
         code_range = column_range = self.range(values.detach(), unpadding)
         w = values if is_k else values.transpose(-2, -1)
@@ -371,10 +371,11 @@ class KVOperand(Operand):
 
     def observe_range(self, tokens: Tensor, unpadding: Unpadding | None) -> None:
         """Widen the calibrated range, which all tokens share, to that of tokens [B, R, n, d]."""
+        values = tokens
         if self.conditioner is not None:
-            tokens, _ = self.conditioner.to(tokens).tokens(tokens, unpadding)
+            values, _ = self.conditioner.to(tokens).values(tokens, unpadding)
         own = token_has_range(self.array, self.axis)
         axes = (-2, -1) if own else shared_axes(self.array, self.axis)
-        seen = percentile_range(tokens, axes, self.array.percentile, unpadding).amax(dim=0, keepdim=True)
+        seen = percentile_range(values, axes, self.array.percentile, unpadding).amax(dim=0, keepdim=True)
         seen = self._range_share * seen
         self.w_range = seen if self.w_range is None else torch.maximum(self.w_range, seen)
