@@ -1,15 +1,20 @@
 """What `program` and `write` accept, refuse and keep."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from ohmformer.array import mvm, program, write, write_folded
+from ohmformer.array.aging.unaged import write_unaged
+from ohmformer.array.codes.codec import Codec, SoftClip
+from ohmformer.array.write_one_gaussian import write_normal
 from ohmformer.errors import BadInput
 from ohmformer.streams import SampleStreams, Stream
-from tests.build import SQRT_RANGE, UNIFORM, array, cell
+from tests.build import PCM_DRIFT, SQRT_RANGE, UNIFORM, array, cell
 
 NOISY = array(cell=cell(write_noise=SQRT_RANGE))
 
@@ -27,6 +32,7 @@ REFUSED: dict[str, Callable[[], object]] = {
     "no matrix": lambda: program(torch.ones(3), NOISY),
     "a negative range": lambda: program(torch.ones(3, 3), NOISY, w_range=-1.0),
     "a range by input": lambda: program(torch.ones(3, 3), NOISY, w_range=torch.ones(1, 3)),
+    "a range for a codec without a codec": lambda: write(torch.ones(3, 3), NOISY, code_range=torch.ones(1, 3)),
     "a code beyond the slices": lambda: write(torch.full((2, 2), 64.0), NOISY, max_code=63),
     "a code beyond the array": lambda: write(torch.full((2, 2), 256.0), NOISY),
     "a code that is NaN": lambda: write(torch.full((2, 2), float("nan")), NOISY),
@@ -129,3 +135,38 @@ def test_double_precision_is_kept() -> None:
 def test_wrong_arguments_are_refused(call: Callable[[], object], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         call()
+
+
+WRITES: dict[str, Callable[..., Any]] = {
+    "write": write,
+    "write_folded": write_folded,
+    "write_normal": write_normal,
+    "write_unaged": partial(write_unaged, drifts=False),
+}
+CLIPS = (SoftClip(0.02, 0.2, 51), None, SoftClip(0.0, 0.1, 25))
+
+
+@pytest.mark.parametrize(
+    "codec", [Codec(NOISY), Codec(NOISY, CLIPS), Codec(NOISY, CLIPS[:1], round_last=True, trade=0.1)]
+)
+@pytest.mark.parametrize("name", list(WRITES))
+def test_values_are_written_as_the_codes_of_their_codec(name: str, codec: Codec) -> None:
+    """Also if the codec's ranges differ along the inputs, and the number of slices follows from its clips."""
+    values = torch.randn(2, 3, 7, 9, generator=torch.Generator().manual_seed(0))
+    code_range = values.abs().amax(-2, keepdim=True)
+    codes = codec.codes(values, code_range)
+    options: dict[str, Any] = {"w_range": 2.0, "stream": SampleStreams((Stream(1), Stream(2)))}
+    expected = WRITES[name](codes, NOISY, max_code=codec.max_code, **options)
+    found = WRITES[name](values, NOISY, codec=codec, code_range=code_range, **options)
+    for field, tensor in vars(expected).items():
+        assert not isinstance(tensor, torch.Tensor) or torch.equal(getattr(found, field), tensor), field
+
+
+def test_codes_are_made_once_where_drift_is_compensated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cells just after the write, which the compensation compares with, hold the same codes."""
+    drifting = array(cell=cell(write_noise=UNIFORM, drift=PCM_DRIFT), age=1e3, drift_compensation="column")
+    made, codes_of = [], Codec.codes
+    monkeypatch.setattr(Codec, "codes", lambda *args: made.append(1) or codes_of(*args))
+    program(torch.randn(3, 4), drifting, stream=1)
+    write_folded(torch.randn(3, 4), drifting, stream=1, codec=Codec(drifting), w_range=4.0)
+    assert len(made) == 2

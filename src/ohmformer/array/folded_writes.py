@@ -11,7 +11,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from ohmformer.array import crossbar, encoding, event_counter
+from ohmformer.array import crossbar, encoding
 from ohmformer.array.crossbar import WriteOptions, WriteRequest
 from ohmformer.array.degradation import compensation
 from ohmformer.array.folded import Folded, SliceSum, difference, fold, pair
@@ -21,11 +21,13 @@ from ohmformer.array.writing import Held, one_sided
 
 
 @torch.no_grad()
-def write_folded(codes: Tensor, array: Crossbar, *, read_noise: bool = True, **options: Unpack[WriteOptions]) -> Folded:
-    """The same numbers as `fold(write(codes, array, ...))`, without the memory for the cells of all slices.
+def write_folded(
+    values: Tensor, array: Crossbar, *, read_noise: bool = True, **options: Unpack[WriteOptions]
+) -> Folded:
+    """The same numbers as `fold(write(values, array, ...))`, without the memory for the cells of all slices.
 
     Args:
-        codes: [..., O, I] integers; any numbers if the array has `residual`.
+        values: [..., O, I] values for the option `codec`, or codes, as in `write`.
         array: the hardware.
         read_noise: compute the variances of reads, too; the readings that compensate drift then have read noise.
         options: see `WriteOptions`.
@@ -33,21 +35,21 @@ def write_folded(codes: Tensor, array: Crossbar, *, read_noise: bool = True, **o
     Raises:
         BadInput: as in `write`.
     """
-    cells = _write_cells(codes, array, read_noise, **options)
+    request = crossbar.write_request(values, array, **options)
+    cells = _write_cells(request, read_noise)
     if not compensation.compensates(array):
         return cells
-    with event_counter.counting():  # these are the same cells, whose writes count once
-        new = _write_cells(codes, compensation.when_new(array), read_noise, **options)
-    factor = compensation.factor(new, cells, array, options.get("stream", 0))
+    new = _write_cells(replace(request, array=compensation.when_new(array)), read_noise)
+    factor = compensation.factor(new, cells, array, request.stream)
     variance = None if cells.variance is None else cells.variance * factor**2
     return replace(cells, values=cells.values * factor, variance=variance, unit=cells.unit * factor)
 
 
-def _write_cells(codes: Tensor, array: Crossbar, read_noise: bool, **options: Unpack[WriteOptions]) -> Folded:
+def _write_cells(request: WriteRequest, read_noise: bool) -> Folded:
     """`write_folded` without a compensation of drift."""
+    array = request.array
     if mismatched(array):  # every slice of every side has converters of its own
-        return fold(crossbar.write_uncompensated(codes, array, **options), read_noise=read_noise)
-    request = crossbar.write_request(codes, array, **options)
+        return fold(crossbar.write_uncompensated(request), read_noise=read_noise)
     if array.residual is not None:
         return _write_residually(request, read_noise)
     if one_sided(array):

@@ -118,11 +118,11 @@ class Unaged:
 
 
 @torch.no_grad()
-def write_unaged(codes: Tensor, array: Crossbar, *, drifts: bool, **options: Unpack[WriteOptions]) -> Unaged:
-    """Write codes into cells that will be read at several ages, with the random numbers of `write`.
+def write_unaged(values: Tensor, array: Crossbar, *, drifts: bool, **options: Unpack[WriteOptions]) -> Unaged:
+    """Write values or codes into cells that will be read at several ages, with the random numbers of `write`.
 
     Args:
-        codes: [B, R, O, I] integers; any numbers if the array has `residual`.
+        values: [B, R, O, I] values for the option `codec`, or codes, as in `write`.
         array: the hardware, with `age` 0.
         drifts: True if the cells drift before they are read.
         options: see `WriteOptions`.
@@ -130,7 +130,7 @@ def write_unaged(codes: Tensor, array: Crossbar, *, drifts: bool, **options: Unp
     Raises:
         BadInput: as in `write`.
     """
-    request = crossbar.write_request(codes, array, **options)
+    request = crossbar.write_request(values, array, **options)
     if array.residual is None:
         by_slice = list(encoding.signed_digits(request.codes, array, request.slices))
         cells = _written(request, "cell", by_slice, drifts=drifts)

@@ -1,6 +1,6 @@
 """The one place where values become codes: scaled, clipped, rounded, and corrected for the bias of noisy cells.
 
-Shapes: B samples, H heads, N tokens, D features of a head; O outputs, I inputs of a matrix.
+Shapes: B samples, H heads, O outputs, I inputs of a matrix.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Codec:
         """Turn values into codes.
 
         Args:
-            values: [B, H, N, D]; without clips, any [..., O, I].
+            values: [..., O, I]; with a clip for each head, [B, H, O, I].
             code_range: the value of the largest code; broadcasts against values.
             written: the hardware that the codes are written to, if it is `analog(array)`: its largest code is another
                 one where the array has a radix. None for the array itself.
@@ -110,7 +110,7 @@ class Codec:
         return looked_up(codes, array, table)
 
     def _clipped(self, codes: Tensor, rounded: bool) -> Tensor:
-        """Codes [B, H, N, D] with the clip of each head applied."""
+        """Codes [B, H, O, I] with the clip of each head applied, in the same order in memory."""
         if not self.clips:
             return codes
         if len(self.clips) == 1:

@@ -18,7 +18,7 @@ from torch import Tensor
 from ohmformer.array.folded import Folded
 from ohmformer.array.spec import Crossbar
 from ohmformer.device import drift
-from ohmformer.streams import Stream, Streams
+from ohmformer.streams import Streams
 
 
 def compensates(array: Crossbar) -> bool:
@@ -35,7 +35,7 @@ def when_new(array: Crossbar) -> Crossbar:
     return array.model_copy(update={"age": 0.0})
 
 
-def factor(new: Folded, now: Folded, array: Crossbar, stream: Streams | int) -> Tensor:
+def factor(new: Folded, now: Folded, array: Crossbar, stream: Streams) -> Tensor:
     """The factor that turns a reading into that of new cells; 1 where cells hold nothing now.
 
     Args:
@@ -47,7 +47,7 @@ def factor(new: Folded, now: Folded, array: Crossbar, stream: Streams | int) -> 
     Returns:
         [..., 1, 1] for one factor, [..., O, 1] for one by column.
     """
-    numbers = (Stream(stream) if isinstance(stream, int) else stream).child("drift compensation")
+    numbers = stream.child("drift compensation")
     first, last = (_reading(cells, array, numbers.child(when)) for cells, when in ((new, "new"), (now, "now")))
     return torch.where(last > 0, first / torch.where(last > 0, last, 1.0), 1.0)
 

@@ -195,9 +195,9 @@ class Operand:
             self.adc_range = seen if self.adc_range is None else widest(self.adc_range, seen)
 
     def write_function(self, array: Crossbar, use: Use) -> Callable[..., Any]:
-        """The function of `ohmformer.array` that writes codes and keeps as much of the cells as the level needs.
+        """The function of `ohmformer.array` that writes values and keeps as much of the cells as the level needs.
 
-        It takes codes [..., O, I], the crossbars and `WriteOptions`.
+        It takes values [..., O, I], the crossbars and `WriteOptions`.
         """
         if self.needs_cells:
             return write

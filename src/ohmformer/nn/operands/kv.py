@@ -261,17 +261,17 @@ class KVOperand(Operand):
 
     def _write(self, batch: KVTokens, array: Crossbar, use: Use) -> CellState:
         """Write tokens into cells."""
-        codec = self.codec
-        codes, column_range = codec.codes(batch.values, batch.code_range, array), batch.column_range
+        values, code_range, column_range = batch.values, batch.code_range, batch.column_range
         if self.axis == "V":
-            codes, column_range = codes.transpose(-2, -1), column_range.transpose(-2, -1)
+            values, code_range, column_range = (t.transpose(-2, -1) for t in (values, code_range, column_range))
         # Converters that differ belong to all samples, which therefore have to be told from heads.
         alike = self._draws_nothing(array) and batch.streams.present is None and not mismatched(array)
         return self.write_function(array, use)(
-            codes,
+            values,
             array,
+            codec=self.codec,
+            code_range=code_range,
             w_range=column_range,
-            max_code=codec.max_code,
             stream=use.stream if alike else batch.streams,
             fault_stream=use.stream.child("faults", self.fault_name),
             major="outputs" if self.axis == "K" else "inputs",

@@ -245,11 +245,12 @@ class WeightOperand(Operand):
             if state.growth_told:
                 warn_of_growth(self.name, self.calibrated_square, sums[1])
         w = self.transformed_weights(w.to(dtype))
-        code_range, array = self.range(w), self.written_array(use)
+        array = self.written_array(use)
         cells: Folded | Programmed = self.write_function(array, use)(
-            self.codec.codes(w, code_range, array),
+            w,
             array,
-            w_range=code_range,
+            codec=self.codec,
+            w_range=self.range(w),
             stream=use.stream.child(last.name),
             fault_stream=use.stream.child("faults", last.name),
             feedback=self._corrections(use),
