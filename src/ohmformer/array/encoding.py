@@ -18,6 +18,7 @@ from ohmformer.array.chunking import pieces
 from ohmformer.array.spec import Crossbar
 from ohmformer.device.interpolation import linear
 from ohmformer.errors import BadInput
+from ohmformer.precision import widened
 
 
 def full_range(w: Tensor, array: Crossbar) -> Tensor:
@@ -98,27 +99,6 @@ def checked_matrix(values: Tensor, who: str) -> Tensor:
     if values.dim() < 2 or values.numel() == 0:
         raise BadInput(f"{who} has the shape {tuple(values.shape)}; give a matrix [..., outputs, inputs] with values")
     return values
-
-
-def widened(values: Tensor, who: str) -> Tensor:
-    """Values in at least float32, in which codes and conductances are precise enough.
-
-    Args:
-        values: a real tensor.
-        who: subject of the error message.
-
-    Raises:
-        BadInput: the values are not a dense tensor, or are complex.
-    """
-    if not isinstance(values, Tensor):
-        raise BadInput(f"{who} is {type(values).__name__}; give a torch.Tensor, such as torch.as_tensor(...) makes")
-    if values.layout is not torch.strided or values.is_nested:
-        raise BadInput(f"{who} is sparse or nested, and crossbars multiply all values; give a dense tensor")
-    if values.dtype is torch.float32 or values.dtype is torch.float64:
-        return values
-    if values.is_complex():
-        raise BadInput(f"{who} is complex, and cells hold real values; take real and imaginary part one by one")
-    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def signed_digits(codes: Tensor, array: Crossbar, slices: int) -> Iterator[Tensor]:

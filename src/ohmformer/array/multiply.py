@@ -27,6 +27,7 @@ from ohmformer.array.programmed import Programmed
 from ohmformer.array.spec import Crossbar, Level
 from ohmformer.device import noise
 from ohmformer.errors import BadInput
+from ohmformer.precision import widened
 from ohmformer.streams import Stream, Streams
 
 LEVELS: tuple[Level, ...] = get_args(Level)
@@ -63,7 +64,7 @@ def mvm(
             the matrix has rows, or they hold NaN or infinity.
     """
     array = programmed.array
-    x = encoding.widened(x, "mvm: x")
+    x = widened(x, "mvm: x")
     if x.dim() == 0 or x.shape[-1] != programmed.inputs:
         raise BadInput(f"inputs of shape {tuple(x.shape)} meet a matrix with {programmed.inputs} rows; they must agree")
     if x.dim() == 1:

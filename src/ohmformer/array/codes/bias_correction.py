@@ -17,6 +17,7 @@ from ohmformer.array.codes.code_moments import held_moments
 from ohmformer.array.spec import Crossbar
 from ohmformer.device.kinds import Faults, NoDrift, NoNoise
 from ohmformer.errors import BadInput
+from ohmformer.precision import widened
 
 MIN_TABLE_POINTS = 1024
 """Lower bound on the number of points of a table."""
@@ -125,7 +126,7 @@ def quantize_unbiased(values: Tensor, array: Crossbar, code_range: Tensor, table
         raise BadInput(
             f"quantize_unbiased: a table of {len(table)} points is not one of this array; make it with unbiased_codes"
         )
-    wide = encoding.widened(values, "values")  # half precision cannot represent the index of every table point
+    wide = widened(values, "values")  # half precision cannot represent the index of every table point
     return looked_up(encoding.quantize(wide, array, code_range.to(wide), rounded=False), array, table).to(values)
 
 

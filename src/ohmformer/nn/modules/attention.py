@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ohmformer.array.encoding import widened
 from ohmformer.capture.batch_axis import FIRST, BatchAxis
 from ohmformer.capture.masks import allowed, seen_keys, shows_nothing
 from ohmformer.errors import BadInput
@@ -21,6 +20,7 @@ from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.plain_calls import refuse_hidden
 from ohmformer.nn.operands.weight import samples_in
 from ohmformer.nn.shared.state import State
+from ohmformer.precision import widened
 
 
 @dataclass(eq=False)

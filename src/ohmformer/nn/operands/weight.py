@@ -32,6 +32,7 @@ from ohmformer.nn.operands.read_streams import read_streams
 from ohmformer.nn.shared.grown_weights import has_grown, warn_of_growth
 from ohmformer.nn.shared.memory import Mask
 from ohmformer.nn.shared.state import State, Use
+from ohmformer.precision import widened
 from ohmformer.streams import Streams, current_samples
 
 
@@ -121,7 +122,7 @@ class WeightOperand(Operand):
                 f"{self.name}: inputs are {dtype} and weights {weights.dtype}; give both the same type, as the digital "
                 "layer needs too"
             )
-        x = encoding.widened(x, self.name)
+        x = widened(x, self.name)
         shape, w = x.shape, w.to(x.dtype)
         ideal = self.state.mode in ("ideal", "written")
         cells = None if ideal else self.written_cells(weights, x.dtype, use, origin)
@@ -169,7 +170,7 @@ class WeightOperand(Operand):
 
         They matter if the product is exact, or if gradients flow to them.
         """
-        x = self.transformed_inputs(encoding.widened(x, self.name))
+        x = self.transformed_inputs(widened(x, self.name))
         used = self.state.mode not in ("run", "run weights") or (torch.is_grad_enabled() and w.requires_grad)
         return x, self.transformed_weights(w.to(x.dtype)) if used else w
 
