@@ -136,20 +136,18 @@ class Operand:
                 raise BadInput(
                     f"{self.name}: quantizers can be bypassed only where converters are ideal; set level='noise'"
                 )
-            like = cells.digits if isinstance(cells, Programmed) else x
-            codes, unit = quantize_input(x.to(like), array, x_range, signed=self.signed, rounded=state.rounded)
-            codes = codes if shares is None else codes * shares
             y = product(
-                codes,
+                x,
                 cells,
-                array if state.rounded else analog(array),
+                array,
                 level=state.level,
+                x_range=x_range,
                 signed=self.signed,
                 stream=streams,
                 adc_range=self.adc_range,
-                converting=array,
+                rounded=state.rounded,
+                shares=shares,
             )
-            y = y * unit
         if torch.is_grad_enabled() and (x.requires_grad or w.requires_grad):
             values = cells.values if isinstance(cells, Folded) else fold(cells, read_noise=False).values
             return StraightThrough.apply(x, w, y, values)  # type: ignore[no-any-return, no-untyped-call]

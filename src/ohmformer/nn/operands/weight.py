@@ -111,7 +111,10 @@ class WeightOperand(Operand):
         axis = axes[use.call_index[0] if use.call_index else 0] if axes else self.batch_axis
         if self.observed is not None and self.state.mode == "observe vectors":
             self.observed.add(x.detach(), weights, memory_mask if memory_mask is not None else use.info.token_mask)
-        if self.rotated or self.scaling is not None:
+        transformed = self.rotated or self.scaling is not None
+        if transformed or self.simulated:
+            x = widened(x, self.name)
+        if transformed:
             x, w = self._transformed(x, w)
         if self.state.mode == "observe inputs":
             self._observe_weights(weights, x, axis)
@@ -122,14 +125,11 @@ class WeightOperand(Operand):
                 f"{self.name}: inputs are {dtype} and weights {weights.dtype}; give both the same type, as the digital "
                 "layer needs too"
             )
-        x = widened(x, self.name)
         shape, w = x.shape, w.to(x.dtype)
-        ideal = self.state.mode in ("ideal", "written")
-        cells = None if ideal else self.written_cells(weights, x.dtype, use, origin)
-        streams: Streams | None = None
+        cells = None if self.state.mode in ("ideal", "written") else self.written_cells(weights, x.dtype, use, origin)
+        streams: Streams | None = self.read_stream(use) if self.noisy_reads else None
         if not self.noisy_reads or axis is None:
             x = x.reshape(1, -1, shape[-1]) if w.dim() == 2 else x
-            streams = self.read_stream(use) if self.noisy_reads else None
             return self.multiply(x, w, cells, streams).reshape(*shape[:-1], w.shape[-2]).to(dtype)
         samples = self._samples(x, axis)
         # A sample with a single input vector keeps its axis M, which a bank of matrices [G, O, I] needs.
@@ -170,9 +170,8 @@ class WeightOperand(Operand):
 
         They matter if the product is exact, or if gradients flow to them.
         """
-        x = self.transformed_inputs(widened(x, self.name))
         used = self.state.mode not in ("run", "run weights") or (torch.is_grad_enabled() and w.requires_grad)
-        return x, self.transformed_weights(w.to(x.dtype)) if used else w
+        return self.transformed_inputs(x), self.transformed_weights(w.to(x.dtype)) if used else w
 
     def mitigate(
         self,
