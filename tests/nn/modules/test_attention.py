@@ -91,7 +91,7 @@ def written(operand: KVOperand, tokens: Tensor) -> Tensor:
     """What the cells hold of tokens of an attention that is not causal."""
     with patch.object(operand, "multiply", wraps=operand.multiply) as multiply:
         operand.product(torch.zeros_like(tokens), tokens)
-    return multiply.call_args.args[2].weight  # type: ignore[no-any-return]
+    return multiply.call_args.args[2].values  # type: ignore[no-any-return]
 
 
 def noise_of(batch: int, threads: int = 1) -> dict[int, Tensor]:
@@ -189,7 +189,7 @@ def test_grad_of_a_linear_layer_is_that_of_what_the_cells_hold() -> None:
     hardware = of.replace(HARDWARE, "projection.array.cell.write_noise.gamma", 20.0)
     converted = of.convert(layer, hardware, sample=x.detach())
     operand = crossbars(converted).operands[0]
-    held = operand.written_cells(layer.weight.detach(), torch.float32, operand.state.use("", 1)).weight
+    held = operand.written_cells(layer.weight.detach(), torch.float32, operand.state.use("", 1)).values
     grad = torch.randn(4, 5)
     with of.samples(range(4)):
         converted(x).backward(grad)

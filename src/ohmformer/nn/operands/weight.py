@@ -115,7 +115,7 @@ class WeightOperand(Operand):
         if transformed or self.simulated:
             x = widened(x, self.name)
         if transformed:
-            x, w = self._transformed(x, w)
+            x, w = self.transformed_inputs(x), self._weights_for_product(w, x.dtype)
         if self.state.mode == "observe inputs":
             self._observe_weights(weights, x, axis)
         if not self.simulated:
@@ -165,13 +165,10 @@ class WeightOperand(Operand):
         w = w if self.scaling is None else w * self.scaling.to(w)
         return rotate(w) if self.rotated else w
 
-    def _transformed(self, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
-        """Transformed inputs and weights; weights stay as they are where only their shape matters.
-
-        They matter if the product is exact, or if gradients flow to them.
-        """
+    def _weights_for_product(self, w: Tensor, dtype: torch.dtype) -> Tensor:
+        """Transformed weights where they matter (exact products, gradients that flow to them); elsewhere w itself."""
         used = self.state.mode not in ("run", "run weights") or (torch.is_grad_enabled() and w.requires_grad)
-        return self.transformed_inputs(x), self.transformed_weights(w.to(x.dtype)) if used else w
+        return self.transformed_weights(w.to(dtype)) if used else w
 
     def mitigate(
         self,
