@@ -74,7 +74,7 @@ class SliceSum:
         self.total = digits * weight if self.total is None else self.total.add_(digits, alpha=weight)
         if variance is not None:
             of_slice, total = weight**2, self.variance
-            self.variance = variance * of_slice if total is None else total.add_(variance, alpha=of_slice)
+            self.variance = variance.mul_(of_slice) if total is None else total.add_(variance, alpha=of_slice)
         self.added_slices += 1
 
     def mean_(self) -> tuple[Tensor, Tensor | None]:

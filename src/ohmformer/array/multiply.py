@@ -147,10 +147,11 @@ def product(
     if isinstance(cells, Folded) or not needs_cells(level, written):
         added = _conversions(array, written, signed=signed, adc_range=adc_range)
         cells = cells if isinstance(cells, Folded) else fold(cells, read_noise=has_read_noise(level))
-        return folded_product(codes, cells, written, stream, signed=signed, converters=added) * unit
+        return folded_product(codes, cells, written, stream, signed=signed, converters=added).mul_(unit)
     span = converters.adc_range(array, signed=signed, calibrated=adc_range)
     computed = cell_level.product if level == "cell" else converted_product
-    return computed(codes, cells, signed=signed, stream=stream, span=span).mul_(cells.unit.transpose(-2, -1)) * unit
+    y = computed(codes, cells, signed=signed, stream=stream, span=span)
+    return y.mul_(cells.unit.transpose(-2, -1)).mul_(unit)
 
 
 def _conversions(

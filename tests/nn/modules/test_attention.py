@@ -83,8 +83,10 @@ def test_padding_does_not_change_a_sample() -> None:
 
 
 def test_rows_in_which_everything_is_masked_are_zero() -> None:
-    scores = torch.tensor([[0.0, 1.0], [-torch.inf, -torch.inf]])
-    assert torch.equal(softmax(scores)[1], torch.zeros(2))
+    scores, mask = torch.tensor([[0.0, 1.0], [2.0, 3.0]]), torch.tensor([[0.0, -torch.inf], [-torch.inf, -torch.inf]])
+    assert torch.equal(softmax(scores, mask), torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
+    assert torch.equal(softmax(scores, mask[:1]), torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
+    assert torch.equal(softmax(scores, None), scores.softmax(dim=-1))
 
 
 def written(operand: KVOperand, tokens: Tensor) -> Tensor:

@@ -84,8 +84,7 @@ class AttentionSite:
             if self.key is None
             else multiply(self.key, query, key, self.groups, valid, sees_unwritten=spread)
         )
-        scores = scores * (query.shape[-1] ** -0.5 if scale is None else scale)
-        weights = softmax(scores if mask is None else scores + mask)
+        weights = softmax(scores * (query.shape[-1] ** -0.5 if scale is None else scale), mask)
         p = F.dropout(weights, dropout_p) if dropout_p > 0 else weights
         if self.value is None:
             output = p @ every_head(value, H)
@@ -135,7 +134,14 @@ def additive_mask(mask: Tensor | None, q: Tensor, keys: int, is_causal: bool) ->
     return mask.to(q.dtype)
 
 
-def softmax(scores: Tensor) -> Tensor:
-    """Softmax over keys; a row in which every key is masked gives zeros, as fused attention does."""
-    dead = torch.isneginf(scores).all(dim=-1, keepdim=True)
-    return scores.masked_fill(dead, 0.0).softmax(dim=-1).masked_fill(dead, 0.0)
+def softmax(scores: Tensor, mask: Tensor | None) -> Tensor:
+    """Softmax of scores [B, H, M, N] over keys, with a mask that is added to them; None for none.
+
+    A row whose keys are all masked gives zeros, as fused attention does.
+    """
+    if mask is None:
+        return scores.softmax(dim=-1)
+    dead = torch.isneginf(mask).all(dim=-1, keepdim=True)
+    if not bool(dead.any()):  # masks are small, as heads share them, and filling all scores is not cheap
+        return (scores + mask).softmax(dim=-1)
+    return (scores + mask).masked_fill(dead, 0.0).softmax(dim=-1).masked_fill(dead, 0.0)
