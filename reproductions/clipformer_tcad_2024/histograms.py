@@ -101,10 +101,10 @@ def magnitudes(operands: list[KVOperand]) -> Tensor:
     parts = []
     for operand in operands:
         for seen in operand.watched:
-            tokens = seen.tokens
+            values = seen.tokens
             if operand.conditioner is not None:
-                tokens, _ = operand.conditioner.to(tokens).tokens(tokens, seen.unpadding)
-            codes = operand.codec.codes(tokens, operand.range(tokens, seen.unpadding))
+                values, _ = operand.conditioner.to(values).values(values, seen.unpadding)
+            codes = operand.codec.codes(values, operand.range(values, seen.unpadding))
             parts.append((codes.abs() / operand.array.max_code).flatten())
     return torch.cat(parts)
 

@@ -121,4 +121,4 @@ def test_one_device_by_hand() -> None:
 
     hardware = array(bits=2, cell=cell(write_noise=SQRT_RANGE))
     programmed = program(torch.tensor([[1.0]], dtype=torch.float64), hardware, stream=One(0))  # type: ignore[arg-type]
-    assert np.isclose(float(programmed.cells[0, 0, 0, 0]), (7.03e-6 - 1e-7) / 3.3e-6)
+    assert np.isclose(float(programmed.digits[0, 0, 0, 0]), (7.03e-6 - 1e-7) / 3.3e-6)

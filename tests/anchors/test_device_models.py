@@ -53,7 +53,7 @@ def dft_error(points: int, ratio: float, sigma: float, encoding: str) -> float:
     squares = torch.zeros_like(phase)
     for stream, weights in enumerate((phase.cos(), -phase.sin())):
         programmed = program(weights, hardware, w_range=1.0, stream=stream)
-        cells = programmed.cells[:, 0]
+        cells = programmed.digits[:, 0]
         codes = cells[0] - (cells[1] if encoding == "differential" else 2.0 ** (hardware.bits - 1))
         squares += (codes * programmed.unit - weights).square()
     return float(squares.sqrt().mean())

@@ -42,7 +42,7 @@ def test_ideal_hardware_is_exact_for_any_number_of_levels(levels: int, bits: int
     w = torch.randint(-top, top + 1, (5, 20), generator=torch.Generator().manual_seed(levels)).double()
     w[0, 0] = top
     programmed = program(w, hardware)
-    assert float(programmed.cells.max()) <= levels - 1
+    assert float(programmed.digits.max()) <= levels - 1
     x = torch.randint(-127, 128, (3, 20), generator=torch.Generator().manual_seed(bits)).double()
     for level in ("cell", "array", "noise"):
         torch.testing.assert_close(mvm(x, programmed, level=level, x_range=127), x @ w.T)  # type: ignore[arg-type]
@@ -93,7 +93,7 @@ def test_values_get_the_uneven_levels_that_are_nearest() -> None:
     held = torch.tensor([(g - 1e-7) / hardware.step for g in UNEVEN], dtype=torch.float64)
     reachable = torch.tensor([float(a + 4 * b) for a, b in itertools.product(held, held)])
     w = torch.linspace(-1, 1, 301, dtype=torch.float64)[None]
-    found = fold(program(w, hardware, w_range=1.0)).weight * hardware.max_code
+    found = fold(program(w, hardware, w_range=1.0)).values * hardware.max_code
     wanted = w * hardware.max_code
     best = (wanted.abs()[..., None] - reachable).abs().amin(-1)
     assert float(((found - wanted).abs() - best).abs().max()) < 0.02  # points of the table of codes are this far apart
@@ -103,7 +103,7 @@ def test_values_get_the_uneven_levels_that_are_nearest() -> None:
 def test_levels_with_equal_steps_are_numbers_alone() -> None:
     even = array(cell=Cell(level_conductances=tuple(1e-7 + n * 3.3e-6 for n in range(4)), g_min=1e-7, g_max=1e-5))
     w = torch.randn(5, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    assert torch.equal(fold(program(w, even)).weight, fold(program(w, array())).weight)
+    assert torch.equal(fold(program(w, even)).values, fold(program(w, array())).values)
 
 
 @pytest.mark.parametrize("verify", [None, {"writes": 3, "tolerance": 0.05}])
@@ -112,7 +112,7 @@ def test_moments_of_uneven_levels_are_those_of_many_writes(verify: Any) -> None:
     hardware = array(bits=4, cell=cell(level_conductances=UNEVEN, write_noise=UNIFORM), write_verify=verify)
     mean, variance = held_moments(hardware)
     codes, draws = torch.arange(16, dtype=torch.float64), 20_000
-    held = write_folded(codes[:, None].expand(-1, draws), hardware, stream=1, w_range=15.0).weight
+    held = write_folded(codes[:, None].expand(-1, draws), hardware, stream=1, w_range=15.0).values
     assert bool(((held.mean(1) - mean).abs() <= 5 * (variance / draws).sqrt() + 1e-9).all())
     squares = (held - mean[:, None]) ** 2
     assert bool(((squares.mean(1) - variance).abs() <= 5 * squares.std(1) / draws**0.5 + 1e-9).all())
@@ -121,4 +121,4 @@ def test_moments_of_uneven_levels_are_those_of_many_writes(verify: Any) -> None:
 def test_training_writes_uneven_levels() -> None:
     hardware = array(bits=4, cell=cell(level_conductances=UNEVEN))
     codes = torch.arange(-15.0, 16.0)[None].double()
-    torch.testing.assert_close(write_normal(codes, hardware).weight, write_folded(codes, hardware).weight)
+    torch.testing.assert_close(write_normal(codes, hardware).values, write_folded(codes, hardware).values)

@@ -47,7 +47,7 @@ def test_the_variance_of_write_noise_falls_by_the_number_of_copies(redundancy: i
     for n in (1, redundancy):
         hardware = array(cell=cell(write_noise=STRONG), encoding=encoding_of, columns=1, redundancy=n)
         codes = torch.full((200, 200), 73.0, dtype=torch.float64)
-        held = write_folded(codes, hardware, stream=1, w_range=float(hardware.max_code)).weight
+        held = write_folded(codes, hardware, stream=1, w_range=float(hardware.max_code)).values
         variances.append(float(held.var()))
         means.append(float(held.mean()))
     assert variances[0] / variances[1] == pytest.approx(redundancy, rel=0.05)
@@ -58,7 +58,7 @@ def test_without_digits_a_value_has_as_many_copies() -> None:
     whole = analog(array(redundancy=3, radix=1, cell=cell(write_noise=SQRT_RANGE)))
     assert (whole.slices(), whole.redundancy, whole.max_code) == (3, 3, 255)
     codes = 255 * torch.rand(9, 11, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    exact = write_folded(codes, replace(whole, "cell", cell()), w_range=1.0).weight
+    exact = write_folded(codes, replace(whole, "cell", cell()), w_range=1.0).values
     torch.testing.assert_close(exact, codes / 255)
 
 
@@ -66,7 +66,7 @@ def test_faults_and_noise_of_copies_are_their_own() -> None:
     """10 % of cells are stuck, both copies of a digit in 1 %; 5 sigma is a false alarm once in 1.7 million seeds."""
     device = cell(write_noise=UNIFORM, faults={"stuck_at_g_max": 0.1})
     codes = torch.zeros(100, 100, dtype=torch.float64)
-    cells = write(codes, array(bits=2, redundancy=2, rows=100, columns=100, cell=device), stream=3).cells[0]
+    cells = write(codes, array(bits=2, redundancy=2, rows=100, columns=100, cell=device), stream=3).digits[0]
     stuck = (cells - 3.0).abs() < 1e-9
     assert abs(float(stuck.double().mean()) - 0.1) < 5 * (0.1 * 0.9 / 20_000) ** 0.5
     assert abs(float((stuck[0] & stuck[1]).double().mean()) - 0.01) < 5 * (0.01 * 0.99 / 10_000) ** 0.5
@@ -79,7 +79,7 @@ def test_slices_that_a_clip_leaves_out_shift_no_number() -> None:
     codes = torch.randint(-15, 16, (7, 9), generator=torch.Generator().manual_seed(1)).float()
     all_, few = (write(codes, hardware, stream=4, max_code=top) for top in (None, 15))
     assert (all_.slices, few.slices) == (8, 4)
-    assert torch.equal(fold(all_).weight, fold(few).weight)
+    assert torch.equal(fold(all_).values, fold(few).values)
 
 
 def test_numbers_of_writes_by_slice_do_not_depend_on_copies() -> None:
@@ -90,7 +90,7 @@ def test_numbers_of_writes_by_slice_do_not_depend_on_copies() -> None:
     assert asdict(effort(two, 8)) == pytest.approx(asdict(effort(one, 4)))
     assert analog(two).max_writes(1) == 9
     error = [
-        write(torch.full((300, 300), 170.0), hardware, stream=1).cells[0].sub(2).std((1, 2)) for hardware in (one, two)
+        write(torch.full((300, 300), 170.0), hardware, stream=1).digits[0].sub(2).std((1, 2)) for hardware in (one, two)
     ]
     assert bool((error[0].repeat_interleave(2) / error[1] - 1).abs().lt(0.03).all()), "90,000 cells: 0.3 % each"
     with pytest.raises(

@@ -96,7 +96,7 @@ def test_slices_that_count_alike_have_less_noise() -> None:
     for base in (4, 1):
         hardware = array(radix=base, cell=cell(write_noise={"kind": "sqrt_range", "sigma": 0.1}))
         codes = torch.full((200, 200), float(hardware.max_code), dtype=torch.float64)
-        variances.append(float(write_folded(codes, hardware, stream=1, w_range=1.0).weight.var()))
+        variances.append(float(write_folded(codes, hardware, stream=1, w_range=1.0).values.var()))
     positional = (64**2 + 16**2 + 4**2 + 1) / 85**2
     # 40,000 draws: the quotient of two variances has a deviation of 1 %; five of them, once in 1.7 million.
     assert variances[0] / variances[1] == pytest.approx(positional / 0.25, rel=0.05)
@@ -127,6 +127,6 @@ def test_an_impossible_base_is_refused(fields: dict[str, Any], message: str) -> 
 def test_codes_are_bounded_by_the_slices(base: int) -> None:
     hardware = array(radix=base)
     top = float(hardware.max_code)
-    assert bool((write_folded(torch.full((2, 2), -top), hardware, w_range=top).weight == -top).all())
+    assert bool((write_folded(torch.full((2, 2), -top), hardware, w_range=top).values == -top).all())
     with pytest.raises(BadInput, match=f"within {hardware.max_code} of zero"):
         write_folded(torch.full((2, 2), top + 1), hardware)

@@ -25,7 +25,7 @@ def hardware(noise: Any, write_verify: Any = None, **fields: Any) -> Crossbar:
 
 
 def cells(found: Crossbar, codes: Tensor = CODES) -> Tensor:
-    return write(codes, found, stream=Stream(5)).cells
+    return write(codes, found, stream=Stream(5)).digits
 
 
 @pytest.mark.parametrize("name", list(NOISES))
@@ -51,7 +51,7 @@ def test_folded_writes_are_the_same(name: str, encoding: str) -> None:
     codes = CODES.clamp(-127, 127)
     found = hardware(NOISES[name], {"writes": 5, "tolerance": 0.04}, encoding=encoding)
     folded = write_folded(codes, found, stream=Stream(5))
-    torch.testing.assert_close(folded.weight, fold(write(codes, found, stream=Stream(5))).weight, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(folded.values, fold(write(codes, found, stream=Stream(5))).values, rtol=1e-5, atol=1e-4)
 
 
 def test_noise_of_a_matrix_has_the_variance_of_the_closed_form() -> None:
@@ -74,7 +74,7 @@ def test_without_quantizers_values_are_verified_as_the_top_slice_is() -> None:
 def test_values_between_digits_are_verified_too() -> None:
     found = analog(hardware(UNIFORM, {"writes": 300, "tolerance": 0.05}))
     codes = torch.linspace(-254.7, 254.7, 900).reshape(30, 30)
-    ideal = write(codes, analog(array())).cells
+    ideal = write(codes, analog(array())).digits
     assert float((cells(found, codes) - ideal).abs().amax()) <= 0.05 * 255 * (1 + 1e-5)
 
 

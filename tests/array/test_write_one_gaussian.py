@@ -56,7 +56,7 @@ def test_what_cells_hold_has_the_same_distribution(name: str) -> None:
     assert clamp_is_negligible(hardware) == one_number
     codes = CODES[:, None].expand(-1, DRAWS)
     found = [
-        write(codes, hardware, stream=Stream(n), w_range=2.0).weight.double().numpy()
+        write(codes, hardware, stream=Stream(n), w_range=2.0).values.double().numpy()
         for n, write in enumerate((write_folded, write_normal))
     ]
     for one, other in zip(*found, strict=True):
@@ -88,21 +88,21 @@ def test_what_else_happens_to_cells_is_written_cell_by_cell(fields: dict[str, An
 def test_each_sample_draws_its_own_numbers_in_any_batch(noise: dict[str, Any], major: Any) -> None:
     hardware = array(cell=cell(write_noise=noise))
     codes = torch.randint(-255, 256, (2, 3, 5, 7)).float()
-    both = write_normal(codes, hardware, stream=SampleStreams((Stream("a"), Stream("b"))), major=major).weight
-    one = write_normal(codes[1:], hardware, stream=SampleStreams((Stream("b"),)), major=major).weight
+    both = write_normal(codes, hardware, stream=SampleStreams((Stream("a"), Stream("b"))), major=major).values
+    one = write_normal(codes[1:], hardware, stream=SampleStreams((Stream("b"),)), major=major).values
     assert torch.equal(both[1:], one)
     places = range(5 if major == "outputs" else 7)
     streams = TokenStreams((Stream("a"),) * 2, numbers=(tuple(places), tuple(places)))
-    same = write_normal(codes[:1].expand(2, -1, -1, -1), hardware, stream=streams, major=major).weight
+    same = write_normal(codes[:1].expand(2, -1, -1, -1), hardware, stream=streams, major=major).values
     assert torch.equal(same[0], same[1])
 
 
 def test_large_matrices_are_written_whole_and_exact_cells_hold_their_codes() -> None:
     codes = torch.randint(-255, 256, (300, 250)).float()
     hardware = array(cell=cell(write_noise=WEAK))
-    held = write_normal(codes, hardware, stream=0, w_range=2.0).weight
+    held = write_normal(codes, hardware, stream=0, w_range=2.0).values
     unit = 2.0 / 255
     assert float((held - codes * unit).abs().max()) < 6 * unit * 64 * 0.02 * 3
     assert float(((held - codes * unit) != 0).float().mean()) > 0.98
     exact = write_normal(codes, array(cell=cell(write_noise=NONE)), w_range=2.0)
-    assert torch.equal(exact.weight, codes * unit)
+    assert torch.equal(exact.values, codes * unit)

@@ -43,7 +43,7 @@ def test_exponents_of_phase_change_memory() -> None:
 
 def test_programmed_cells_have_drifted_by_the_age_of_the_array() -> None:
     hardware = array(cell=cell(g_min=0.0, drift=POWER_LAW), age=100.0)
-    cells = program(torch.tensor([[1.0]], dtype=torch.float64), hardware).cells
+    cells = program(torch.tensor([[1.0]], dtype=torch.float64), hardware).digits
     assert float(cells[0, 0, 0, 0]) == pytest.approx(3 * 0.7943282347)
     young = array(cell=cell(drift=POWER_LAW))
-    assert torch.equal(program(torch.ones(1, 1), young).cells[0], torch.full((4, 1, 1), 3.0))
+    assert torch.equal(program(torch.ones(1, 1), young).digits[0], torch.full((4, 1, 1), 3.0))

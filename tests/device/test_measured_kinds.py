@@ -69,7 +69,7 @@ def test_an_array_has_the_noise_of_its_age() -> None:
     w = torch.ones(400, 400, dtype=torch.float64)
     for age in (0.0, 60.0, HOUR):
         hardware = array(rows=512, columns=512, bits=2, age=age, cell=cell(g_min=0.0, write_noise=AGING))
-        held = fold(program(w, hardware, stream=1)).weight * 3 * hardware.step
+        held = fold(program(w, hardware, stream=1)).values * 3 * hardware.step
         top, bottom = std([1e-5, 0.0], hardware.aged_cell)
         expected = math.hypot(top, bottom * math.sqrt((1 - 1 / math.pi) / 2))  # the unused half is censored at 0
         assert float(held.std()) == pytest.approx(expected, rel=5 / math.sqrt(2 * held.numel()))

@@ -44,7 +44,7 @@ def written(digit: int, **fields: Any) -> np.ndarray:
     hardware = array(bits=2, rows=1024, columns=1024, cell=cell(**fields))
     w = torch.full((300, 400), digit / 3, dtype=torch.float64)
     programmed = program(w, hardware, w_range=1.0, stream=digit)
-    return (hardware.cell.g_min + hardware.step * programmed.cells[0, 0]).numpy().ravel()
+    return (hardware.cell.g_min + hardware.step * programmed.digits[0, 0]).numpy().ravel()
 
 
 def check(g: np.ndarray, mean: float, std: float) -> None:
@@ -86,13 +86,13 @@ def test_lognormal(digit: int) -> None:
 def test_sqrt_range_is_silent_at_g_min_and_gamma_0_everywhere() -> None:
     w = torch.tensor([[0.0, 1.0, -1.0, 0.3]])
     noisy = program(w, array(cell=cell(write_noise=SQRT_RANGE)), stream=1)
-    assert bool((noisy.cells[:, :, 0, 0] == 0).all())
-    assert bool((noisy.cells[1, :, 0, 1] == 0).all())
-    assert bool((noisy.cells[0, :, 0, 2] == 0).all())
-    assert bool((noisy.cells[0, :, 0, 1] != 3).all())
+    assert bool((noisy.digits[:, :, 0, 0] == 0).all())
+    assert bool((noisy.digits[1, :, 0, 1] == 0).all())
+    assert bool((noisy.digits[0, :, 0, 2] == 0).all())
+    assert bool((noisy.digits[0, :, 0, 1] != 3).all())
     still = program(w, array(cell=cell(write_noise={**SQRT_RANGE, "gamma": 0.0})), stream=1)
     ideal = program(w, array(), stream=1)
-    assert torch.equal(still.cells, ideal.cells)
+    assert torch.equal(still.digits, ideal.digits)
 
 
 @pytest.mark.parametrize(("microsiemens", "expected"), [(0, 0.26348), (12.5, 0.952705), (25, 1.05538)])

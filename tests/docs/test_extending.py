@@ -126,8 +126,8 @@ def test_the_gaussian_example_has_unbiased_codes_and_is_drawn_as_one_normal(page
     assert len(of.array.unbiased_codes(array)) > array.max_code
     assert writable(array)
     codes = torch.full((400, 400), 100.0)
-    one = write_normal(codes, array, stream=1).weight
-    many = of.array.write_folded(codes, array, stream=2, read_noise=False).weight
+    one = write_normal(codes, array, stream=1).values
+    many = of.array.write_folded(codes, array, stream=2, read_noise=False).values
     assert abs(float(one.mean() / many.mean()) - 1) < 5e-3
     assert abs(float(one.std() / many.std()) - 1) < 2e-2
 

@@ -17,6 +17,7 @@ ROOT_MODULES = {
         "key_search",
         "lost_lines",
         "patch",
+        "precision",
         "provenance",
         "quantities",
         "registry",

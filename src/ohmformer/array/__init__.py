@@ -2,8 +2,9 @@
 
 The path of a matrix and of its inputs, and the file of each step:
 
-- value to code: `codes.codec.Codec` (scaling, clipping, rounding, bias correction), on `encoding.quantize`;
-- code to the digits of its cells: `encoding.digits`;
+- value to code: `codes.codec.Codec` (scaling, clipping, rounding, bias correction), on `encoding.quantize`; every
+  write takes one;
+- code to the digits of its cells: `encoding.signed_digits`;
 - writing the cells (write noise, write-verify, drift, faults): `crossbar.write`, slice by slice in `writing.Writer`;
   or values without codes and digits, one slice for what the others leave: `residual.writing.write_residually`;
 - input to what is applied to the rows: `encoding.quantize_input` and `encoding.bit_planes`;

@@ -43,7 +43,7 @@ def product(codes: Tensor, programmed: Programmed, *, signed: bool, stream: Stre
     """
     array, M = programmed.array, codes.shape[-2]
     planes, weights = encoding.bit_planes(codes, array, signed=signed)
-    matrices = max(prod(codes.shape[:-2]), prod(programmed.cells.shape[2:-2]))
+    matrices = max(prod(codes.shape[:-2]), prod(programmed.digits.shape[2:-2]))
     together = max(1, VALUES // (matrices * programmed.outputs * min(array.rows, programmed.inputs)))
     results = []
     for start in range(0, max(1, M), together):
@@ -152,16 +152,19 @@ def _columns(programmed: Programmed, side: int, s: int, rows: slice) -> tuple[Te
         rows: the row block.
     """
     if programmed.reference is None or side == 0:
-        cells, written = programmed.cells[side, s], None if programmed.written is None else programmed.written[side, s]
+        digits, written = (
+            programmed.digits[side, s],
+            None if programmed.written is None else programmed.written[side, s],
+        )
     else:
         before = programmed.reference_written
-        cells, written = programmed.reference[s], None if before is None else before[s]
-    return cells[..., rows], None if written is None else written[..., rows]
+        digits, written = programmed.reference[s], None if before is None else before[s]
+    return digits[..., rows], None if written is None else written[..., rows]
 
 
 def _currents(
     applied: Tensor,
-    cells: Tensor,
+    digits: Tensor,
     written: Tensor | None,
     array: Crossbar,
     streams: Sequence[Streams] | None,
@@ -174,24 +177,24 @@ def _currents(
     They are the mean of `reads` reads, whose noise is one Gaussian. `std` [..., O, R] is the standard deviation of one
     read in digits, behind wires that lose voltage; otherwise it follows from the digits.
     """
-    applied, cells = applied.unsqueeze(-2), cells.unsqueeze(-3)
+    applied, digits = applied.unsqueeze(-2), digits.unsqueeze(-3)
     if streams is not None and not noise.exact_reads(array.cell):
-        *lead, M, O, R = torch.broadcast_shapes(applied.shape, cells.shape)
-        g = (array.cell.g_min + array.step * cells).expand(*lead, M, O, R)
+        *lead, M, O, R = torch.broadcast_shapes(applied.shape, digits.shape)
+        g = (array.cell.g_min + array.step * digits).expand(*lead, M, O, R)
         g_written = None
         if written is not None:
             g_written = (array.cell.g_min + array.step * written.unsqueeze(-3)).expand(*lead, M, O, R)
-        drawn = [stream.normal(*lead, O, R, like=cells) for stream in streams]
-        eps = torch.stack(drawn, dim=-3) if drawn else cells.new_empty(*lead, 0, O, R)
+        drawn = [stream.normal(*lead, O, R, like=digits) for stream in streams]
+        eps = torch.stack(drawn, dim=-3) if drawn else digits.new_empty(*lead, 0, O, R)
         eps = eps if reads == 1 else eps / sqrt(reads)
         if std is not None:
-            cells = torch.addcmul(cells, std.unsqueeze(-3), eps)
+            digits = torch.addcmul(digits, std.unsqueeze(-3), eps)
         elif ages is None:
-            cells = (noise.read(g, array.cell, eps, age=array.age, written=g_written) - array.cell.g_min) / array.step
+            digits = (noise.read(g, array.cell, eps, age=array.age, written=g_written) - array.cell.g_min) / array.step
         else:
             by_age = noise.read_std_by_age(g, array.cell, ages.unsqueeze(-3), written=g_written)
-            cells = (torch.addcmul(g, by_age, eps) - array.cell.g_min) / array.step
-    currents = applied * cells
+            digits = (torch.addcmul(g, by_age, eps) - array.cell.g_min) / array.step
+    currents = applied * digits
     counter = event_counter.current()
     if counter is not None:
         counter.cell_reads += currents.numel()

@@ -30,14 +30,19 @@ from ohmformer.streams import SampleStreams, Stream, Streams, TokenStreams
 
 
 class WriteOptions(TypedDict, total=False):
-    """The keyword arguments of `program`, `write`, `write_folded` and `write_normal`.
+    """The keyword arguments of `program`, `write`, `write_folded`, `write_normal` and `write_unaged`.
 
     Attributes:
+        codec: turns the values into codes; without it, they are codes already. In `program` it is by default
+            `Codec(array)`, which quantizes.
+        code_range: the value of the largest code, as the codec takes it; broadcasts against the values. By default
+            `w_range`.
         stream: key of the write noise and of drift: a stream, or a seed (by default 0); `SampleStreams` if the first
             axis of the matrix is the samples of a batch.
-        w_range: the value of the largest code: a number, or a tensor [..., O or 1, 1]. By default 1, and `full_range`
-            of the values in `program`.
-        max_code: bound on the magnitude of the codes; slices that stay empty then get no cells.
+        w_range: the value of the largest code, as results are scaled by it: a number, or a tensor [..., O or 1, 1]. By
+            default 1, and `full_range` of the values in `program`.
+        max_code: bound on the magnitude of the codes; slices that stay empty then get no cells. By default that of the
+            codec, if there is one.
         fault_stream: key of the faults, which belong to a chip and stay when the noise changes; by default `stream`.
         major: whether random numbers run along the outputs (the default) or the inputs first: along the axis that
             grows as tokens are appended.
@@ -45,6 +50,8 @@ class WriteOptions(TypedDict, total=False):
             `residual.feedback`; None for none.
     """
 
+    codec: Codec | None
+    code_range: Tensor | None
     stream: Streams | int
     w_range: Tensor | float | None
     max_code: int | None
@@ -66,51 +73,49 @@ def program(w: Tensor, array: Crossbar, **options: Unpack[WriteOptions]) -> Prog
         BadInput: w is not a matrix, is empty, or holds NaN or infinity.
     """
     w = encoding.checked_matrix(w, "program: w")
-    given_range = options.get("w_range")
-    w_range = encoding.full_range(w, array) if given_range is None else torch.as_tensor(given_range).to(w)
-    options["w_range"] = w_range
-    return write(Codec(array).codes(w, w_range), array, **options)
+    options.setdefault("codec", Codec(array))
+    if options.get("w_range") is None:
+        options["w_range"] = encoding.full_range(w, array)
+    return write(w, array, **options)
 
 
 @torch.no_grad()
-def write(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions]) -> Programmed:
-    """Write codes into crossbars.
+def write(values: Tensor, array: Crossbar, **options: Unpack[WriteOptions]) -> Programmed:
+    """Write values or codes into crossbars.
 
     Args:
-        codes: [..., O, I] integers; any numbers if the array has `residual`.
+        values: [..., O, I] real values, which the option `codec` turns into codes. Without a codec they are codes:
+            integers; any numbers if the array has `residual`.
         array: the hardware.
         options: see `WriteOptions`.
 
     Raises:
-        BadInput: a code does not fit into the slices, or the range differs along the inputs.
+        BadInput: a code does not fit into the slices, the range differs along the inputs, or as `Codec.codes`.
     """
-    held = write_uncompensated(codes, array, **options)
+    request = write_request(values, array, **options)
+    cells = write_uncompensated(request)
     if not compensation.compensates(array):
-        return held
-    with event_counter.counting():  # these are the cells of `held`, whose writes count once
-        new = write_uncompensated(codes, compensation.when_new(array), **options)
-    factor = compensation.factor(fold(new), fold(held), array, options.get("stream", 0))
-    return replace(held, unit=held.unit * factor)
+        return cells
+    new = write_uncompensated(replace(request, array=compensation.when_new(array)))
+    return replace(cells, unit=cells.unit * compensation.factor(fold(new), fold(cells), array, request.stream))
 
 
-def write_uncompensated(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions]) -> Programmed:
+def write_uncompensated(request: WriteRequest) -> Programmed:
     """`write` without a compensation of drift."""
-    request = write_request(codes, array, **options)
-    codes, slices, writer = request.codes, request.slices, request.writer("cell")
+    array, codes, slices, writer = request.array, request.codes, request.slices, request.writer("cell")
     if array.residual is not None:
         held = _stacked([held for _, held in request.residual_slices(writer, writer.write_and_read_back)][::-1])
     elif one_sided(array):
         magnitudes = encoding.slice_digits(codes.abs().unsqueeze(0), array, slices)
         by_slice = [writer.write(digits).digits[0] for digits in magnitudes]
-        cells = torch.stack([torch.stack([part * (codes > 0), part * (codes < 0)]) for part in by_slice], dim=1)
-        held = Held(cells)
+        held = Held(torch.stack([torch.stack([part * (codes > 0), part * (codes < 0)]) for part in by_slice], dim=1))
     else:
-        held = _stacked([writer.write(digits) for digits in encoding.digits(codes, array, slices)])
+        held = _stacked([writer.write(digits) for digits in encoding.signed_digits(codes, array, slices)])
     reference, reference_written = None, None
     if array.encoding == "offset":
         writer = request.writer("reference")
-        targets = reference_targets(codes, array, slices)
-        reference, reference_written, *_ = _stacked([writer.write(target) for target in targets]).at(0)
+        by_slice = reference_targets(codes, array, slices)
+        reference, reference_written, *_ = _stacked([writer.write(digits) for digits in by_slice]).at(0)
     return Programmed(
         array,
         held.digits,
@@ -168,17 +173,27 @@ class WriteRequest:
         return draw_mismatch(self.array, codes.shape, self.slices, self.fault_stream, by_sample=by_sample, like=codes)
 
 
-def write_request(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions]) -> WriteRequest:
-    """Check and complete the arguments of a write, and count its cell writes.
+def write_request(values: Tensor, array: Crossbar, **options: Unpack[WriteOptions]) -> WriteRequest:
+    """Check and complete the arguments of a write, turn values into codes, and count the cell writes.
+
+    Args:
+        values: as in `write`.
+        array: the hardware.
+        options: see `WriteOptions`.
 
     Raises:
         BadInput: an option is unknown; or as `write`.
     """
     if unknown := next((name for name in options if name not in WriteOptions.__annotations__), None):
         raise BadInput(f"write: {unknown}: is not an argument; {suggest(unknown, list(WriteOptions.__annotations__))}")
-    stream, w_range, major = options.get("stream", 0), options.get("w_range"), options.get("major", "outputs")
-    codes = encoding.checked_matrix(codes, "write: codes")
-    max_code = options.get("max_code")
+    codec, code_range, max_code = options.get("codec"), options.get("code_range"), options.get("max_code")
+    codes = encoding.checked_matrix(values, "write: codes" if codec is None else "write: values")
+    w_range = _range_of_columns(options.get("w_range"), codes)
+    if codec is not None:
+        codes = codec.codes(codes, w_range if code_range is None else code_range, array)
+        max_code = codec.max_code if max_code is None else max_code
+    elif code_range is not None:
+        raise BadInput("write: code_range: is what a codec scales by, and there is none; give codec, or leave it out")
     slices = array.slices(max_code)
     largest = array.capacity(slices) if array.encoding == "differential" else array.max_code
     low, high = codes.aminmax()
@@ -188,19 +203,28 @@ def write_request(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions
             f"write: codes must be {kind} within {largest} of zero, the most that {slices} slices hold; clip them, "
             "or correct max_code"
         )
-    w_range = torch.as_tensor(1.0 if w_range is None else w_range).to(codes)
-    while w_range.dim() < 2:
-        w_range = w_range.unsqueeze(0)
-    if w_range.shape[-1] != 1:
-        raise BadInput("w_range differs along the inputs, whose currents are summed unscaled; scale the inputs instead")
+    stream, major = options.get("stream", 0), options.get("major", "outputs")
     unit = encoding.unit_of(w_range, array.max_code)
     stream = Stream(stream) if isinstance(stream, int) else stream
     _count_writes(codes, array, slices, stream, major)
     fault_stream, feedback = options.get("fault_stream") or stream, options.get("feedback")
     request = WriteRequest(array, codes, slices, largest, max_code, unit, stream, fault_stream, major)
-    if feedback is None:
-        return request
-    inputs = feedback.order.shape
+    return request if feedback is None else _with_feedback(request, feedback)
+
+
+def _range_of_columns(w_range: Tensor | float | None, like: Tensor) -> Tensor:
+    """`WriteOptions.w_range` as a tensor [..., O or 1, 1] in the type of `like`."""
+    w_range = torch.as_tensor(1.0 if w_range is None else w_range).to(like)
+    while w_range.dim() < 2:
+        w_range = w_range.unsqueeze(0)
+    if w_range.shape[-1] != 1:
+        raise BadInput("w_range differs along the inputs, whose currents are summed unscaled; scale the inputs instead")
+    return w_range
+
+
+def _with_feedback(request: WriteRequest, feedback: ErrorFeedback) -> WriteRequest:
+    """A request whose codes correct errors of earlier weights; refuse feedback that does not fit."""
+    array, codes, inputs = request.array, request.codes, feedback.order.shape
     if array.residual is None or not array.residual.feedback or codes.shape[1:] != inputs:
         raise BadInput(
             f"write: feedback: corrects errors in one matrix [outputs, {inputs.numel()}] of an array with residual = "
@@ -248,4 +272,4 @@ def _count_writes(codes: Tensor, array: Crossbar, slices: int, stream: Streams, 
         counter.cell_reads += cells * read * array.polarities
         counter.adc_conversions += cells * read * (1 if array.subtract == "analog" else array.polarities)
     if array.encoding == "offset":
-        counter.cell_writes += sum(target.numel() for target in reference_targets(codes, array, slices))
+        counter.cell_writes += sum(digits.numel() for digits in reference_targets(codes, array, slices))

@@ -18,6 +18,7 @@ from ohmformer.array.chunking import pieces
 from ohmformer.array.spec import Crossbar
 from ohmformer.device.interpolation import linear
 from ohmformer.errors import BadInput
+from ohmformer.precision import widened
 
 
 def full_range(w: Tensor, array: Crossbar) -> Tensor:
@@ -100,41 +101,20 @@ def checked_matrix(values: Tensor, who: str) -> Tensor:
     return values
 
 
-def widened(values: Tensor, who: str) -> Tensor:
-    """Values in at least float32, in which codes and conductances are precise enough.
-
-    Args:
-        values: a real tensor.
-        who: subject of the error message.
-
-    Raises:
-        BadInput: the values are not a dense tensor, or are complex.
-    """
-    if not isinstance(values, Tensor):
-        raise BadInput(f"{who} is {type(values).__name__}; give a torch.Tensor, such as torch.as_tensor(...) makes")
-    if values.layout is not torch.strided or values.is_nested:
-        raise BadInput(f"{who} is sparse or nested, and crossbars multiply all values; give a dense tensor")
-    if values.dtype is torch.float32 or values.dtype is torch.float64:
-        return values
-    if values.is_complex():
-        raise BadInput(f"{who} is complex, and cells hold real values; take real and imaginary part one by one")
-    return values.to(torch.promote_types(values.dtype, torch.float32))
-
-
-def digits(codes: Tensor, array: Crossbar, slices: int) -> Iterator[Tensor]:
+def signed_digits(codes: Tensor, array: Crossbar, slices: int) -> Iterator[Tensor]:
     """The digits [P, ..., O, I] of integer codes [..., O, I], slice by slice, the least significant first."""
     if array.encoding == "differential":
-        stored = torch.stack([codes.clamp(min=0), (-codes).clamp(min=0)])
+        codes = torch.stack([codes.clamp(min=0), (-codes).clamp(min=0)])
     else:
-        stored = (codes + 2 ** (array.bits - 1)).unsqueeze(0)
-    return slice_digits(stored, array, slices)
+        codes = (codes + 2 ** (array.bits - 1)).unsqueeze(0)
+    return slice_digits(codes, array, slices)
 
 
-def slice_digits(stored: Tensor, array: Crossbar, slices: int) -> Iterator[Tensor]:
+def slice_digits(codes: Tensor, array: Crossbar, slices: int) -> Iterator[Tensor]:
     """The digits of non-negative integers, slice by slice, the least significant first.
 
     Args:
-        stored: integers of any shape.
+        codes: integers of any shape, 0 or more.
         array: the hardware.
         slices: how many slices hold them, copies included.
 
@@ -143,46 +123,46 @@ def slice_digits(stored: Tensor, array: Crossbar, slices: int) -> Iterator[Tenso
     """
     without_copies = slices // array.redundancy
     if array.base == 1:
-        by_slice = _even_digits(stored, without_copies)
+        by_slice = _even_digits(codes, without_copies)
     elif array.base <= array.max_digit:
-        by_slice = _greedy_digits(stored, array, without_copies)
+        by_slice = _greedy_digits(codes, array, without_copies)
     else:
-        by_slice = _positional_digits(stored, array.base, without_copies)
-    for slice_digit in by_slice:
-        yield from repeat(slice_digit, array.redundancy)
+        by_slice = _positional_digits(codes, array.base, without_copies)
+    for digits in by_slice:
+        yield from repeat(digits, array.redundancy)
 
 
-def _positional_digits(stored: Tensor, base: int, slices: int) -> Iterator[Tensor]:
+def _positional_digits(codes: Tensor, base: int, slices: int) -> Iterator[Tensor]:
     """The usual digits below `base`, where each number has exactly one spelling."""
     for _ in range(slices):
-        rest = (stored / base).floor_()
-        yield torch.sub(stored, rest, alpha=base)
-        stored = rest
+        rest = (codes / base).floor_()
+        yield torch.sub(codes, rest, alpha=base)
+        codes = rest
 
 
-def _greedy_digits(stored: Tensor, array: Crossbar, slices: int) -> Iterator[Tensor]:
+def _greedy_digits(codes: Tensor, array: Crossbar, slices: int) -> Iterator[Tensor]:
     """As much as fits into each slice, from the most significant slice down, so that few cells are nonzero.
 
     This is one of several spellings where the base is below the number of levels of a cell.
     """
     descending: list[Tensor] = []
     for weight in (array.base**k for k in range(slices - 1, 0, -1)):
-        slice_digit = (stored / weight).floor_().clamp_(max=array.max_digit)
-        stored = torch.sub(stored, slice_digit, alpha=weight)
-        descending.append(slice_digit)
-    yield from reversed([*descending, stored])
+        digits = (codes / weight).floor_().clamp_(max=array.max_digit)
+        codes = torch.sub(codes, digits, alpha=weight)
+        descending.append(digits)
+    yield from reversed([*descending, codes])
 
 
-def _even_digits(stored: Tensor, slices: int) -> Iterator[Tensor]:
+def _even_digits(codes: Tensor, slices: int) -> Iterator[Tensor]:
     """Digits that differ by at most one, for slices of equal weight (base 1).
 
     If noise grows with the digit, many small digits have at most the variance of a few large ones.
     """
     for remaining in range(slices, 1, -1):
-        slice_digit = (stored / remaining).floor_()
-        yield slice_digit
-        stored = stored - slice_digit
-    yield stored
+        digits = (codes / remaining).floor_()
+        yield digits
+        codes = codes - digits
+    yield codes
 
 
 def level_conductances(array: Crossbar, device: torch.device | None = None) -> Tensor:
@@ -195,17 +175,17 @@ def level_conductances(array: Crossbar, device: torch.device | None = None) -> T
     return _within_window_(levels, array)
 
 
-def target_conductances(target: Tensor, array: Crossbar) -> Tensor:
+def target_conductances(digits: Tensor, array: Crossbar) -> Tensor:
     """The conductances [S] to be written for digits: a new tensor of the same shape.
 
     Args:
-        target: digits; values between two digits lie between their conductances.
+        digits: of any shape; values between two digits lie between their conductances.
         array: the hardware.
     """
     if array.cell.uneven:
-        g = linear(target, tuple(map(float, range(array.used_levels))), array.cell.level_conductances)
+        g = linear(digits, tuple(map(float, range(array.used_levels))), array.cell.level_conductances)
     else:
-        g = (array.step * target).add_(array.cell.g_min)
+        g = (array.step * digits).add_(array.cell.g_min)
     return _within_window_(g, array)
 
 

@@ -29,15 +29,15 @@ class Folded:
     """A written matrix with slices and polarities summed.
 
     Attributes:
-        weight: [..., O, I] values that the cells hold.
+        values: [..., O, I] that the cells hold.
         variance: [..., O, I] variance of one read of them at unit input, in values squared; None without read noise.
         reference_variance: [..., C, I] likewise of the reference columns of `offset` arrays, in codes squared.
         unit: [..., O or 1, 1] value of one code.
         slices: number of slices that were summed, copies included; 0 if unknown.
-        mismatch: errors of the converters, whose gains `weight` and the variances contain; None if they are alike.
+        mismatch: errors of the converters, whose gains the values and the variances contain; None if they are alike.
     """
 
-    weight: Tensor
+    values: Tensor
     variance: Tensor | None
     reference_variance: Tensor | None
     unit: Tensor
@@ -71,10 +71,10 @@ class SliceSum:
         if gains is not None:
             digits = digits * gains
             variance = None if variance is None else variance * gains.square()
-        self.total = _first(digits, weight) if self.total is None else self.total.add_(digits, alpha=weight)
+        self.total = digits * weight if self.total is None else self.total.add_(digits, alpha=weight)
         if variance is not None:
             of_slice, total = weight**2, self.variance
-            self.variance = _first(variance, of_slice) if total is None else total.add_(variance, alpha=of_slice)
+            self.variance = variance.mul_(of_slice) if total is None else total.add_(variance, alpha=of_slice)
         self.added_slices += 1
 
     def mean_(self) -> tuple[Tensor, Tensor | None]:
@@ -87,11 +87,6 @@ class SliceSum:
         if self.variance is not None:  # the variance of a mean: divided by the number of copies twice
             encoding.mean_over_copies_(encoding.mean_over_copies_(self.variance, self.array), self.array)
         return encoding.mean_over_copies_(self.total, self.array), self.variance
-
-
-def _first(term: Tensor, weight: float) -> Tensor:
-    """The first term of a sum, as a new tensor."""
-    return term.clone() if weight == 1.0 else term * weight
 
 
 def slice_order(array: Crossbar, slices: int) -> range:
@@ -110,8 +105,8 @@ def fold(programmed: Programmed, *, read_noise: bool = True) -> Folded:
         read_noise: compute the variances of reads, too.
     """
     array, mismatch = programmed.array, programmed.mismatch
-    cells = Held(programmed.cells, programmed.written, programmed.read_std, programmed.ages)
-    groups = [cells.at(p) for p in range(len(programmed.cells))]
+    held = Held(programmed.digits, programmed.written, programmed.read_std, programmed.ages)
+    groups = [held.at(p) for p in range(len(programmed.digits))]
     if programmed.reference is not None:
         groups.append(Held(programmed.reference, programmed.reference_written, None, programmed.reference_ages))
     differ, sums = array.peripherals.gain_mismatch > 0, []
@@ -121,8 +116,8 @@ def fold(programmed: Programmed, *, read_noise: bool = True) -> Folded:
             gains = mismatch.gains(side, s, array.rows, programmed.inputs) if mismatch and differ else None
             total.add(group.at(s), gains, s)
         sums.append(total)
-    folded = difference(sums[0], sums[1], array, programmed.unit)
-    return replace(folded, slices=programmed.slices, mismatch=mismatch)
+    cells = difference(sums[0], sums[1], array, programmed.unit)
+    return replace(cells, slices=programmed.slices, mismatch=mismatch)
 
 
 def difference(plus_sum: SliceSum, minus_sum: SliceSum, array: Crossbar, unit: Tensor) -> Folded:
@@ -135,16 +130,16 @@ def difference(plus_sum: SliceSum, minus_sum: SliceSum, array: Crossbar, unit: T
     return pair((plus - minus).mul_(unit), variance, minus_variance, unit)
 
 
-def pair(weight: Tensor, variance: Tensor | None, minus_variance: Tensor | None, unit: Tensor) -> Folded:
+def pair(values: Tensor, variance: Tensor | None, minus_variance: Tensor | None, unit: Tensor) -> Folded:
     """A folded differential pair, from its values and from the variances of its halves in codes squared."""
     if variance is None or minus_variance is None:
-        return Folded(weight, None, None, unit)
-    return Folded(weight, (variance + minus_variance).mul_(unit**2), None, unit)
+        return Folded(values, None, None, unit)
+    return Folded(values, (variance + minus_variance).mul_(unit**2), None, unit)
 
 
 def folded_product(
     codes: Tensor,
-    folded: Folded,
+    cells: Folded,
     array: Crossbar,
     stream: Streams | None,
     *,
@@ -155,7 +150,7 @@ def folded_product(
 
     Args:
         codes: inputs [..., M, I].
-        folded: the matrix [..., O, I].
+        cells: what the cells hold of the matrix [..., O, I].
         array: the hardware.
         stream: key of the noise of reads; None if there is none.
         signed: True if inputs have both signs.
@@ -170,27 +165,27 @@ def folded_product(
     sent, power = codes, None
     if not drivers.plain(array):
         sent, power = drivers.folded_inputs(codes, array, signed=signed, stream=stream)
-    y = sent @ folded.weight.transpose(-2, -1)
-    if folded.variance is not None:
+    y = sent @ cells.values.transpose(-2, -1)
+    if cells.variance is not None:
         if stream is None:
             raise BadInput(
                 "the cells have read noise but no stream was given; pass stream=Stream(seed, ...) or an integer"
             )
-        y = _with_read_noise(y, encoding.read_power(codes, array) if power is None else power, folded, array, stream)
-    return y if converters is None else y + converters.added(codes, folded, stream)
+        y = _with_read_noise(y, encoding.read_power(codes, array) if power is None else power, cells, array, stream)
+    return y if converters is None else y + converters.added(codes, cells, stream)
 
 
-def _with_read_noise(y: Tensor, power: Tensor, folded: Folded, array: Crossbar, stream: Streams) -> Tensor:
+def _with_read_noise(y: Tensor, power: Tensor, cells: Folded, array: Crossbar, stream: Streams) -> Tensor:
     """Results [..., M, O] with read noise; `power` [..., M, I] are the factors on the variances of the cells."""
-    assert folded.variance is not None
-    std = (power @ folded.variance.transpose(-2, -1)).sqrt_()
+    assert cells.variance is not None
+    std = (power @ cells.variance.transpose(-2, -1)).sqrt_()
     y = y.addcmul_(std, stream.child("read").normal(*std.shape, like=std))
-    if folded.reference_variance is not None:
-        std = (power @ folded.reference_variance.transpose(-2, -1)).sqrt_()
+    if cells.reference_variance is not None:
+        std = (power @ cells.reference_variance.transpose(-2, -1)).sqrt_()
         numbers = of_references(stream.child("read reference"), array.columns)
         shared = std.mul_(numbers.normal(*std.shape, like=std))
         shared = shared.repeat_interleave(array.columns, dim=-1)[..., : y.shape[-1]]
-        y = y.addcmul_(shared, folded.unit.transpose(-2, -1), value=-1)
+        y = y.addcmul_(shared, cells.unit.transpose(-2, -1), value=-1)
     return y
 
 
@@ -210,32 +205,32 @@ class Conversions:
     signed: bool
     written: Crossbar
 
-    def added(self, codes: Tensor, folded: Folded, stream: Streams | None) -> Tensor:
+    def added(self, codes: Tensor, cells: Folded, stream: Streams | None) -> Tensor:
         """Return noise and offsets of all conversions of a product, [..., M, O] in values times input units.
 
         Args:
             codes: inputs [..., M, I].
-            folded: the matrix [..., O, I].
+            cells: what the cells hold of the matrix [..., O, I].
             stream: key of the noise of reads; None for converters without noise.
         """
-        array, parts, like = self.array, self.array.peripherals, folded.weight
-        slices = folded.slices if self.written is array else array.slices()
+        array, parts, like = self.array, self.array.peripherals, cells.values
+        slices = cells.slices if self.written is array else array.slices()
         width, weights = reported.widths(self.span, slices, like), encoding.cycle_weights(array, signed=self.signed)
         read = reported.read_blocks(codes, array.rows)
         total = like.new_zeros(())
         if parts.output_noise and stream is not None:
             std = reported.folded_std(array, width, weights) * read.sum(-1, keepdim=True).sqrt()
-            total = total + self._noise(std, folded, stream)
-        if parts.offset_mismatch and folded.mismatch is not None:
+            total = total + self._noise(std, cells, stream)
+        if parts.offset_mismatch and cells.mismatch is not None:
             if self.written is not array:  # one converter in place of those of all slices
-                width = reported.total_width(array, width).expand(folded.slices)
-            total = total + sum(weights) * reported.folded_offset(folded.mismatch, self.written, width, read)
-        return total * (folded.unit.transpose(-2, -1) * (self.written.max_code / array.max_code))
+                width = reported.total_width(array, width).expand(cells.slices)
+            total = total + sum(weights) * reported.folded_offset(cells.mismatch, self.written, width, read)
+        return total * (cells.unit.transpose(-2, -1) * (self.written.max_code / array.max_code))
 
-    def _noise(self, std: Tensor, folded: Folded, stream: Streams) -> Tensor:
+    def _noise(self, std: Tensor, cells: Folded, stream: Streams) -> Tensor:
         """Noise [..., M, O] in codes; `std` [..., M, 1] is that of one side of all slices and row blocks."""
-        array, outputs = self.array, folded.weight.shape[-2]
-        lead = torch.broadcast_shapes(std.shape[:-2], folded.weight.shape[:-2])
+        array, outputs = self.array, cells.values.shape[-2]
+        lead = torch.broadcast_shapes(std.shape[:-2], cells.values.shape[:-2])
         shape, numbers = (*lead, std.shape[-2], outputs), stream.child("output")
         pair = array.encoding == "differential" and array.subtract == "digital"
         noise = std * numbers.normal(*shape, like=std) * (2**0.5 if pair else 1.0)

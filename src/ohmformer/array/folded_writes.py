@@ -11,7 +11,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from ohmformer.array import crossbar, encoding, event_counter
+from ohmformer.array import crossbar, encoding
 from ohmformer.array.crossbar import WriteOptions, WriteRequest
 from ohmformer.array.degradation import compensation
 from ohmformer.array.folded import Folded, SliceSum, difference, fold, pair
@@ -21,11 +21,13 @@ from ohmformer.array.writing import Held, one_sided
 
 
 @torch.no_grad()
-def write_folded(codes: Tensor, array: Crossbar, *, read_noise: bool = True, **options: Unpack[WriteOptions]) -> Folded:
-    """The same numbers as `fold(write(codes, array, ...))`, without the memory for the cells of all slices.
+def write_folded(
+    values: Tensor, array: Crossbar, *, read_noise: bool = True, **options: Unpack[WriteOptions]
+) -> Folded:
+    """The same numbers as `fold(write(values, array, ...))`, without the memory for the cells of all slices.
 
     Args:
-        codes: [..., O, I] integers; any numbers if the array has `residual`.
+        values: [..., O, I] values for the option `codec`, or codes, as in `write`.
         array: the hardware.
         read_noise: compute the variances of reads, too; the readings that compensate drift then have read noise.
         options: see `WriteOptions`.
@@ -33,35 +35,35 @@ def write_folded(codes: Tensor, array: Crossbar, *, read_noise: bool = True, **o
     Raises:
         BadInput: as in `write`.
     """
-    held = _write_cells(codes, array, read_noise, **options)
+    request = crossbar.write_request(values, array, **options)
+    cells = _write_cells(request, read_noise)
     if not compensation.compensates(array):
-        return held
-    with event_counter.counting():  # these are the cells of `held`, whose writes count once
-        new = _write_cells(codes, compensation.when_new(array), read_noise, **options)
-    factor = compensation.factor(new, held, array, options.get("stream", 0))
-    variance = None if held.variance is None else held.variance * factor**2
-    return replace(held, weight=held.weight * factor, variance=variance, unit=held.unit * factor)
+        return cells
+    new = _write_cells(replace(request, array=compensation.when_new(array)), read_noise)
+    factor = compensation.factor(new, cells, array, request.stream)
+    variance = None if cells.variance is None else cells.variance * factor**2
+    return replace(cells, values=cells.values * factor, variance=variance, unit=cells.unit * factor)
 
 
-def _write_cells(codes: Tensor, array: Crossbar, read_noise: bool, **options: Unpack[WriteOptions]) -> Folded:
+def _write_cells(request: WriteRequest, read_noise: bool) -> Folded:
     """`write_folded` without a compensation of drift."""
+    array = request.array
     if mismatched(array):  # every slice of every side has converters of its own
-        return fold(crossbar.write_uncompensated(codes, array, **options), read_noise=read_noise)
-    request = crossbar.write_request(codes, array, **options)
+        return fold(crossbar.write_uncompensated(request), read_noise=read_noise)
     if array.residual is not None:
         return _write_residually(request, read_noise)
     if one_sided(array):
         return _write_magnitudes(request, read_noise)
     codes, slices, writer = request.codes, request.slices, request.writer("cell")
     sums = [SliceSum(array, read_noise) for _ in range(2)]
-    for digits in encoding.digits(codes, array, slices):
+    for digits in encoding.signed_digits(codes, array, slices):
         held = writer.write(digits)
         for p in range(array.polarities):
             sums[p].add(held.at(p))
     if array.encoding == "offset":
         writer = request.writer("reference")
-        for target in crossbar.reference_targets(codes, array, slices):
-            sums[1].add(writer.write(target).at(0))
+        for digits in crossbar.reference_targets(codes, array, slices):
+            sums[1].add(writer.write(digits).at(0))
     return replace(difference(sums[0], sums[1], array, request.unit), slices=slices)
 
 
@@ -84,5 +86,5 @@ def _write_magnitudes(request: WriteRequest, read_noise: bool) -> Folded:
         unused.add(Held(codes.new_zeros(())))
     magnitude, variance = used.mean_()
     _, unused_variance = unused.mean_()
-    held = pair(magnitude.mul_(codes.sign()).mul_(unit), variance, unused_variance, unit)
-    return replace(held, slices=request.slices)
+    cells = pair(magnitude.mul_(codes.sign()).mul_(unit), variance, unused_variance, unit)
+    return replace(cells, slices=request.slices)

@@ -24,9 +24,10 @@ from ohmformer.array.peripherals import drivers, reported
 from ohmformer.array.peripherals.read_keys import of_references
 from ohmformer.array.peripherals.spec import draws_for_reads, mismatched
 from ohmformer.array.programmed import Programmed
-from ohmformer.array.spec import Crossbar, Level
+from ohmformer.array.spec import Crossbar, Level, analog
 from ohmformer.device import noise
 from ohmformer.errors import BadInput
+from ohmformer.precision import widened
 from ohmformer.streams import Stream, Streams
 
 LEVELS: tuple[Level, ...] = get_args(Level)
@@ -63,22 +64,22 @@ def mvm(
             the matrix has rows, or they hold NaN or infinity.
     """
     array = programmed.array
-    x = encoding.widened(x, "mvm: x")
+    x = widened(x, "mvm: x")
     if x.dim() == 0 or x.shape[-1] != programmed.inputs:
         raise BadInput(f"inputs of shape {tuple(x.shape)} meet a matrix with {programmed.inputs} rows; they must agree")
     if x.dim() == 1:
         return mvm(
             x[None], programmed, level=level, x_range=x_range, signed=signed, stream=stream, adc_range=adc_range
         ).squeeze(-2)
-    codes, unit = encoding.quantize_input(x.to(programmed.cells), array, x_range, signed=signed)
     if not has_noisy_reads(level, array):
         stream = None
     elif stream is None:
         noisy = "the drivers or converters have noise" if noise.exact_reads(array.cell) else "the cells have read noise"
         raise BadInput(f"{noisy} but no stream was given; pass stream=Stream(seed, ...) or an integer")
     stream = Stream(stream) if isinstance(stream, int) else stream
-    y = product(codes, programmed, array, level=level, signed=signed, stream=stream, adc_range=adc_range)
-    return y.mul_(unit)
+    return product(
+        x, programmed, array, level=level, x_range=x_range, signed=signed, stream=stream, adc_range=adc_range
+    )
 
 
 def needs_cells(level: Level, array: Crossbar) -> bool:
@@ -108,41 +109,49 @@ def reads_may_follow_tokens(level: Level) -> bool:
 
 
 def product(
-    codes: Tensor,
+    x: Tensor,
     cells: Programmed | Folded,
     array: Crossbar,
     *,
     level: Level,
+    x_range: Tensor | float | None,
     signed: bool,
     stream: Streams | None,
     adc_range: converters.Range | None,
-    converting: Crossbar | None = None,
+    rounded: bool = True,
+    shares: Tensor | None = None,
 ) -> Tensor:
-    """Multiply integer inputs by a written matrix, at a fidelity level.
+    """Multiply real inputs by a written matrix, at a fidelity level.
 
     The level decides here what is computed. A matrix that is folded already is multiplied as it is. What others must
     know of the level, the functions above say: `needs_cells` whether a matrix may be folded, for example.
 
     Args:
-        codes: inputs [..., M, I].
+        x: inputs [..., M, I].
         cells: what the cells hold of the matrix [..., O, I].
         array: the hardware.
         level: fidelity level.
+        x_range: as in `mvm`.
         signed: as in `mvm`.
         stream: key of the read noise; None for reads without noise.
         adc_range: calibrated converter range, in digits times input units.
-        converting: the hardware, if `array` is `analog` of it.
+        rounded: round inputs to codes; False bypasses the quantizer, and the matrix was written for `analog(array)`.
+        shares: factors of the codes of inputs, which broadcast against x; None for none.
 
     Returns:
-        Results [..., M, O], in values of the matrix times input units.
+        Results [..., M, O].
     """
-    if isinstance(cells, Folded) or not needs_cells(level, array):
-        added = _conversions(converting or array, array, signed=signed, adc_range=adc_range)
+    x = x.to(cells.digits) if isinstance(cells, Programmed) else x
+    codes, unit = encoding.quantize_input(x, array, x_range, signed=signed, rounded=rounded)
+    codes, written = codes if shares is None else codes * shares, array if rounded else analog(array)
+    if isinstance(cells, Folded) or not needs_cells(level, written):
+        added = _conversions(array, written, signed=signed, adc_range=adc_range)
         cells = cells if isinstance(cells, Folded) else fold(cells, read_noise=has_read_noise(level))
-        return folded_product(codes, cells, array, stream, signed=signed, converters=added)
+        return folded_product(codes, cells, written, stream, signed=signed, converters=added).mul_(unit)
     span = converters.adc_range(array, signed=signed, calibrated=adc_range)
     computed = cell_level.product if level == "cell" else converted_product
-    return computed(codes, cells, signed=signed, stream=stream, span=span).mul_(cells.unit.transpose(-2, -1))
+    y = computed(codes, cells, signed=signed, stream=stream, span=span)
+    return y.mul_(cells.unit.transpose(-2, -1)).mul_(unit)
 
 
 def _conversions(
@@ -224,7 +233,7 @@ def column_currents(
         rows, weight = slice(first, first + array.rows), float(weights[z] * array.slice_weight(s))
         applied = planes[z][..., rows]
         for k, side in enumerate(programmed.sides[s]):
-            y = applied @ side.cells[..., rows].transpose(-2, -1)
+            y = applied @ side.digits[..., rows].transpose(-2, -1)
             if stream is not None and side.variance is not None:
                 numbers = stream.child("read", z, s, first, k)
                 numbers = of_references(numbers, array.columns) if k and programmed.reference is not None else numbers

@@ -26,13 +26,13 @@ class Side:
 
     Attributes:
         sign: +1 or -1, the sign of the converted result in the sum.
-        cells: [..., O or C, I] digits, or differences of digits if the subtraction is analog.
-        variance: of `cells` in one read at unit input, in digits squared; None without read noise.
+        digits: [..., O or C, I], or differences of digits if the subtraction is analog.
+        variance: of `digits` in one read at unit input, in digits squared; None without read noise.
         shared_variance: [..., C, I] likewise of reference columns that were subtracted before the conversion.
     """
 
     sign: float
-    cells: Tensor
+    digits: Tensor
     variance: Tensor | None
     shared_variance: Tensor | None = None
 
@@ -43,19 +43,19 @@ class Programmed:
 
     Attributes:
         array: the hardware.
-        cells: [P, S, ..., O, I] digits that the cells hold after writing, drift and faults.
+        digits: [P, S, ..., O, I] that the cells hold after writing, drift and faults.
         reference: [S, ..., C, I] digits that the reference columns of `offset` arrays hold; None for pairs.
         unit: [..., O or 1, 1] value of one code.
-        written: `cells` before drift; None unless read noise depends on it.
+        written: `digits` before drift; None unless read noise depends on it.
         reference_written: `reference` before drift; None unless read noise depends on it.
-        read_std: of one read of `cells`, in digits, if wires lose voltage and reads are noisy; otherwise None.
+        read_std: of one read of the cells, in digits, if wires lose voltage and reads are noisy; otherwise None.
         mismatch: errors of the converters; None if they are alike.
         ages: [..., O or 1, I or 1] age of each cell when it is read [s], float64 on the CPU; None for `array.age`.
         reference_ages: [..., C or 1, I or 1] likewise of reference columns.
     """
 
     array: Crossbar
-    cells: Tensor
+    digits: Tensor
     reference: Tensor | None
     unit: Tensor
     written: Tensor | None = None
@@ -73,17 +73,17 @@ class Programmed:
     @property
     def slices(self) -> int:
         """Slices in use, copies included."""
-        return self.cells.shape[1]
+        return self.digits.shape[1]
 
     @property
     def outputs(self) -> int:
         """Columns of the matrix, over all column blocks."""
-        return self.cells.shape[-2]
+        return self.digits.shape[-2]
 
     @property
     def inputs(self) -> int:
         """Rows of the matrix, over all row blocks."""
-        return self.cells.shape[-1]
+        return self.digits.shape[-1]
 
     def by_output(self, values: Tensor, dim: int) -> Tensor:
         """Values of reference columns (C along `dim`), repeated for the outputs that share them (O along `dim`)."""
@@ -100,8 +100,8 @@ class Programmed:
 
     def _sides(self, s: int) -> tuple[Side, ...]:
         written, std = (None if t is None else t[:, s] for t in (self.written, self.read_std))
-        cells = Held(self.cells[:, s], written, std, self.ages)
-        halves = [cells.at(0), cells.at(1) if self.reference is None else self._reference(s)]
+        held = Held(self.digits[:, s], written, std, self.ages)
+        halves = [held.at(0), held.at(1) if self.reference is None else self._reference(s)]
         (plus, *_), (minus, *_) = halves
         variance, minus_variance = (read_variance(half, self.array) for half in halves)
         if self.array.subtract != "analog":

@@ -68,22 +68,22 @@ def _means_and_stds(array: Crossbar, slices: int) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def write_normal(codes: Tensor, array: Crossbar, **options: Unpack[WriteOptions]) -> Folded:
-    """The distribution of `write_folded(codes, array, read_noise=False, ...)`; only for arrays that are `writable`.
+def write_normal(values: Tensor, array: Crossbar, **options: Unpack[WriteOptions]) -> Folded:
+    """The distribution of `write_folded(values, array, read_noise=False, ...)`; only for arrays that are `writable`.
 
     Args:
-        codes: integer codes [..., O, I].
+        values: [..., O, I] values for the option `codec`, or integer codes.
         array: the hardware.
         options: see `WriteOptions`.
 
     Raises:
         BadInput: as in `write`.
     """
-    request = crossbar.write_request(codes, array, **options)
+    request = crossbar.write_request(values, array, **options)
     if noise.silent(array.aged_cell) and not array.cell.uneven:
         return Folded(request.codes * request.unit, None, None, request.unit)
-    weight = _one_normal_per_value(request) if clamp_is_negligible(array) else _one_normal_per_cell(request)
-    return Folded(weight.mul_(request.unit), None, None, request.unit)
+    values = _one_normal_per_value(request) if clamp_is_negligible(array) else _one_normal_per_cell(request)
+    return Folded(values.mul_(request.unit), None, None, request.unit)
 
 
 def _one_normal_per_value(request: WriteRequest) -> Tensor:

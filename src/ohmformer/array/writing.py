@@ -124,26 +124,25 @@ class Writer:
         # A read-back of residual writing sees what cells hold before they drift.
         self.keeps_written = self.drifts and (noise.remembers_writing(cell) or array.residual is not None)
 
-    def write(self, target: Tensor) -> Held:
+    def write(self, digits: Tensor) -> Held:
         """Write the next slice, from the least significant one up.
 
         Args:
-            target: digits [P, ..., O, I] to be written; not changed.
+            digits: [P, ..., O, I] to be written; not changed.
 
         Returns:
-            What the cells hold; without any error its digits are `target` itself.
+            What the cells hold; without any error its digits are the same tensor.
         """
-        array, cell, s = self.array, self.cell, self.next_slice
+        array, cell, s, written = self.array, self.cell, self.next_slice, None
         self.next_slice += 1
-        digits, written = target, None
         if self.noisy or self.drifts or self.faulty or cell.uneven or self.saturates:
-            g_target = encoding.target_conductances(target, array)
-            g = self._noisy(g_target, target, s)
+            g_target = encoding.target_conductances(digits, array)
+            g = self._noisy(g_target, digits, s)
             if self.drifts:
                 written = self._to_digits_(g.clone()) if self.keeps_written else None
-                g = drift.drift(g, g_target, cell, self._normal(self.drift_numbers, target, len(target)), age=array.age)
+                g = drift.drift(g, g_target, cell, self._normal(self.drift_numbers, digits, len(digits)), age=array.age)
             if self.faulty:
-                u = self._fault_numbers(target, s)
+                u = self._fault_numbers(digits, s)
                 g = faults.apply_faults(g, cell, u)
                 if written is not None:
                     written = self._to_digits_(faults.apply_faults(cell.g_min + self.step * written, cell, u))
@@ -170,36 +169,36 @@ class Writer:
         std = noise.read_std(g_min + self.step * digits, cell, age=self.array.age, written=g_written)
         return std.div_(self.step).mul_(effective_shares(digits, acting, self.array))
 
-    def _noisy(self, g_target: Tensor, target: Tensor, s: int) -> Tensor:
+    def _noisy(self, g_target: Tensor, digits: Tensor, s: int) -> Tensor:
         """Conductances [S] just after slice s is written; `g_target` itself if writes are exact."""
         array = self.array
         if not self.noisy:
             return g_target
-        eps = self._normal(self.write_numbers, target, 1 if self.shared else len(target))
-        eps = eps if array.write_verify is None else self._verified(eps, target, array.write_verify, s)
+        eps = self._normal(self.write_numbers, digits, 1 if self.shared else len(digits))
+        eps = eps if array.write_verify is None else self._verified(eps, digits, array.write_verify, s)
         return noise.write(g_target, self.cell, eps)
 
-    def write_and_read_back(self, target: Tensor, s: int) -> tuple[Held, Tensor]:
+    def write_and_read_back(self, digits: Tensor, s: int) -> tuple[Held, Tensor]:
         """Write slice s, in any order of slices.
 
         Args:
-            target: digits [2, ..., O, I] to be written; not changed.
+            digits: [2, ..., O, I] to be written; not changed.
             s: the slice.
 
         Returns:
             What the cells hold, as `write` returns it; and the digits [2, ..., O, I] just after the write.
         """
         self.next_slice = s
-        held = self.write(target)
+        held = self.write(digits)
         if held.written is None:
             return held, held.digits
         return (held if noise.remembers_writing(self.cell) else held._replace(written=None)), held.written
 
-    def write_unaged(self, target: Tensor, *, drifts: bool) -> UnagedSlice:
+    def write_unaged(self, digits: Tensor, *, drifts: bool) -> UnagedSlice:
         """Write the next slice, and return all that decides what its cells hold later.
 
         Args:
-            target: digits [P, ..., O, I] to be written; not changed.
+            digits: [P, ..., O, I] to be written; not changed.
             drifts: True if the cells drift before they are read.
 
         Returns:
@@ -208,15 +207,15 @@ class Writer:
         """
         s = self.next_slice
         self.next_slice += 1
-        g_target = encoding.target_conductances(target, self.array)
-        g = self._noisy(g_target, target, s)
-        normals = self._normal(self.drift_numbers, target, len(target)) if drifts else None
-        return g_target, g, normals, self._fault_numbers(target, s) if self.faulty else None
+        g_target = encoding.target_conductances(digits, self.array)
+        g = self._noisy(g_target, digits, s)
+        normals = self._normal(self.drift_numbers, digits, len(digits)) if drifts else None
+        return g_target, g, normals, self._fault_numbers(digits, s) if self.faulty else None
 
-    def write_unaged_and_read_back(self, target: Tensor, s: int, *, drifts: bool) -> tuple[UnagedSlice, Tensor]:
+    def write_unaged_and_read_back(self, digits: Tensor, s: int, *, drifts: bool) -> tuple[UnagedSlice, Tensor]:
         """`write_and_read_back` of slice s, with what `write_unaged` returns."""
         self.next_slice = s
-        parts = self.write_unaged(target, drifts=drifts)
+        parts = self.write_unaged(digits, drifts=drifts)
         _, g, _, u = parts
         return parts, self._to_digits_(g.clone() if u is None else faults.apply_faults(g, self.cell, u))
 
@@ -224,18 +223,18 @@ class Writer:
         """The next standard normals, by default of write noise, of the shape [P, ..., O, I] of `like`."""
         return self._normal(source or self.write_numbers, like, len(like))
 
-    def _verified(self, eps: Tensor, target: Tensor, how: WriteVerify, s: int) -> Tensor:
+    def _verified(self, eps: Tensor, digits: Tensor, how: WriteVerify, s: int) -> Tensor:
         """Standard normals of single writes, turned into those of verified writes of slice s.
 
         Whole digits have few distinct targets, so each distinct one is computed once.
         """
         array, writes = self.array, self.array.max_writes(s)
-        index = target.long()
-        whole = torch.equal(index.to(target), target)
+        index = digits.long()
+        whole = torch.equal(index.to(digits), digits)
         g = (
-            encoding.level_conductances(array, target.device)
+            encoding.level_conductances(array, digits.device)
             if whole
-            else encoding.target_conductances(target.double(), array)
+            else encoding.target_conductances(digits.double(), array)
         )
         return write_verify.verified_eps(eps, g, self.cell, how.tolerance, writes, index=index if whole else None)
 

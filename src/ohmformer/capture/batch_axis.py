@@ -34,37 +34,37 @@ class BatchAxis:
     size: int = 1
     major: bool = True
 
-    def samples(self, factor: Tensor) -> int:
+    def samples(self, t: Tensor) -> int:
         """Number of samples in a factor with r places per sample; 0 if its axis is not a multiple of r."""
-        count, rest = divmod(factor.shape[self.axis], self.size)
+        count, rest = divmod(t.shape[self.axis], self.size)
         return 0 if rest else count
 
-    def move_samples_first(self, factor: Tensor, samples: int) -> Tensor:
+    def move_samples_first(self, t: Tensor, samples: int) -> Tensor:
         """The factor as [B, ...]: samples first, then its other axes, r included, in their order."""
-        if self.axis == 0 and factor.shape[0] == samples:
-            return factor
+        if self.axis == 0 and t.shape[0] == samples:
+            return t
         sizes = (samples, -1) if self.major else (-1, samples)
-        split = factor.unflatten(self.axis, sizes)
-        if factor.shape[self.axis] == samples:
+        split = t.unflatten(self.axis, sizes)
+        if t.shape[self.axis] == samples:
             split = split.squeeze(self.axis + 1 if self.major else self.axis)
             return torch.movedim(split, self.axis, 0)
         return torch.movedim(split, self.axis if self.major else self.axis + 1, 0)
 
-    def move_samples_back(self, factor: Tensor, places: int) -> Tensor:
+    def move_samples_back(self, t: Tensor, places: int) -> Tensor:
         """The inverse of `move_samples_first`, for a factor [B, ...] whose sample axis had `places` places.
 
         The result is contiguous, as that of a product is, so that models can call `view` on it.
         """
-        samples = len(factor)
+        samples = len(t)
         if places == samples:
-            return factor if self.axis == 0 else factor.movedim(0, self.axis).contiguous()
-        moved = factor.movedim(0, self.axis if self.major else self.axis + 1)
+            return t if self.axis == 0 else t.movedim(0, self.axis).contiguous()
+        moved = t.movedim(0, self.axis if self.major else self.axis + 1)
         return moved.flatten(self.axis, self.axis + 1).contiguous()
 
-    def to_heads(self, factor: Tensor, samples: int) -> Tensor:
+    def to_heads(self, t: Tensor, samples: int) -> Tensor:
         """A factor [..., M, I] as [B, R, M, I]; R is the product of all leading axes but samples, such as heads."""
-        factor = self.move_samples_first(factor, samples)
-        return factor.unsqueeze(1) if factor.dim() == 3 else factor.flatten(1, -3)
+        t = self.move_samples_first(t, samples)
+        return t.unsqueeze(1) if t.dim() == 3 else t.flatten(1, -3)
 
     def from_heads(self, y: Tensor, lead: tuple[int, ...]) -> Tensor:
         """The inverse of `to_heads`: y[B, R, M, O] as [..., M, O], where `lead` are the sizes of the axes `...`."""

@@ -19,9 +19,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ohmformer.array import encoding
 from ohmformer.errors import BadInput
 from ohmformer.mitigation.rotation_ops import odd_part
+from ohmformer.precision import widened
 
 _CPU = torch.device("cpu")
 _BLOCK = 64
@@ -65,7 +65,7 @@ def rotate(x: Tensor) -> Tensor:
     Raises:
         BadInput: the last axis is empty.
     """
-    n, wide = _checked(x.shape[-1]), encoding.widened(x, "x")
+    n, wide = _checked(x.shape[-1]), widened(x, "x")
     return _transform(wide * _signs(n, x.device, wide.dtype)).to(x.dtype)
 
 

@@ -87,7 +87,7 @@ def _fourier_error(claim: Claim) -> float:
     squares = torch.zeros_like(phase)
     for stream, weights in enumerate((phase.cos(), -phase.sin())[: 1 if claim.parts == "real" else 2]):
         programmed = program(weights, array, w_range=1.0, stream=stream)
-        held = programmed.cells[:, 0]
+        held = programmed.digits[:, 0]
         codes = held[0] - (held[1] if claim.encoding == "differential" else 2.0 ** (bits - 1))
         squares += (codes * programmed.unit - weights).square()
     return float(squares.sqrt().mean())

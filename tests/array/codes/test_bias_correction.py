@@ -116,9 +116,9 @@ def test_values_keep_their_signs_and_ranges_broadcast() -> None:
 def test_the_bias_of_the_clamp_is_gone() -> None:
     """A value of 6 of 12 codes in 200,000 cells: plain rounding holds 7.9 on average, the best code 5.7."""
     w, full = torch.full((400, 500), -6.0, dtype=torch.float64), torch.tensor(12.0)
-    plain = write_folded(encoding.quantize(w, STRONG, full), STRONG, stream=1, w_range=12.0).weight.mean()
+    plain = write_folded(encoding.quantize(w, STRONG, full), STRONG, stream=1, w_range=12.0).values.mean()
     codes = quantize_unbiased(w, STRONG, full, unbiased_codes(STRONG))
-    best = write_folded(codes, STRONG, stream=1, w_range=12.0).weight.mean()
+    best = write_folded(codes, STRONG, stream=1, w_range=12.0).values.mean()
     # The deviation of a value is 3 to 4 codes; five standard errors are 0.05.
     assert float(codes[0, 0]) == -4
     assert float(plain) == pytest.approx(-float(held_moments(STRONG)[0][6]), abs=0.05)

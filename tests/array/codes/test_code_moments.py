@@ -36,7 +36,7 @@ def compare(hardware: Crossbar, max_code: int | None = None) -> None:
     codes = torch.arange(1.0 - len(mean), len(mean), dtype=torch.float64)
     held = write_folded(
         codes[:, None].expand(-1, DRAWS), hardware, stream=1, w_range=float(hardware.max_code), max_code=max_code
-    ).weight
+    ).values
     mean, variance = torch.cat([-mean[1:].flip(0), mean]), torch.cat([variance[1:].flip(0), variance])
     error = (variance / DRAWS).sqrt()
     assert bool(((held.mean(1) - mean).abs() <= 5 * error + 1e-9).all())

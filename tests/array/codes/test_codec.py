@@ -53,3 +53,15 @@ def test_without_rounding_codes_span_those_of_an_array_without_digits() -> None:
     codes = codec.codes(VALUES, RANGE, written)
     assert torch.equal(codes, codec.codes(VALUES, RANGE) * (written.max_code / hardware.max_code))
     assert torch.allclose(codes[:, 0] * RANGE[:, 0] / written.max_code, VALUES[:, 0])
+
+
+@pytest.mark.parametrize("clips", [(), (FIRM,), (FIRM, None, FIRM)])
+@pytest.mark.parametrize("trade", [None, 0.1])
+def test_codes_of_a_transposed_matrix_lie_in_memory_like_it(
+    clips: tuple[SoftClip | None, ...], trade: float | None
+) -> None:
+    """V is written transposed, and a copy in another order would cost time."""
+    codec = Codec(ARRAY, clips, round_last=True, trade=trade)
+    codes = codec.codes(VALUES.mT, RANGE)
+    assert torch.equal(codes, codec.codes(VALUES, RANGE).mT)
+    assert codes.mT.is_contiguous()

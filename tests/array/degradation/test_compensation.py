@@ -54,14 +54,14 @@ def test_uniform_drift_is_undone_to_rounding(fields: dict[str, Any], how: Any, l
 @pytest.mark.parametrize("how", ["global", "column"])
 def test_the_factor_is_the_ratio_of_mean_magnitudes(how: str) -> None:
     """From what the cells hold at both ages, by hand; all three ways to write agree."""
-    new, old = (fold(program(W, hardware("none", age), stream=5)).weight.numpy() for age in (0.0, 1e4))
+    new, old = (fold(program(W, hardware("none", age), stream=5)).values.numpy() for age in (0.0, 1e4))
     axes = 1 if how == "column" else None
     expected = old * np.abs(new).mean(axis=axes, keepdims=True) / np.abs(old).mean(axis=axes, keepdims=True)
     held = program(W, hardware(how), stream=5)
-    assert np.allclose(fold(held).weight.numpy(), expected, rtol=1e-9)
+    assert np.allclose(fold(held).values.numpy(), expected, rtol=1e-9)
     codes = (W / W.abs().max() * 255).round()
     a, b = fold(write(codes, hardware(how), stream=5)), write_folded(codes, hardware(how), stream=5)
-    assert torch.allclose(a.weight, b.weight, rtol=1e-12)
+    assert torch.allclose(a.values, b.values, rtol=1e-12)
     assert torch.allclose(a.unit, b.unit, rtol=1e-12)
 
 
@@ -79,7 +79,7 @@ def test_products_follow_a_program_of_single_devices(how: str, level: Any) -> No
     batch = torch.tensor(codes).expand(chips, 3, 4)
     if level == "noise":
         held = write_folded(batch, old, read_noise=False, stream=3, w_range=15.0)
-        found = (torch.ones(1, 4, dtype=torch.float64) @ held.weight.transpose(-2, -1)).squeeze(1).numpy()
+        found = (torch.ones(1, 4, dtype=torch.float64) @ held.values.transpose(-2, -1)).squeeze(1).numpy()
         sigma = 0.0
     else:
         held = write(batch, old, stream=3, w_range=15.0)
@@ -110,7 +110,7 @@ def test_readings_have_a_stream_of_their_own() -> None:
     first, again, other = (program(W, hardware("global", cell=noisy), stream=seed) for seed in (5, 5, 6))
     plain = program(W, hardware("none", cell=noisy), stream=5)
     assert torch.equal(first.unit, again.unit)
-    assert torch.equal(first.cells, plain.cells)
+    assert torch.equal(first.digits, plain.digits)
     assert not torch.equal(first.unit, other.unit)
     exact = program(W, hardware("global"), stream=5)
     assert not torch.equal(first.unit, exact.unit)
@@ -129,7 +129,7 @@ def test_without_drift_nothing_changes_and_writes_count_once() -> None:
 
 def test_cells_that_have_lost_everything_give_no_nan() -> None:
     empty = hardware("column", 1e9, cell={"g_min": 0.0, "write_noise": {"kind": "none"}, "drift": LEAK})
-    held = fold(program(W.float(), empty)).weight
+    held = fold(program(W.float(), empty)).values
     assert bool(held.isfinite().all())
     assert float(held.abs().max()) == 0
 
@@ -160,7 +160,7 @@ def test_converters_with_other_gains_change_nothing_in_the_compensation(how: str
     parts = {"gain_mismatch": 0.1}
     codes = torch.randint(-255, 256, (9, 70), generator=torch.Generator().manual_seed(3)).double()
     aged, new = (
-        write_folded(codes, hardware(kind, age, cell=of_cell, peripherals=parts), read_noise=False, stream=3).weight
+        write_folded(codes, hardware(kind, age, cell=of_cell, peripherals=parts), read_noise=False, stream=3).values
         for kind, age in ((how, 1e4), ("none", 0.0))
     )
     torch.testing.assert_close(aged, new, rtol=1e-9, atol=1e-9)

@@ -51,7 +51,7 @@ def test_worn_cells_hold_what_a_program_of_single_devices_gives(moves: str, writ
     rng = np.random.default_rng(3)
     for digit in range(4):
         held = write(torch.full((160, 160), float(digit)), worn, stream=Stream(digit), fault_stream=CHIP)
-        found = held.cells[0, 0].double().flatten().numpy()
+        found = held.digits[0, 0].double().flatten().numpy()
         expected = device_by_device(digit, writes, moves, 200_000, rng)
         assert stats.ks_2samp(found, expected).pvalue > 1e-6
         assert abs(found.mean() - expected.mean()) < 5.5 * expected.std() * math.sqrt(1 / found.size + 1 / 2e5)  # 4e-8
@@ -74,10 +74,10 @@ def test_products_of_worn_arrays_follow_single_devices_at_every_level(level: Any
 def test_a_chip_only_gets_worse_and_its_stuck_cells_stay() -> None:
     codes = torch.randint(-255, 256, (64, 64), generator=torch.Generator().manual_seed(0)).float()
     quiet = {"write_noise": {"kind": "none"}, "wear": {**WEAR, "w": None, "n0": None}}
-    new = write(codes, hardware(0.0, cell=quiet), fault_stream=CHIP).cells
+    new = write(codes, hardware(0.0, cell=quiet), fault_stream=CHIP).digits
     before = torch.zeros_like(new, dtype=torch.bool)
     for writes in (1e4, 5e4, 1e5, 2e5, 5e5, 1e6):
-        held = write(codes, hardware(writes, cell=quiet), fault_stream=CHIP).cells
+        held = write(codes, hardware(writes, cell=quiet), fault_stream=CHIP).digits
         wrong = held != new
         assert bool((wrong | ~before).all()), "a cell that is wrong stays wrong"
         assert int(wrong.sum()) > int(before.sum())
@@ -91,7 +91,7 @@ def test_new_cells_hold_the_same_bits_as_cells_without_wear() -> None:
     for function in (write_folded, lambda *a, **k: fold(write(*a, **k))):
         a = function(codes, hardware(0.0, cell={"faults": fault}), stream=Stream(1), fault_stream=CHIP)
         b = function(codes, plain, stream=Stream(1), fault_stream=CHIP)
-        assert torch.equal(a.weight, b.weight)
+        assert torch.equal(a.values, b.values)
 
 
 @pytest.mark.slow
@@ -100,7 +100,7 @@ def test_closed_forms_hold_for_worn_cells() -> None:
     worn = hardware(bits=8)
     mean, variance = held_moments(worn)
     for code in range(5, 256, 10):
-        held = fold(write(torch.full((400, 400), float(code)), worn, stream=Stream(code), fault_stream=CHIP)).weight
+        held = fold(write(torch.full((400, 400), float(code)), worn, stream=Stream(code), fault_stream=CHIP)).values
         drawn = held.double().flatten() * 255
         assert abs(float(drawn.mean() - mean[code])) < 6 * math.sqrt(float(variance[code]) / drawn.numel())
         assert float(drawn.var() / variance[code]) == pytest.approx(1, abs=0.05)
@@ -117,8 +117,8 @@ def test_shortcuts_know_of_wear() -> None:
         assert not writable(worn)
         assert one_sided(worn) == half
         both = write(torch.tensor([[-255.0, 0.0, 255.0]]), worn)
-        assert float(both.cells[0].max()) < 3 or moves == "bottom"
-        assert torch.equal(fold(both).weight, write_folded(torch.tensor([[-255.0, 0.0, 255.0]]), worn).weight)
+        assert float(both.digits[0].max()) < 3 or moves == "bottom"
+        assert torch.equal(fold(both).values, write_folded(torch.tensor([[-255.0, 0.0, 255.0]]), worn).values)
 
 
 @pytest.mark.parametrize("encoding", ["differential", "offset"])
@@ -129,7 +129,7 @@ def test_uneven_levels_and_reference_columns_saturate_too(encoding: str) -> None
     worn = hardware(cell=fields, encoding=encoding)
     top = worn.cell.window(worn.writes)[1]
     held = write(torch.tensor([[worn.max_code]]).float(), worn)
-    assert float(held.cells.max()) == pytest.approx(3 * top, rel=1e-5)
+    assert float(held.digits.max()) == pytest.approx(3 * top, rel=1e-5)
     if held.reference is not None:
         assert float(held.reference.max()) <= 3 * top * (1 + 1e-5)
 

@@ -291,7 +291,7 @@ def test_offsets_of_converters_behind_an_analog_reference_fold() -> None:
     common: dict[str, Any] = {"encoding": "offset", "subtract": "analog", "rows": 8, "columns": 4, "adc": {"bits": 8}}
     codes = W.clamp(-127, 127)
     plain, offset = (
-        fold(write(codes, array(**common, peripherals=kind), stream=Stream(1))).weight for kind in ({}, parts)
+        fold(write(codes, array(**common, peripherals=kind), stream=Stream(1))).values for kind in ({}, parts)
     )
     assert torch.equal(offset, plain)
 

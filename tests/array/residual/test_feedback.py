@@ -46,7 +46,7 @@ def codes(array: Crossbar) -> Tensor:
 def held(array: Crossbar, feedback: ErrorFeedback | None, seed: int = 3) -> Tensor:
     """What the cells hold, in codes."""
     options: dict[str, Any] = {"stream": Stream(seed), "fault_stream": Stream(7), "w_range": float(array.max_code)}
-    return write_folded(codes(array), array, feedback=feedback, **options).weight
+    return write_folded(codes(array), array, feedback=feedback, **options).values
 
 
 @pytest.mark.parametrize(
@@ -100,8 +100,8 @@ def test_other_levels_write_the_same_cells() -> None:
     for changes in ({}, {"cell.read_noise": {"kind": "uniform", "sigma": 0.05}}, {"age": 50.0, "cell.drift": DRIFT}):
         array = pairs(residual={"feedback": True, "bits": 6}, **changes)
         options: dict[str, Any] = {"stream": Stream(3), "w_range": float(array.max_code), "feedback": FEEDBACK}
-        by_cell = fold(crossbar.write(codes(array), array, **options), read_noise=False).weight
-        torch.testing.assert_close(by_cell, write_folded(codes(array), array, **options).weight, rtol=1e-5, atol=1e-3)
+        by_cell = fold(crossbar.write(codes(array), array, **options), read_noise=False).values
+        torch.testing.assert_close(by_cell, write_folded(codes(array), array, **options).values, rtol=1e-5, atol=1e-3)
 
 
 def test_drift_comes_after_the_read_back() -> None:

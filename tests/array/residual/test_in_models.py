@@ -84,7 +84,7 @@ def test_gradients_pass_at_what_cells_hold() -> None:
     y = model(x)
     y.sum().backward()
     (operand,) = crossbars(model).operands
-    assert torch.allclose(x.grad, operand.cells.cells.weight.sum(0).expand(4, -1), rtol=1e-5)  # type: ignore[union-attr]
+    assert torch.allclose(x.grad, operand.cells.cells.values.sum(0).expand(4, -1), rtol=1e-5)  # type: ignore[union-attr]
     weight = next(model.parameters())
     assert weight.grad is not None
     assert torch.allclose(weight.grad, x.detach().sum(0).expand(7, -1), rtol=1e-5)

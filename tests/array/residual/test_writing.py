@@ -116,7 +116,7 @@ def test_moments_are_those_that_cells_hold() -> None:
     """Mean within 5 standard errors, variance within 6: 20,000 values each; for either sign."""
     array = pairs(**{"cell.read_noise": READ, "residual": {"bits": 6}})
     values = torch.linspace(-1, 1, 9, dtype=torch.float64) * array.max_code
-    held = write_folded(values.expand(20_000, -1), array, stream=Stream(1)).weight / (1 / array.max_code)
+    held = write_folded(values.expand(20_000, -1), array, stream=Stream(1)).values / (1 / array.max_code)
     mean, variance = moments_of_values(values, array)
     assert ((held.mean(0) - mean).abs() < 5 * (variance / 20_000).sqrt()).all()
     assert ((held.var(0) / variance - 1).abs() < 6 * 0.02).all()
@@ -152,7 +152,7 @@ def test_moments_hold_for_all_kinds_of_cells(kind: str) -> None:
     random = torch.Generator().manual_seed(0)
     values = torch.rand(8_000, 8, generator=random, dtype=torch.float64) / 4 + torch.arange(-4, 4) / 4
     values = torch.cat([values, torch.zeros(8_000, 1)], dim=1) * array.max_code
-    held = write_folded(values, array, stream=Stream(1), read_noise=False).weight * array.max_code
+    held = write_folded(values, array, stream=Stream(1), read_noise=False).values * array.max_code
     mean, variance = moments_of_values(values, array)
     errors = held - mean
     assert (errors.mean(0).abs() < 5.5 * (variance.mean(0) / 8_000).sqrt()).all()
@@ -179,9 +179,9 @@ def test_folded_cells_are_those_that_are_kept(changes: dict[str, Any]) -> None:
         options: dict[str, Any] = {"stream": Stream(4), "max_code": max_code}
         kept, folded = fold(crossbar.write(codes, array, **options)), write_folded(codes, array, **options)
         if array.drift_compensation != "none":  # a factor of all values, which is multiplied in another order
-            assert torch.allclose(kept.weight, folded.weight, rtol=1e-5)
+            assert torch.allclose(kept.values, folded.values, rtol=1e-5)
             continue
-        assert torch.equal(kept.weight, folded.weight)
+        assert torch.equal(kept.values, folded.values)
         assert (kept.variance is None and folded.variance is None) or torch.equal(kept.variance, folded.variance)
 
 
@@ -193,8 +193,8 @@ def test_cells_that_are_read_at_several_ages_are_written_alike(noisy: bool) -> N
     codes = torch.randn(2, 3, 5, 4, generator=torch.Generator().manual_seed(0)).mul(8).clamp(-20, 20)
     kept = write_unaged(codes, pairs(**changes), drifts=True, stream=Stream(4))
     for age in (0.0, 1e3):
-        expected = crossbar.write(codes, pairs(**changes, age=age), stream=Stream(4)).cells
-        got = kept.at(torch.full((1, 5, 1), age, dtype=torch.float64)).cells
+        expected = crossbar.write(codes, pairs(**changes, age=age), stream=Stream(4)).digits
+        got = kept.at(torch.full((1, 5, 1), age, dtype=torch.float64)).digits
         assert torch.allclose(got, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -205,7 +205,7 @@ def test_tokens_draw_the_noise_of_their_numbers() -> None:
 
     def written(first: int, last: int) -> torch.Tensor:
         streams = TokenStreams((Stream(1),), numbers=(tuple(range(first, last)),))
-        return write_folded(codes[:, :, first:last], array, stream=streams).weight
+        return write_folded(codes[:, :, first:last], array, stream=streams).values
 
     assert torch.equal(written(0, 3), torch.cat([written(n, n + 1) for n in range(3)], dim=2))
 
@@ -213,7 +213,7 @@ def test_tokens_draw_the_noise_of_their_numbers() -> None:
 def test_exact_cells_hold_values_to_half_a_digit() -> None:
     array = pairs(**{"cell.write_noise": {"kind": "none"}, "radix": None})
     values = torch.linspace(-255, 255, 1001)[:, None]
-    held = write_folded(values, array).weight * 255
+    held = write_folded(values, array).values * 255
     assert float((held - values).abs().max()) <= 0.5 + 1 / 32 + 1e-3
 
 
@@ -246,7 +246,7 @@ def test_every_cell_is_written_once_and_all_but_the_last_read_back() -> None:
 
 def test_without_residual_nothing_changes() -> None:
     plain, codes = of.replace(pairs(), "residual", None), torch.arange(-45.0, 46.0)[:, None]
-    assert torch.equal(write_folded(codes, plain).weight, fold(crossbar.write(codes, plain)).weight)
+    assert torch.equal(write_folded(codes, plain).values, fold(crossbar.write(codes, plain)).values)
     with pytest.raises(of.BadInput, match="codes must be numbers within 45"):
         write_folded(codes * 2, pairs())
 

@@ -53,7 +53,7 @@ def test_folded_writes_hold_the_same_as_whole_ones():
     array = array_with_wires(**{"cell.write_noise": {"kind": "sqrt_range", "gamma": 1.0, "sigma": 0.2}})
     codes = torch.randint(-255, 256, (11, 13), generator=torch.Generator().manual_seed(2)).float()
     whole = fold(of.array.crossbar.write(codes, array, stream=3))
-    torch.testing.assert_close(write_folded(codes, array, stream=3).weight, whole.weight)
+    torch.testing.assert_close(write_folded(codes, array, stream=3).values, whole.values)
 
 
 def test_first_order_is_refused_where_it_does_not_hold():

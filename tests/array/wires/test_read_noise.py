@@ -82,5 +82,5 @@ def test_wires_without_resistance_change_no_read() -> None:
         rows=ROWS, columns=COLUMNS, bits=2, age=50.0, inputs={"kind": "amplitude", "bits": 4},
         cell=Cell.model_validate({"g_min": 0.0, "g_max": G_MAX, "read_noise": STRONG}),
     )))  # fmt: skip
-    torch.testing.assert_close(with_wires.weight, without.weight)
+    torch.testing.assert_close(with_wires.values, without.values)
     torch.testing.assert_close(with_wires.variance, without.variance)

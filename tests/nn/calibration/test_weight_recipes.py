@@ -48,7 +48,7 @@ def brute_force(handle: Handle, operand: WeightOperand, feedback: ErrorFeedback,
     w_range = (spec.range or 1.0) * encoding.full_range(w, array)
     codes = (w / w_range * array.max_code).clamp(-array.max_code, array.max_code)
     for seed in range(3):
-        held = write_folded(codes, array, w_range=w_range, stream=Stream(seed), feedback=feedback).weight
+        held = write_folded(codes, array, w_range=w_range, stream=Stream(seed), feedback=feedback).values
         total += float((INPUTS @ (held - w).T).square().mean())
     return total
 

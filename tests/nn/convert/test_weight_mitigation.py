@@ -72,7 +72,7 @@ def test_factors_and_cells_are_those_of_the_formula() -> None:
     written = rotate(w * s)
     unit = 0.9 * written.abs().amax(-1, keepdim=True) / 12  # four slices of up to 3, of equal weight
     held: Any = statics(converted)["0"].cells.cells
-    torch.testing.assert_close(held.weight, unit * (written / unit).clamp(-12, 12).round(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(held.values, unit * (written / unit).clamp(-12, 12).round(), rtol=1e-4, atol=1e-4)
 
 
 def test_inputs_that_the_sample_leaves_at_zero_get_no_extreme_factor() -> None:

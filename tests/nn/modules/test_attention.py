@@ -83,15 +83,17 @@ def test_padding_does_not_change_a_sample() -> None:
 
 
 def test_rows_in_which_everything_is_masked_are_zero() -> None:
-    scores = torch.tensor([[0.0, 1.0], [-torch.inf, -torch.inf]])
-    assert torch.equal(softmax(scores)[1], torch.zeros(2))
+    scores, mask = torch.tensor([[0.0, 1.0], [2.0, 3.0]]), torch.tensor([[0.0, -torch.inf], [-torch.inf, -torch.inf]])
+    assert torch.equal(softmax(scores, mask), torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
+    assert torch.equal(softmax(scores, mask[:1]), torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
+    assert torch.equal(softmax(scores, None), scores.softmax(dim=-1))
 
 
 def written(operand: KVOperand, tokens: Tensor) -> Tensor:
     """What the cells hold of tokens of an attention that is not causal."""
     with patch.object(operand, "multiply", wraps=operand.multiply) as multiply:
         operand.product(torch.zeros_like(tokens), tokens)
-    return multiply.call_args.args[2].weight  # type: ignore[no-any-return]
+    return multiply.call_args.args[2].values  # type: ignore[no-any-return]
 
 
 def noise_of(batch: int, threads: int = 1) -> dict[int, Tensor]:
@@ -189,7 +191,7 @@ def test_grad_of_a_linear_layer_is_that_of_what_the_cells_hold() -> None:
     hardware = of.replace(HARDWARE, "projection.array.cell.write_noise.gamma", 20.0)
     converted = of.convert(layer, hardware, sample=x.detach())
     operand = crossbars(converted).operands[0]
-    held = operand.written_cells(layer.weight.detach(), torch.float32, operand.state.use("", 1)).weight
+    held = operand.written_cells(layer.weight.detach(), torch.float32, operand.state.use("", 1)).values
     grad = torch.randn(4, 5)
     with of.samples(range(4)):
         converted(x).backward(grad)

@@ -74,7 +74,7 @@ def watching(model: nn.Module) -> Iterator[Drawn]:
         def keep(
             x: Tensor, w: Tensor, cells: Folded, streams: Any, name: str = operand.name, original: Any = original
         ) -> Any:
-            drawn.weights[name] = cells.weight
+            drawn.weights[name] = cells.values
             return original(x, w, cells, streams)
 
         operand.multiply = keep  # type: ignore[method-assign, assignment]

@@ -155,7 +155,7 @@ def test_features_that_are_never_used_do_no_harm() -> None:
             found = fit(spec, "K", Moments(torch.zeros(2, 1, 3), spread, metric), fixed_mean=False)
             tokens = random(1, 2, 5, 3)
             inputs = random(1, 2, 4, 3, seed=1)
-            conditioned, _ = found.tokens(tokens, None)
+            conditioned, _ = found.values(tokens, None)
             again = found.inputs(inputs) @ conditioned.transpose(-2, -1)
             assert torch.allclose(again, inputs @ tokens.transpose(-2, -1), atol=1e-9)
 

@@ -72,7 +72,7 @@ class Unaged:
         beside = self.reference.at(self._of_blocks(ages))
         reference_written = None if beside.written is None else beside.written[0]
         return replace(
-            cells, reference=beside.cells[0], reference_written=reference_written, reference_ages=beside.ages
+            cells, reference=beside.digits[0], reference_written=reference_written, reference_ages=beside.ages
         )
 
     def _of_blocks(self, t: Tensor) -> Tensor:
@@ -118,11 +118,11 @@ class Unaged:
 
 
 @torch.no_grad()
-def write_unaged(codes: Tensor, array: Crossbar, *, drifts: bool, **options: Unpack[WriteOptions]) -> Unaged:
-    """Write codes into cells that will be read at several ages, with the random numbers of `write`.
+def write_unaged(values: Tensor, array: Crossbar, *, drifts: bool, **options: Unpack[WriteOptions]) -> Unaged:
+    """Write values or codes into cells that will be read at several ages, with the random numbers of `write`.
 
     Args:
-        codes: [B, R, O, I] integers; any numbers if the array has `residual`.
+        values: [B, R, O, I] values for the option `codec`, or codes, as in `write`.
         array: the hardware, with `age` 0.
         drifts: True if the cells drift before they are read.
         options: see `WriteOptions`.
@@ -130,23 +130,23 @@ def write_unaged(codes: Tensor, array: Crossbar, *, drifts: bool, **options: Unp
     Raises:
         BadInput: as in `write`.
     """
-    request = crossbar.write_request(codes, array, **options)
+    request = crossbar.write_request(values, array, **options)
     if array.residual is None:
-        digits = list(encoding.digits(request.codes, array, request.slices))
-        cells = _written(request, "cell", digits, drifts=drifts)
+        by_slice = list(encoding.signed_digits(request.codes, array, request.slices))
+        cells = _written(request, "cell", by_slice, drifts=drifts)
     else:
         cells = _written_residually(request, drifts=drifts)
     cells = replace(cells, mismatch=request.mismatch())
     if array.encoding != "offset":
         return cells
-    targets = crossbar.reference_targets(request.codes, array, request.slices)
-    return replace(cells, reference=_written(request, "reference", targets, drifts=drifts))
+    by_slice = crossbar.reference_targets(request.codes, array, request.slices)
+    return replace(cells, reference=_written(request, "reference", by_slice, drifts=drifts))
 
 
-def _written(request: WriteRequest, columns: Columns, digits: list[Tensor], *, drifts: bool) -> Unaged:
+def _written(request: WriteRequest, columns: Columns, by_slice: list[Tensor], *, drifts: bool) -> Unaged:
     """Write digits [P, B, R, O, I] of each slice into cells, or into reference columns."""
     writer = request.writer(columns)
-    return _stacked(request, [writer.write_unaged(slice_digits, drifts=drifts) for slice_digits in digits])
+    return _stacked(request, [writer.write_unaged(digits, drifts=drifts) for digits in by_slice])
 
 
 def _written_residually(request: WriteRequest, *, drifts: bool) -> Unaged:

@@ -17,6 +17,7 @@ from ohmformer.array.codes.code_moments import held_moments
 from ohmformer.array.spec import Crossbar
 from ohmformer.device.kinds import Faults, NoDrift, NoNoise
 from ohmformer.errors import BadInput
+from ohmformer.precision import widened
 
 MIN_TABLE_POINTS = 1024
 """Lower bound on the number of points of a table."""
@@ -106,27 +107,40 @@ def _lower_envelope(mean: list[float], offset: list[float]) -> tuple[list[int], 
     return envelope, borders
 
 
-def quantize_unbiased(w: Tensor, array: Crossbar, w_range: Tensor, table: Tensor) -> Tensor:
+def quantize_unbiased(values: Tensor, array: Crossbar, code_range: Tensor, table: Tensor) -> Tensor:
     """Quantize values with a table of bias-corrected codes; otherwise as `encoding.quantize`.
 
     Args:
-        w: real values [..., O, I]; values beyond the range saturate.
+        values: [..., O, I], real; values beyond the range saturate.
         array: the hardware.
-        w_range: the value of the largest code; broadcasts against w.
+        code_range: the value of the largest code; broadcasts against the values.
         table: what `unbiased_codes` returns for the array.
 
     Returns:
-        Integer codes [..., O, I] in the dtype of w.
+        Integer codes [..., O, I] in the dtype of the values.
 
     Raises:
         BadInput: the table belongs to another array; or as in `encoding.quantize`.
     """
-    top = len(table) - 1
-    if top != steps_per_code(array) * array.max_code:
+    if len(table) != steps_per_code(array) * array.max_code + 1:
         raise BadInput(
             f"quantize_unbiased: a table of {len(table)} points is not one of this array; make it with unbiased_codes"
         )
-    wide = encoding.widened(w, "w")  # half precision cannot represent the index of every table point
-    points = encoding.quantize(wide, array, w_range.to(wide), rounded=False).mul_(steps_per_code(array)).round_()
-    signed_table = torch.cat([-table[1:].flip(0), table]).to(w)
-    return signed_table.take(points.add_(top).long())
+    wide = widened(values, "values")  # half precision cannot represent the index of every table point
+    return looked_up(encoding.quantize(wide, array, code_range.to(wide), rounded=False), array, table).to(values)
+
+
+def looked_up(codes: Tensor, array: Crossbar, table: Tensor) -> Tensor:
+    """Round numbers between codes to codes of a table.
+
+    Args:
+        codes: of any shape, in at least float32: -array.max_code to array.max_code.
+        array: the hardware.
+        table: magnitude codes, as `unbiased_codes` returns them for the array.
+
+    Returns:
+        Integer codes of the same shape and dtype.
+    """
+    signed_table = torch.cat([-table[1:].flip(0), table]).to(codes)
+    points = (codes * steps_per_code(array)).round_().add_(len(table) - 1)
+    return torch.take(signed_table, points.long(), out=torch.empty_like(codes))

@@ -1,6 +1,6 @@
 """The one place where values become codes: scaled, clipped, rounded, and corrected for the bias of noisy cells.
 
-Shapes: B samples, H heads, N tokens, D features of a head; O outputs, I inputs of a matrix.
+Shapes: B samples, H heads, O outputs, I inputs of a matrix.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ohmformer.array import encoding
-from ohmformer.array.codes.bias_correction import nearest_codes, quantize_unbiased, unbiased_codes
+from ohmformer.array.codes.bias_correction import looked_up, nearest_codes, unbiased_codes
 from ohmformer.array.spec import Crossbar
 from ohmformer.errors import BadInput
 
@@ -41,8 +41,8 @@ class SoftClip:
         Returns:
             New codes of the same shape.
         """
-        x = (codes.abs() / array.max_code - self.shift).clamp(min=0.0, max=self.top) * array.max_code
-        return codes.sign() * (x.round() if rounded else x)
+        magnitude = (codes.abs() / array.max_code - self.shift).clamp(min=0.0, max=self.top) * array.max_code
+        return codes.sign() * (magnitude.round() if rounded else magnitude)
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Codec:
         """Turn values into codes.
 
         Args:
-            values: [B, H, N, D]; without clips, any [..., O, I].
+            values: [..., O, I]; with a clip for each head, [B, H, O, I].
             code_range: the value of the largest code; broadcasts against values.
             written: the hardware that the codes are written to, if it is `analog(array)`: its largest code is another
                 one where the array has a radix. None for the array itself.
@@ -107,10 +107,10 @@ class Codec:
             table = unbiased_codes(array, self.trade, self.max_code)
         else:
             table = nearest_codes(array, self.max_code)
-        return quantize_unbiased(codes, array, codes.new_tensor(float(array.max_code)), table)
+        return looked_up(codes, array, table)
 
     def _clipped(self, codes: Tensor, rounded: bool) -> Tensor:
-        """Codes [B, H, N, D] with the clip of each head applied."""
+        """Codes [B, H, O, I] with the clip of each head applied, in the same order in memory."""
         if not self.clips:
             return codes
         if len(self.clips) == 1:
@@ -118,5 +118,8 @@ class Codec:
         heads = codes.shape[1]
         if heads % len(self.clips):
             raise BadInput(f"clip: {len(self.clips)} clips for {heads} heads of K and V; give one for each head")
-        by_head = zip(codes.unbind(1), self.clips * (heads // len(self.clips)), strict=True)
-        return torch.stack([h if c is None else c.clip(h, self.array, rounded=rounded) for h, c in by_head], dim=1)
+        clipped = torch.empty_like(codes)
+        for head, clip in enumerate(self.clips * (heads // len(self.clips))):
+            of_head = codes[:, head]
+            clipped[:, head] = of_head if clip is None else clip.clip(of_head, self.array, rounded=rounded)
+        return clipped

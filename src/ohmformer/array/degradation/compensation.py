@@ -18,7 +18,7 @@ from torch import Tensor
 from ohmformer.array.folded import Folded
 from ohmformer.array.spec import Crossbar
 from ohmformer.device import drift
-from ohmformer.streams import Stream, Streams
+from ohmformer.streams import Streams
 
 
 def compensates(array: Crossbar) -> bool:
@@ -35,7 +35,7 @@ def when_new(array: Crossbar) -> Crossbar:
     return array.model_copy(update={"age": 0.0})
 
 
-def factor(new: Folded, now: Folded, array: Crossbar, stream: Streams | int) -> Tensor:
+def factor(new: Folded, now: Folded, array: Crossbar, stream: Streams) -> Tensor:
     """The factor that turns a reading into that of new cells; 1 where cells hold nothing now.
 
     Args:
@@ -47,19 +47,19 @@ def factor(new: Folded, now: Folded, array: Crossbar, stream: Streams | int) -> 
     Returns:
         [..., 1, 1] for one factor, [..., O, 1] for one by column.
     """
-    numbers = (Stream(stream) if isinstance(stream, int) else stream).child("drift compensation")
-    first, last = (_reading(held, array, numbers.child(when)) for held, when in ((new, "new"), (now, "now")))
+    numbers = stream.child("drift compensation")
+    first, last = (_reading(cells, array, numbers.child(when)) for cells, when in ((new, "new"), (now, "now")))
     return torch.where(last > 0, first / torch.where(last > 0, last, 1.0), 1.0)
 
 
-def _reading(held: Folded, array: Crossbar, stream: Streams) -> Tensor:
+def _reading(cells: Folded, array: Crossbar, stream: Streams) -> Tensor:
     """The mean magnitude of the results of single rows, in values: of all columns, or of each one."""
-    y = held.weight
-    if held.variance is not None:
-        y = torch.addcmul(y, held.variance.sqrt(), stream.child("read").normal(*y.shape, like=y))
-        if held.reference_variance is not None:
-            std = held.reference_variance.sqrt()
+    y = cells.values
+    if cells.variance is not None:
+        y = torch.addcmul(y, cells.variance.sqrt(), stream.child("read").normal(*y.shape, like=y))
+        if cells.reference_variance is not None:
+            std = cells.reference_variance.sqrt()
             shared = std * stream.child("read reference").normal(*std.shape, like=std)
-            y = y - held.unit * shared.repeat_interleave(array.columns, dim=-2)[..., : y.shape[-2], :]
+            y = y - cells.unit * shared.repeat_interleave(array.columns, dim=-2)[..., : y.shape[-2], :]
     magnitude = y.abs()
     return magnitude.mean(dim=-1 if array.drift_compensation == "column" else (-2, -1), keepdim=True)

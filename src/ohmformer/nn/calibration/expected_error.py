@@ -87,7 +87,7 @@ def _error(operand: WrittenOperand, observation: Observation, weight: float) -> 
     target = observation.tokens
     if conditioner is not None:
         conditioner = conditioner.to(target)
-        target, _ = conditioner.tokens(target, observation.unpadding)
+        target, _ = conditioner.values(target, observation.unpadding)
         x = conditioner.inputs(x)
     w_range = operand.range(target, observation.unpadding)
     codes = operand.codec.codes(target, w_range)

@@ -98,10 +98,9 @@ def _written_error(operand: WeightOperand, part: Sampled, feedback: ErrorFeedbac
     array, every = just_written(operand.array), -(-len(part.w) // WRITTEN)
     w = part.w[::every]
     w_range = operand.range(w if array.scale == "column" else part.whole)
-    codes = operand.codec.codes(w, w_range)
-    stream = Stream("error of calibration")
-    held = write_folded(codes, array, read_noise=False, w_range=w_range, stream=stream, feedback=feedback)
-    missed = _quantized_inputs(array, part) @ held.weight.transpose(-2, -1) - part.exact[:, ::every]
+    codec, stream = operand.codec, Stream("error of calibration")
+    cells = write_folded(w, array, read_noise=False, codec=codec, w_range=w_range, stream=stream, feedback=feedback)
+    missed = _quantized_inputs(array, part) @ cells.values.transpose(-2, -1) - part.exact[:, ::every]
     return float(missed.square().mean())
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ohmformer.array.encoding import widened
 from ohmformer.capture.batch_axis import BatchAxis
 from ohmformer.capture.contraction.matmul import Contraction
 from ohmformer.capture.masks import shows_nothing
@@ -21,6 +20,7 @@ from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.plain_calls import refuse_hidden
 from ohmformer.nn.operands.weight import samples_in
 from ohmformer.nn.shared.state import State
+from ohmformer.precision import widened
 
 
 @dataclass(eq=False)

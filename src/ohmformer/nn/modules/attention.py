@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ohmformer.array.encoding import widened
 from ohmformer.capture.batch_axis import FIRST, BatchAxis
 from ohmformer.capture.masks import allowed, seen_keys, shows_nothing
 from ohmformer.errors import BadInput
@@ -21,6 +20,7 @@ from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.plain_calls import refuse_hidden
 from ohmformer.nn.operands.weight import samples_in
 from ohmformer.nn.shared.state import State
+from ohmformer.precision import widened
 
 
 @dataclass(eq=False)
@@ -68,32 +68,30 @@ class AttentionSite:
         if query.numel() == 0 or key.numel() == 0:  # an empty batch, or no tokens
             rows = query.shape[:-1]
             return query.new_zeros(*rows, value.shape[-1]), query.new_zeros(*rows, key.shape[-2])
-        B, dtype = self._samples(query), query.dtype
+        B, dtype, lead = self._samples(query), query.dtype, query.shape[:-2]
         if query.dim() > 3:  # samples that share their keys and values
-            leading = query.shape[:-3]
-            key, value = (t.expand(*leading, *t.shape[-3:]) if t.dim() == query.dim() else t for t in (key, value))
-        q, k, v = (self.batch_axis.to_heads(widened(t, self.name), B) for t in (query, key, value))
-        H = q.shape[1]
-        if k.shape[1] not in (1, H) and not enable_gqa:
-            raise BadInput(f"{self.name}: {H} heads of queries meet {k.shape[1]} of keys; pass enable_gqa=True")
+            key, value = (t.expand(*lead[:-1], *t.shape[-3:]) if t.dim() == query.dim() else t for t in (key, value))
         visible = self._aligned(attn_mask, query, B)
-        mask, valid = additive_mask(visible, q, k.shape[-2], is_causal), None if visible is None else seen_keys(visible)
+        query, key, value = (self.batch_axis.to_heads(widened(t, self.name), B) for t in (query, key, value))
+        H, N = query.shape[1], key.shape[-2]
+        if key.shape[1] not in (1, H) and not enable_gqa:
+            raise BadInput(f"{self.name}: {H} heads of queries meet {key.shape[1]} of keys; pass enable_gqa=True")
+        mask, valid = additive_mask(visible, query, N, is_causal), None if visible is None else seen_keys(visible)
         # Minus infinity makes rows that see nothing zero; a softmax of other numbers spreads them over all keys.
         spread = visible is not None and visible.is_floating_point() and _spreads(visible)
         scores = (
-            q @ every_head(k, H).transpose(-2, -1)
+            query @ every_head(key, H).transpose(-2, -1)
             if self.key is None
-            else multiply(self.key, q, k, self.groups, valid, sees_unwritten=spread)
+            else multiply(self.key, query, key, self.groups, valid, sees_unwritten=spread)
         )
-        scores = scores * (q.shape[-1] ** -0.5 if scale is None else scale)
-        weights = softmax(scores if mask is None else scores + mask)
+        weights = softmax(scores * (query.shape[-1] ** -0.5 if scale is None else scale), mask)
         p = F.dropout(weights, dropout_p) if dropout_p > 0 else weights
         if self.value is None:
-            output = p @ every_head(v, H)
+            output = p @ every_head(value, H)
         else:
-            right = v if self.value.write == "right" else v.transpose(-2, -1)
-            output = multiply(self.value, p, right, self.groups, valid, sees_unwritten=spread)
-        return self.batch_axis.from_heads(output, query.shape[:-2]).to(dtype), weights
+            value = value if self.value.write == "right" else value.transpose(-2, -1)
+            output = multiply(self.value, p, value, self.groups, valid, sees_unwritten=spread)
+        return self.batch_axis.from_heads(output, lead).to(dtype), weights
 
     def _samples(self, query: Tensor) -> int:
         """The number of samples in a query."""
@@ -136,7 +134,14 @@ def additive_mask(mask: Tensor | None, q: Tensor, keys: int, is_causal: bool) ->
     return mask.to(q.dtype)
 
 
-def softmax(scores: Tensor) -> Tensor:
-    """Softmax over keys; a row in which every key is masked gives zeros, as fused attention does."""
-    dead = torch.isneginf(scores).all(dim=-1, keepdim=True)
-    return scores.masked_fill(dead, 0.0).softmax(dim=-1).masked_fill(dead, 0.0)
+def softmax(scores: Tensor, mask: Tensor | None) -> Tensor:
+    """Softmax of scores [B, H, M, N] over keys, with a mask that is added to them; None for none.
+
+    A row whose keys are all masked gives zeros, as fused attention does.
+    """
+    if mask is None:
+        return scores.softmax(dim=-1)
+    dead = torch.isneginf(mask).all(dim=-1, keepdim=True)
+    if not bool(dead.any()):  # masks are small, as heads share them, and filling all scores is not cheap
+        return (scores + mask).softmax(dim=-1)
+    return (scores + mask).masked_fill(dead, 0.0).softmax(dim=-1).masked_fill(dead, 0.0)

@@ -31,19 +31,26 @@ def multiply(
         queries = x.flatten(1, 2).unsqueeze(2) if M > 1 and operand.causal and _one_token(operand, tokens, valid) else x
         y = operand.product(every_head(tokens, queries.shape[1]), queries, None, tokens.shape[-2])
         return y.transpose(-2, -1).reshape(*x.shape[:-1], tokens.shape[-2])
-    distinct = tokens
-    if groups is not None and tokens.shape[1] > groups and tokens.shape[1] % groups == 0:
-        # Models with grouped queries copy heads in some calls, such as those with a mask, and not in others.
-        copies = tokens.unflatten(1, (groups, -1))
-        distinct = copies[:, :, 0] if bool((copies == copies[:, :, :1]).all()) else tokens
+    tokens = _without_copies(tokens, groups)
     B, H, _, I = x.shape
-    G = distinct.shape[1]
-    new = 1 if M > 1 and operand.causal and _one_token(operand, distinct, valid) else M
-    y = operand.product(x if G == H else x.reshape(B, G, H // G * M, I), distinct, valid, new)
+    G = tokens.shape[1]
+    new = 1 if M > 1 and operand.causal and _one_token(operand, tokens, valid) else M
+    y = operand.product(x if G == H else x.reshape(B, G, H // G * M, I), tokens, valid, new)
     y = y.reshape(B, H, M, y.shape[-1])
     if valid is None or not sees_unwritten or not operand.simulated:
         return y
     return y + unwritten(x, tokens, valid, operand.axis)
+
+
+def _without_copies(tokens: Tensor, groups: int | None) -> Tensor:
+    """tokens[B, H, N, d] as [B, G, N, d] if they hold the same heads of G groups several times; or else as they are.
+
+    Models with grouped queries copy heads in some calls, such as those with a mask, and not in others.
+    """
+    if groups is None or tokens.shape[1] <= groups or tokens.shape[1] % groups:
+        return tokens
+    by_group = tokens.unflatten(1, (groups, -1))
+    return by_group[:, :, 0] if bool((by_group == by_group[:, :, :1]).all()) else tokens
 
 
 def _one_token(operand: KVOperand, tokens: Tensor, valid: Tensor | None) -> bool:

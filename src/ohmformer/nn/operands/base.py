@@ -42,9 +42,9 @@ class StraightThrough(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, y: Tensor, weight: Tensor) -> Tensor:
-        """x[..., M, I], w[..., O, I] (for its gradient only), y[..., M, O], weight[..., O, I] that the cells hold."""
-        ctx.save_for_backward(x, weight)
+    def forward(ctx: Any, x: Tensor, w: Tensor, y: Tensor, values: Tensor) -> Tensor:
+        """x[..., M, I], w[..., O, I] (for its gradient only), y[..., M, O], values[..., O, I] that the cells hold."""
+        ctx.save_for_backward(x, values)
         ctx.shape = w.shape
         return y.clone()
 
@@ -52,9 +52,9 @@ class StraightThrough(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients for x and w."""
         (grad,) = grads
-        x, weight = ctx.saved_tensors
-        grad, x = grad.to(weight.dtype), x.to(weight.dtype)  # under autocast they differ
-        grad_x = grad @ weight if ctx.needs_input_grad[0] else None
+        x, values = ctx.saved_tensors
+        grad, x = grad.to(values.dtype), x.to(values.dtype)  # under autocast they differ
+        grad_x = grad @ values if ctx.needs_input_grad[0] else None
         grad_w = None
         if ctx.needs_input_grad[1]:
             if len(ctx.shape) == 2:  # one matrix for all: one product, not one for each sample and then their sum
@@ -136,23 +136,21 @@ class Operand:
                 raise BadInput(
                     f"{self.name}: quantizers can be bypassed only where converters are ideal; set level='noise'"
                 )
-            like = cells.cells if isinstance(cells, Programmed) else x
-            codes, unit = quantize_input(x.to(like), array, x_range, signed=self.signed, rounded=state.rounded)
-            codes = codes if shares is None else codes * shares
             y = product(
-                codes,
+                x,
                 cells,
-                array if state.rounded else analog(array),
+                array,
                 level=state.level,
+                x_range=x_range,
                 signed=self.signed,
                 stream=streams,
                 adc_range=self.adc_range,
-                converting=array,
+                rounded=state.rounded,
+                shares=shares,
             )
-            y = y * unit
         if torch.is_grad_enabled() and (x.requires_grad or w.requires_grad):
-            weight = cells.weight if isinstance(cells, Folded) else fold(cells, read_noise=False).weight
-            return StraightThrough.apply(x, w, y, weight)  # type: ignore[no-any-return, no-untyped-call]
+            values = cells.values if isinstance(cells, Folded) else fold(cells, read_noise=False).values
+            return StraightThrough.apply(x, w, y, values)  # type: ignore[no-any-return, no-untyped-call]
         return y
 
     @property
@@ -195,9 +193,9 @@ class Operand:
             self.adc_range = seen if self.adc_range is None else widest(self.adc_range, seen)
 
     def write_function(self, array: Crossbar, use: Use) -> Callable[..., Any]:
-        """The function of `ohmformer.array` that writes codes and keeps as much of the cells as the level needs.
+        """The function of `ohmformer.array` that writes values and keeps as much of the cells as the level needs.
 
-        It takes codes [..., O, I], the crossbars and `WriteOptions`.
+        It takes values [..., O, I], the crossbars and `WriteOptions`.
         """
         if self.needs_cells:
             return write

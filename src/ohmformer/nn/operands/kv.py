@@ -146,7 +146,7 @@ class KVOperand(Operand):
         values, mean, sent = tokens, None, x
         conditioner = None if self.conditioner is None else self.conditioner.to(tokens)
         if conditioner is not None:
-            values, mean = conditioner.tokens(tokens, unpadding)
+            values, mean = conditioner.values(tokens, unpadding)
             sent = conditioner.inputs(x)
         code_range = column_range = self.range(values.detach(), unpadding)
         w = values if is_k else values.transpose(-2, -1)
@@ -261,17 +261,17 @@ class KVOperand(Operand):
 
     def _write(self, batch: KVTokens, array: Crossbar, use: Use) -> CellState:
         """Write tokens into cells."""
-        codec = self.codec
-        codes, column_range = codec.codes(batch.values, batch.code_range, array), batch.column_range
+        values, code_range, column_range = batch.values, batch.code_range, batch.column_range
         if self.axis == "V":
-            codes, column_range = codes.transpose(-2, -1), column_range.transpose(-2, -1)
+            values, code_range, column_range = (t.transpose(-2, -1) for t in (values, code_range, column_range))
         # Converters that differ belong to all samples, which therefore have to be told from heads.
         alike = self._draws_nothing(array) and batch.streams.present is None and not mismatched(array)
         return self.write_function(array, use)(
-            codes,
+            values,
             array,
+            codec=self.codec,
+            code_range=code_range,
             w_range=column_range,
-            max_code=codec.max_code,
             stream=use.stream if alike else batch.streams,
             fault_stream=use.stream.child("faults", self.fault_name),
             major="outputs" if self.axis == "K" else "inputs",
@@ -308,11 +308,11 @@ class KVOperand(Operand):
         if parts.moved is not None and (self.ages is not None or not self._draws_nothing(array)):
             # Ages follow the numbers of tokens, but are those of every sample.
             call.moved[self.name] = parts.moved - {"sample"} if self._draws_nothing(array) else parts.moved
-        written = None if parts.to_write is None else self._write(parts.to_write, array, use)
-        merged = parts.merged(written, self.axis, token_ranges=token_has_range(self.array, self.axis))
-        assert isinstance(merged, (Folded, Unaged))
-        call.written[self.name] = WrittenTokens(settings, batch.tokens.clone(), batch.streams, merged)
-        return merged
+        written = None if parts.batch is None else self._write(parts.batch, array, use)
+        cells = parts.merged(written, self.axis, token_ranges=token_has_range(self.array, self.axis))
+        assert isinstance(cells, (Folded, Unaged))
+        call.written[self.name] = WrittenTokens(settings, batch.tokens.clone(), batch.streams, cells)
+        return cells
 
     def _read_streams(self, shape: torch.Size, unpadding: Unpadding | None, new: int, use: Use) -> SampleStreams:
         """Keys of the read noise of inputs of a shape [B, R, M, d or n]; see `read_streams`."""
@@ -371,10 +371,11 @@ class KVOperand(Operand):
 
     def observe_range(self, tokens: Tensor, unpadding: Unpadding | None) -> None:
         """Widen the calibrated range, which all tokens share, to that of tokens [B, R, n, d]."""
+        values = tokens
         if self.conditioner is not None:
-            tokens, _ = self.conditioner.to(tokens).tokens(tokens, unpadding)
+            values, _ = self.conditioner.to(tokens).values(tokens, unpadding)
         own = token_has_range(self.array, self.axis)
         axes = (-2, -1) if own else shared_axes(self.array, self.axis)
-        seen = percentile_range(tokens, axes, self.array.percentile, unpadding).amax(dim=0, keepdim=True)
+        seen = percentile_range(values, axes, self.array.percentile, unpadding).amax(dim=0, keepdim=True)
         seen = self._range_share * seen
         self.w_range = seen if self.w_range is None else torch.maximum(self.w_range, seen)

@@ -115,11 +115,11 @@ class AgedRead:
         """What cells hold when a group reads them."""
         ages = group.ages.unsqueeze(-1 if self.axis == "K" else -2)
         if isinstance(cells, Unaged):
-            held = cells.at(ages)
+            aged = cells.at(ages)
             level = self.operand.state.level
-            return held if self.operand.needs_cells else fold(held, read_noise=has_read_noise(level))
+            return aged if self.operand.needs_cells else fold(aged, read_noise=has_read_noise(level))
         assert isinstance(cells, Folded)
-        return replace(cells, weight=cells.weight * self._factor(ages, cells.weight)[:, None])
+        return replace(cells, values=cells.values * self._factor(ages, cells.values)[:, None])
 
     def _where(self, again: Tensor, rewritten: CellState, written: CellState) -> CellState:
         """The rewritten cells of tokens [B or 1, n] that are written again, and those that were written of others."""
@@ -129,8 +129,8 @@ class AgedRead:
             return rewritten.where(mask, written)
         assert isinstance(rewritten, Folded)
         assert isinstance(written, Folded)
-        mask = mask[:, None].to(written.weight.device)
-        return replace(written, weight=torch.where(mask, rewritten.weight, written.weight))
+        mask = mask[:, None].to(written.values.device)
+        return replace(written, values=torch.where(mask, rewritten.values, written.values))
 
     def _rows(self, group: ReadGroup, M: int) -> list[int]:
         """The rows of x of the queries of a group, head by head."""

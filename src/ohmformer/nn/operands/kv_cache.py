@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,8 +21,8 @@ from ohmformer.nn.operands.unpad import Unpadding, unpad_where
 from ohmformer.nn.shared.state import Moved
 from ohmformer.streams import SampleStreams, TokenStreams
 
-PARTS = ("targets", "written")
-"""The conductances of `Unaged`."""
+BY_CELL: dict[type, tuple[str, ...]] = {Folded: ("values", "variance"), Unaged: ("targets", "written", "normals")}
+"""What is known of each cell: names of tensors, some of which may be None."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,23 +43,23 @@ class WrittenTokens:
 
     def matches(self, batch: KVTokens, settings: tuple[object, ...]) -> bool:
         """True if the tokens of a call would be written in the same way, with noise of the same kind."""
-        old, tokens = self.tokens, batch.tokens
-        alike = old.shape[1::2] == tokens.shape[1::2] and (old.dtype, old.device) == (tokens.dtype, tokens.device)
-        alike = alike and all(_same_setting(a, b) for a, b in zip(self.settings, settings, strict=True))
-        return alike and type(self.streams) is type(batch.streams)
+        tokens, alike = batch.tokens, type(self.streams) is type(batch.streams)
+        alike = alike and (self.tokens.dtype, self.tokens.device) == (tokens.dtype, tokens.device)
+        alike = alike and self.tokens.shape[1::2] == tokens.shape[1::2]
+        return alike and all(_same_setting(a, b) for a, b in zip(self.settings, settings, strict=True))
 
 
 class TokenPlaces(NamedTuple):
     """Where each token of a call stands.
 
     Attributes:
-        to_write: slots and places of the tokens to write.
+        places: slots and places of the tokens to write.
         known: [B, n] True if the cells hold the token.
         row: [B] for each sample of the call, its number among the samples that cells hold.
         place: [B, n] the place among those of that sample.
     """
 
-    to_write: Unpadding
+    places: Unpadding
     known: Tensor
     row: Tensor
     place: Tensor
@@ -70,13 +70,13 @@ class Split:
     """The tokens of a call: those to write, and those that cells hold.
 
     Attributes:
-        to_write: tokens to write; None if the cells hold all.
+        batch: tokens to write; None if the cells hold all.
         cells: what was written before; None if the cells hold none.
         lookup: where each token stands; None if those to write follow all others.
         moved: contradictions between cells and cached tokens; None if they were not compared.
     """
 
-    to_write: KVTokens | None
+    batch: KVTokens | None
     cells: Folded | Unaged | None = None
     lookup: TokenPlaces | None = None
     moved: frozenset[Moved] | None = None
@@ -87,7 +87,7 @@ class Split:
         """What the cells hold of all tokens of the call.
 
         Args:
-            written: what they hold of `to_write`.
+            written: what they hold of `batch`.
             axis: "K" (tokens are outputs) or "V" (tokens are inputs).
             token_ranges: each token has a range of its own.
         """
@@ -96,31 +96,22 @@ class Split:
             return written
         if written is None:
             return self.cells
-        old, variance, dim = self.cells, None, -2 if axis == "K" else -1
-        if isinstance(old, Unaged):
-            assert isinstance(written, Unaged)
-            unit = self._joined(old.unit, written.unit, dim) if token_ranges and axis == "K" else written.unit
-            normals = old.normals
-            if normals is not None and written.normals is not None:
-                normals = self._joined(normals, written.normals, dim)
-            targets, held = (self._joined(getattr(old, each), getattr(written, each), dim) for each in PARTS)
-            return replace(old, targets=targets, written=held, normals=normals, unit=unit)
-        assert isinstance(written, Folded)
-        weight = self._joined(old.weight, written.weight, dim)
-        if old.variance is not None and written.variance is not None:
-            variance = self._joined(old.variance, written.variance, dim)
-        unit = self._joined(old.unit, written.unit, dim) if token_ranges and axis == "K" else written.unit
-        return Folded(weight, variance, None, unit, written.slices)
+        assert isinstance(written, type(self.cells))
+        tensors, dim = dict[str, Any](), -2 if axis == "K" else -1
+        for name in BY_CELL[type(written)] + (("unit",) if token_ranges and axis == "K" else ()):
+            cells, new = getattr(self.cells, name), getattr(written, name)
+            tensors[name] = None if cells is None or new is None else self._joined(cells, new, dim)
+        return replace(written, **tensors)
 
-    def _joined(self, old: Tensor, written: Tensor, dim: int) -> Tensor:
-        """Values of all tokens along `dim`, from those of old and of written tokens."""
+    def _joined(self, cells: Tensor, written: Tensor, dim: int) -> Tensor:
+        """Values of all tokens along `dim`, from those that cells hold and those that were written now."""
         if self.lookup is None:
-            return torch.cat([old, written], dim=dim)
-        to_write, known, row, place = self.lookup
-        shape, size = [1] * old.dim(), list(old.shape)
+            return torch.cat([cells, written], dim=dim)
+        places, known, row, place = self.lookup
+        shape, size = [1] * cells.dim(), list(cells.shape)
         shape[0], shape[dim] = size[0], size[dim] = place.shape
-        kept = old[row].gather(dim, place.reshape(shape).expand(size))
-        return kept * known.reshape(shape).to(old.dtype) + to_write.scatter(written, dim)
+        cells = cells[row].gather(dim, place.reshape(shape).expand(size))
+        return cells * known.reshape(shape).to(cells.dtype) + places.scatter(written, dim)
 
 
 def split(cache: WrittenTokens | None, batch: KVTokens, new: int, settings: tuple[object, ...]) -> Split:
@@ -144,8 +135,8 @@ def split(cache: WrittenTokens | None, batch: KVTokens, new: int, settings: tupl
     n = cache.tokens.shape[-2]
     if _continues(cache.streams, streams, new) and torch.equal(cache.tokens, tokens[:, :, :n]):
         rest = TokenStreams(streams.streams, numbers=tuple(row[n:] for row in streams.numbers))
-        to_write = _part(batch, rest, lambda t: t[:, :, n:] if t.shape[-2] > n else t)
-        return Split(to_write, cache.cells, moved=frozenset())
+        batch = _part(batch, rest, lambda t: t[:, :, n:] if t.shape[-2] > n else t)
+        return Split(batch, cache.cells, moved=frozenset())
     return _split_by_number(cache, cache.streams, batch, streams, new)
 
 
@@ -155,9 +146,8 @@ def _split_by_number(
     """`split` where samples or tokens stand at other places than before: each token is looked up by its number."""
     tokens, device = batch.tokens, batch.tokens.device
     row = torch.tensor(_rows_before(before, streams), device=device)
-    old_numbers = torch.tensor(before.numbers, device=device)
     numbers = torch.tensor(streams.numbers, device=device)
-    in_row = torch.where((row < 0)[:, None], -1, old_numbers[row])
+    in_row = torch.where((row < 0)[:, None], -1, torch.tensor(before.numbers, device=device)[row])
     order = in_row.argsort(dim=1)
     place = torch.searchsorted(in_row.gather(1, order), numbers).clamp(max=in_row.shape[1] - 1)
     place = order.gather(1, place)
@@ -168,12 +158,10 @@ def _split_by_number(
     places = unpad_where((numbers >= 0) & ~known)
     rest = numbers.gather(1, places.index).masked_fill(~places.kept, -1).tolist()
     replaced = cached & ~known & (numbered | (row < 0)[:, None])
-    same_sample = torch.tensor([[a == b for b in before.streams] for a in streams.streams], device=device)
-    moved = _moved(cache.tokens, tokens, known, replaced, row, same_sample, old_numbers, numbers)
-    n = tokens.shape[-2]
+    moved, n = _moved(cache, batch, known, replaced, row), tokens.shape[-2]
     rest_streams = TokenStreams(streams.streams, numbers=tuple(tuple(each) for each in rest))
-    to_write = _part(batch, rest_streams, lambda t: places.gather(t, -2) if t.shape[-2] == n > 1 else t)
-    return Split(to_write, cache.cells, TokenPlaces(places, known, row, place), moved)
+    batch = _part(batch, rest_streams, lambda t: places.gather(t, -2) if t.shape[-2] == n > 1 else t)
+    return Split(batch, cache.cells, TokenPlaces(places, known, row, place), moved)
 
 
 def _part(batch: KVTokens, streams: TokenStreams, of: Callable[[Tensor], Tensor]) -> KVTokens:
@@ -194,42 +182,39 @@ def _rows_before(before: TokenStreams, now: TokenStreams) -> list[int]:
     ]
 
 
-def _moved(
-    old: Tensor,
-    tokens: Tensor,
-    known: Tensor,
-    replaced: Tensor,
-    row: Tensor,
-    same_sample: Tensor,
-    old_numbers: Tensor,
-    numbers: Tensor,
-) -> frozenset[Moved]:
-    """How cells that hold old tokens contradict cached tokens [B, R, n, d]; see `Moved`.
+def _moved(cache: WrittenTokens, batch: KVTokens, known: Tensor, replaced: Tensor, row: Tensor) -> frozenset[Moved]:
+    """How what cells hold contradicts the cached tokens of a call; see `Moved`.
 
     `known` [B, n] are tokens that cells hold, `replaced` are others that they should hold: another token has their
-    number, or their sample was not written. Only the last one of each sample is looked for. `same_sample` [B, rows
-    written] is True where a row that was written has the name of a sample: its tokens are those of that sample.
+    number, or their sample was not written. Only the last one of each sample is looked for.
     """
+    before, streams = cache.streams, batch.streams
+    assert isinstance(before, TokenStreams)
+    assert isinstance(streams, TokenStreams)
+    if not bool(replaced.any()):
+        return frozenset()
     moved: set[Moved] = set()
     if bool((replaced.cumsum(dim=1).bool() & known).any()):
         moved.add("overwritten")
+    numbers = torch.tensor(before.numbers, device=known.device)
     for b in replaced.any(dim=1).nonzero().flatten().tolist():
         place = int(replaced[b].nonzero()[-1])
-        equal = (old == tokens[b, None, :, place, None]).all(dim=-1).all(dim=1) & (old_numbers >= 0)
+        equal = (cache.tokens == batch.tokens[b, None, :, place, None]).all(dim=-1).all(dim=1) & (numbers >= 0)
         if row[b] >= 0 and bool(equal[row[b]].any()):
             moved.add("number")
-        if bool((equal & (old_numbers == numbers[b, place]) & ~same_sample[b, :, None]).any()):
+        others = torch.tensor([stream != streams.streams[b] for stream in before.streams], device=known.device)
+        if bool((equal & (numbers == streams.numbers[b][place]) & others[:, None]).any()):
             moved.add("sample")
     return frozenset(moved)
 
 
-def _continues(old: TokenStreams, now: TokenStreams, new: int) -> bool:
+def _continues(before: TokenStreams, now: TokenStreams, new: int) -> bool:
     """True if the same samples have exactly `new` more tokens than before, behind all others."""
-    if old.streams != now.streams:
+    if before.streams != now.streams:
         return False
     return all(
-        row == before + tuple(range(row[0] + len(before), row[0] + len(before) + new)) and min(before) >= 0
-        for before, row in zip(old.numbers, now.numbers, strict=True)
+        row == held + tuple(range(row[0] + len(held), row[0] + len(held) + new)) and min(held) >= 0
+        for held, row in zip(before.numbers, now.numbers, strict=True)
     )
 
 

@@ -54,17 +54,17 @@ class Conditioner:
         eye = torch.eye(self.basis.shape[-1], dtype=torch.float64, device=self.basis.device)
         return bool(((self.basis.double() @ self.inverse.double() - eye).abs() < CLOSE).all())
 
-    def tokens(self, tokens: Tensor, unpadding: Unpadding | None) -> tuple[Tensor, Tensor | None]:
-        """Conditioned tokens [B, R, n, d], and the mean [B or 1, R, 1, d] that was subtracted."""
-        mean = None
+    def values(self, tokens: Tensor, unpadding: Unpadding | None) -> tuple[Tensor, Tensor | None]:
+        """The values [B, R, n, d] to write for tokens, and the mean [B or 1, R, 1, d] that was subtracted."""
+        values, mean = tokens, None
         if self.spec.mean:
             mean = token_mean(tokens, unpadding) if self.mean is None else each_head(self.mean, tokens)
-            tokens = tokens - mean
+            values = tokens - mean
         if self.basis is not None:
-            tokens = _product(tokens, each_head(self.basis, tokens))
+            values = _product(values, each_head(self.basis, values))
         if mean is not None and unpadding is not None:
-            tokens = tokens * unpadding.kept[:, None, :, None].to(tokens.dtype)
-        return tokens, mean
+            values = values * unpadding.kept[:, None, :, None].to(values.dtype)
+        return values, mean
 
     def inputs(self, x: Tensor) -> Tensor:
         """Inputs x[B, R, M, .] for conditioned tokens: queries are transformed to the basis of K."""
@@ -80,7 +80,7 @@ class Conditioner:
         Args:
             y: the product [B, R, M, .] with conditioned tokens.
             x: its inputs [B, R, M, .] before `inputs`.
-            mean: what `tokens` subtracted.
+            mean: what `values` subtracted.
         """
         if self.axis == "K":
             return y if mean is None else y + _product(x, mean.transpose(-2, -1))

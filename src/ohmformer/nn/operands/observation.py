@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from ohmformer.array import encoding
 from ohmformer.nn.operands.kv_transform import token_mean
 from ohmformer.nn.operands.unpad import Unpadding, unpad_where
 from ohmformer.nn.shared.memory import Mask
+from ohmformer.precision import widened
 
 QUERIES = 64
 """Largest number of inputs of a sample that are kept, evenly spread."""
@@ -135,12 +135,12 @@ class WeightInputs:
         """
         known = bool(mask) and x.shape[:-1] == mask[0].shape and bool(mask[0].any())
         x = x[mask[0]] if known else x
-        vectors = encoding.widened(x, "inputs").reshape(-1, x.shape[-1])
+        vectors = widened(x, "inputs").reshape(-1, x.shape[-1])
         seen = vectors.abs().amax(dim=0)
         if self.moments is not None:
             self.moments = self.moments + _second_moments(vectors, seen.amax())
         self.largest = seen if self.largest is None else torch.maximum(self.largest, seen)
-        self.weights, self.several = encoding.widened(w, "weights").reshape(-1, w.shape[-1]), w.dim() > 2
+        self.weights, self.several = widened(w, "weights").reshape(-1, w.shape[-1]), w.dim() > 2
         if len(self.kept) < CALLS:
             self.kept.append(vectors[:: -(-len(vectors) // VECTORS)])
 

@@ -55,20 +55,20 @@ def refuse_valueless(arguments: Any) -> None:
             )
 
 
-def refuse_hidden(name: str, *factors: Tensor) -> None:
+def refuse_hidden(name: str, *tensors: Tensor) -> None:
     """Refuse factors of a product whose values are not accessible.
 
     Args:
         name: name of the operand.
-        factors: the factors.
+        tensors: the factors.
 
     Raises:
         BadInput: a factor is meta, sparse, nested, quantized, or of a class with its own dispatch.
     """
-    for factor in factors:
-        if plain(factor):
+    for t in tensors:
+        if plain(t):
             continue
-        kind = "a tensor without values (meta device)" if factor.is_meta else opaque(factor)
+        kind = "a tensor without values (meta device)" if t.is_meta else opaque(t)
         if kind:
             raise BadInput(f"{name}: gets {kind}; give a dense tensor with values, or {DIGITAL}")
 

@@ -32,6 +32,7 @@ from ohmformer.nn.operands.read_streams import read_streams
 from ohmformer.nn.shared.grown_weights import has_grown, warn_of_growth
 from ohmformer.nn.shared.memory import Mask
 from ohmformer.nn.shared.state import State, Use
+from ohmformer.precision import widened
 from ohmformer.streams import Streams, current_samples
 
 
@@ -110,8 +111,11 @@ class WeightOperand(Operand):
         axis = axes[use.call_index[0] if use.call_index else 0] if axes else self.batch_axis
         if self.observed is not None and self.state.mode == "observe vectors":
             self.observed.add(x.detach(), weights, memory_mask if memory_mask is not None else use.info.token_mask)
-        if self.rotated or self.scaling is not None:
-            x, w = self._transformed(x, w)
+        transformed = self.rotated or self.scaling is not None
+        if transformed or self.simulated:
+            x = widened(x, self.name)
+        if transformed:
+            x, w = self.transformed_inputs(x), self._weights_for_product(w, x.dtype)
         if self.state.mode == "observe inputs":
             self._observe_weights(weights, x, axis)
         if not self.simulated:
@@ -121,14 +125,11 @@ class WeightOperand(Operand):
                 f"{self.name}: inputs are {dtype} and weights {weights.dtype}; give both the same type, as the digital "
                 "layer needs too"
             )
-        x = encoding.widened(x, self.name)
         shape, w = x.shape, w.to(x.dtype)
-        ideal = self.state.mode in ("ideal", "written")
-        cells = None if ideal else self.written_cells(weights, x.dtype, use, origin)
-        streams: Streams | None = None
+        cells = None if self.state.mode in ("ideal", "written") else self.written_cells(weights, x.dtype, use, origin)
+        streams: Streams | None = self.read_stream(use) if self.noisy_reads else None
         if not self.noisy_reads or axis is None:
             x = x.reshape(1, -1, shape[-1]) if w.dim() == 2 else x
-            streams = self.read_stream(use) if self.noisy_reads else None
             return self.multiply(x, w, cells, streams).reshape(*shape[:-1], w.shape[-2]).to(dtype)
         samples = self._samples(x, axis)
         # A sample with a single input vector keeps its axis M, which a bank of matrices [G, O, I] needs.
@@ -164,14 +165,10 @@ class WeightOperand(Operand):
         w = w if self.scaling is None else w * self.scaling.to(w)
         return rotate(w) if self.rotated else w
 
-    def _transformed(self, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
-        """Transformed inputs and weights; weights stay as they are where only their shape matters.
-
-        They matter if the product is exact, or if gradients flow to them.
-        """
-        x = self.transformed_inputs(encoding.widened(x, self.name))
+    def _weights_for_product(self, w: Tensor, dtype: torch.dtype) -> Tensor:
+        """Transformed weights where they matter (exact products, gradients that flow to them); elsewhere w itself."""
         used = self.state.mode not in ("run", "run weights") or (torch.is_grad_enabled() and w.requires_grad)
-        return x, self.transformed_weights(w.to(x.dtype)) if used else w
+        return self.transformed_weights(w.to(dtype)) if used else w
 
     def mitigate(
         self,
@@ -245,11 +242,12 @@ class WeightOperand(Operand):
             if state.growth_told:
                 warn_of_growth(self.name, self.calibrated_square, sums[1])
         w = self.transformed_weights(w.to(dtype))
-        code_range, array = self.range(w), self.written_array(use)
+        array = self.written_array(use)
         cells: Folded | Programmed = self.write_function(array, use)(
-            self.codec.codes(w, code_range, array),
+            w,
             array,
-            w_range=code_range,
+            codec=self.codec,
+            w_range=self.range(w),
             stream=use.stream.child(last.name),
             fault_stream=use.stream.child("faults", last.name),
             feedback=self._corrections(use),

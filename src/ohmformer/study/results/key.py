@@ -28,7 +28,7 @@ ANSWERING_FOLDERS = (
     *("stats", "device", "array", "mitigation", "mapping", "hardware", "capture", "routing", "models", "tasks", "nn"),
 )
 ANSWERING = (
-    *("streams.py", "registry.py", "schema.py", "patch.py", "changed_copy.py"),
+    *("streams.py", "registry.py", "schema.py", "patch.py", "precision.py", "changed_copy.py"),
     *(f"{folder}/**/*.py" for folder in ANSWERING_FOLDERS),
     *("study/evaluate_point.py", "study/loaded.py", "study/noise_labels.py", "study/trials/*.py"),
 )
