@@ -15,7 +15,6 @@ from ohmformer.cost.scaled_array_prices import ArrayPrices, array_cost, priced
 from ohmformer.errors import BadInput
 from ohmformer.hardware.write_lines import WriteLines
 from ohmformer.mapping.planning import Plan
-from ohmformer.mapping.write_effort import effort
 
 
 def mvm_cost(plan: Plan, vectors: float, role: str, *, partial: PartialReads | None = None) -> Cost:
@@ -99,7 +98,7 @@ def write_cost(plan: Plan, role: str, *, cells: int | None = None, lines: WriteL
     assert energy_each is not None
     check_write(array, f"hardware.{role}.array")
     energy_each, row_time = energy_each * cell.pulse_ratio, row_time * cell.pulse_ratio
-    count, expected = plan.cells if cells is None else cells, effort(array, plan.slices)
+    count, expected = plan.cells if cells is None else cells, plan.effort
     energy, time = {"write": count * energy_each * expected.writes}, row_time * expected.row_writes
     if expected.reads:
         name = "verify" if array.residual is None else "read back"
