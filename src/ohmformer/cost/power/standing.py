@@ -21,6 +21,9 @@ from ohmformer.cost.stage import Stage
 from ohmformer.cost.vector.lanes import lanes_of_engine
 from ohmformer.hardware.spec import Accelerator, SimdEngine
 
+STATIC = "static"
+"""Component, operation and engine of the energy of standing power."""
+
 
 def chip_power(hardware: Accelerator, tiles: int) -> float:
     """Power that the tiles of a chip draw all the time [W]; 0 if idle tiles are gated."""
@@ -57,6 +60,11 @@ def on_powered_chips(stage: Stage, ops: Iterable[LayerOp], context: LayerContext
         context: chip, lanes of the layer, and number of chips that share it.
     """
     return on_chips(powered(stage, ops, context), context.sharing)
+
+
+def standing_stage(joules: float) -> Stage:
+    """The energy of standing power [J] as a stage, to be summed with that of work."""
+    return Stage(STATIC, STATIC, STATIC, energy={STATIC: joules})
 
 
 def tiles_at_work(hardware: Accelerator, arrays: int) -> float:
