@@ -86,8 +86,7 @@ def monte_carlo(
         BadInput: chips or seed is out of range; `evaluate` returns something else, or another number of scores for
             another chip, or changes the chip; `summarize` returns something else; or another thread calls the model or
             changes its settings.
-        KeyboardInterrupt: Ctrl-C came before the first chip was evaluated, or before the last one if `partial` is
-            False.
+        KeyboardInterrupt: Ctrl-C came before the first chip was evaluated, or `partial` is False.
     """
     check_type("monte_carlo", "evaluate", evaluate, Callable, "a function of the model that returns scores [N]")
     check_type("monte_carlo", "summarize", summarize, Callable, "a function such as task.summarize")
@@ -114,11 +113,15 @@ def monte_carlo(
             state.chip, state.seed = before
     stats = _stats(by_chip, summarize, interrupted=len(by_chip) < chips)
     if np.isnan(stats.ci95).any() and (stats.samples, len(by_chip)) != (None, 1):  # one number alone: as expected
-        counts = f"chips = {len(by_chip)}, scores per chip = {stats.samples or 1}"
-        remedy = "take more chips" if stats.samples is None else "score more samples, on more chips"
-        said = f"{counts}: too few to show how much scores vary, so ci95 is NaN; {remedy}"
-        warnings.warn(said, UnknownInterval, stacklevel=2)
+        warnings.warn(_too_few(stats), UnknownInterval, stacklevel=2)
     return stats
+
+
+def _too_few(stats: Stats) -> str:
+    """What is too small for an interval, and the remedy."""
+    counts = f"chips = {len(stats.chips)}, scores per chip = {stats.samples or 1}"
+    remedy = "take more chips" if stats.samples is None else "score more samples, on more chips"
+    return f"{counts}: too few to show how much scores vary, so ci95 is NaN; {remedy}"
 
 
 def _check_chip(state: State, chip: int, seed: int) -> None:
