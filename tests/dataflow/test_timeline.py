@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ohmformer.cost.stage import total_energy
 from ohmformer.dataflow.simulate import simulate
 from ohmformer.dataflow.spec import LayerSerial, SequenceBlocking
 from ohmformer.dataflow.timeline import build_timeline
@@ -162,3 +163,14 @@ def test_the_rate_of_a_lifetime_is_a_number_or_a_quantity() -> None:
             RUN.lifetime(rate)  # type: ignore[arg-type]
     with pytest.raises(BadInput, match="spare is a str"):
         RUN.lifetime(20, spare="1")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["xformer_tvlsi_2023", "sram_iso_area", "a100_sxm_40gb"])
+@pytest.mark.parametrize("batching", ["pipelined", "serial"])
+def test_the_energies_of_all_jobs_add_up_to_that_of_the_placement(name: str, batching: str) -> None:
+    flow = SequenceBlocking(block=48, batching=batching)  # type: ignore[arg-type]
+    run = simulate(shapes("bert-base", tokens=100, batch=3), load(name), flow)  # type: ignore[arg-type]
+    for kind in ("component", "operation", "engine"):
+        found = run.energy_by(kind)  # type: ignore[arg-type]
+        of_jobs = total_energy(((job.stage, job.share) for job in run.timeline.jobs), kind)  # type: ignore[arg-type]
+        assert {**of_jobs, "static": found["static"]} == pytest.approx(found, rel=1e-12)

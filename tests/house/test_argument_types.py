@@ -118,7 +118,7 @@ GOOD: dict[str, Callable[[], dict[str, Any]]] = {
     "load_task": lambda: {"source": "bundled:fashion-mnist", "limit": 1, "model": None},
     "monte_carlo": lambda: {
         **{"model": converted(), "evaluate": lambda _: torch.ones(3), "chips": 1, "seed": None, "progress": False},
-        "summarize": mean_summary,
+        **{"summarize": mean_summary, "partial": True},
     },
     "numbered_samples": lambda: {"start": 0},
     "place": lambda: {**cost(), "kv_sets": 1, "softmax_sets": "one", "batching": "pipelined", "shared": ALONE},

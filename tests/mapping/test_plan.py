@@ -9,6 +9,7 @@ from ohmformer.array import counting, mvm, program, write
 from ohmformer.array.spec import Crossbar
 from ohmformer.errors import BadInput
 from ohmformer.mapping import Plan, plan
+from ohmformer.mapping.write_effort import effort
 from ohmformer.mitigation.spec import KVClip
 from ohmformer.schema import load, replace
 from tests.build import array
@@ -107,3 +108,11 @@ def test_sizes_are_positive(sizes: tuple[int, int, int]) -> None:
     outputs, inputs, matrices = sizes
     with pytest.raises(BadInput, match="must be 1 or more"):
         plan(outputs, inputs, array(), matrices=matrices)
+
+
+def test_the_effort_of_a_plan_is_that_of_its_slices() -> None:
+    verified = replace(CLIPFORMER, "write_verify", {"writes": [2, 4, 8, 16], "tolerance": 0.05})
+    for hardware, top in ((CLIPFORMER, None), (verified, None), (verified, 100)):
+        found = plan(197, 64, hardware, max_code=top)
+        assert found.effort == effort(hardware, found.slices)
+        assert found.effort is found.effort

@@ -283,6 +283,10 @@ def test_ctrl_c_keeps_the_chips_that_are_done() -> None:
         found = run(evaluate, chips=5)
     assert found.interrupted
     assert found.chips == (0.5, 0.5)
+    count = 0
+    with pytest.raises(KeyboardInterrupt):
+        run(evaluate, chips=5, partial=False)
+    assert count == 3
 
 
 @pytest.mark.usefixtures("chips_seen")

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 from rich.table import Table
 
+from ohmformer import units
 from ohmformer.array.spec import Crossbar
+from ohmformer.cost.array_costs import write_cost
 from ohmformer.hardware.entries import load, load_crossbar
+from ohmformer.mapping.planning import plan
 from ohmformer.report.array_prices import price_tables
 from ohmformer.report.library import show_tables
 from ohmformer.schema import replace
@@ -82,3 +85,16 @@ def test_an_array_that_no_law_covers_says_so() -> None:
     array = replace(replace(load_crossbar("puma_2019"), "cost.law", {"kind": "none"}), "rows", 64)
     (table,) = price_tables(replace(load("xformer_tvlsi_2023"), "projection.array", array).projection)
     assert str(table.title).startswith("array has no price: array.rows = 64: the prices of the array hold for")
+
+
+def test_the_price_of_a_write_with_other_pulses_is_what_a_write_costs() -> None:
+    """PUMA's write is priced for two pulses."""
+    array = replace(replace(load_crossbar("puma_2019"), "cell.write_pulses", 6), "size", 256)
+    rows, cost = derived(array), write_cost(plan(64, 64, array), "projection")
+    for field, found, unit in (("energy", cost.total / plan(64, 64, array).cells, "J"), ("time", cost.interval, "s")):
+        published, here, kind, _, how = rows[f"cell.write_{field}"]
+        assert here == units.show(found, unit)
+        assert (kind, published) == ("derived", units.show(getattr(array.cell, f"write_{field}"), unit))
+        assert how.endswith("by law 'lines', 6 pulses to a write instead of 2 by proportion")
+    alone = derived(replace(load_crossbar("puma_2019"), "cell.write_pulses", 6))
+    assert set(alone) == {"cell.write_energy", "cell.write_time"}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ohmformer.stats.intervals import Summary, chip_interval
+from ohmformer.stats.intervals import chip_interval
 from ohmformer.stats.narrowing import GROWTH, LOOKS, Trials, grown, is_narrow, share_interval
 from ohmformer.study.spec import FEWEST_CHIPS
 
@@ -24,7 +24,7 @@ def looks(first: int, most: int) -> list[int]:
     now, found, chips = Trials(first, 10), [], tuple(np.linspace(0, 1, first))
     while now is not None:
         found.append(now.chips)
-        now = grown(now, Trials(most, 10), Summary(0.5, (0.0, 1.0), chips))
+        now = grown(now, Trials(most, 10), (0.0, 1.0), chips)
     return found
 
 
@@ -61,19 +61,18 @@ def test_to_stop_at_the_first_narrow_interval_of_three_chips_would_not_cover() -
 def test_the_larger_part_of_the_interval_says_what_is_added() -> None:
     chips = tuple(np.linspace(0.4, 0.6, 8))
     of_chips = chip_interval(np.array(chips))
-    wide = Summary(0.5, (0.0, 1.0), chips)
-    most = Trials(100, 1000)
-    assert grown(Trials(8, 100), most, wide) == Trials(8, 150)
-    assert grown(Trials(8, 100), most, Summary(0.5, of_chips, chips)) == Trials(12, 100)
-    assert grown(Trials(8, 1000), most, wide) == Trials(12, 1000)
-    assert grown(Trials(100, 100), most, Summary(0.5, of_chips, chips)) == Trials(100, 150)
-    assert grown(Trials(90, 1000), most, wide) == Trials(100, 1000)
-    assert grown(most, most, wide) is None
+    wide, most = (0.0, 1.0), Trials(100, 1000)
+    assert grown(Trials(8, 100), most, wide, chips) == Trials(8, 150)
+    assert grown(Trials(8, 100), most, of_chips, chips) == Trials(12, 100)
+    assert grown(Trials(8, 1000), most, wide, chips) == Trials(12, 1000)
+    assert grown(Trials(100, 100), most, of_chips, chips) == Trials(100, 150)
+    assert grown(Trials(90, 1000), most, wide, chips) == Trials(100, 1000)
+    assert grown(most, most, wide, chips) is None
     assert GROWTH > 1
 
 
 def test_an_unknown_interval_is_not_narrow() -> None:
-    assert not is_narrow(Summary(0.5, (math.nan, math.nan), (0.5,)), 1e9)
+    assert not is_narrow((math.nan, math.nan), 1e9)
 
 
 def test_the_exact_interval_of_a_share() -> None:

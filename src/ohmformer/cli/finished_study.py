@@ -11,7 +11,7 @@ from ohmformer.report.caveats import caveats
 from ohmformer.report.cost_table import cost_tables, costs_of_points
 from ohmformer.report.figure import save_figure
 from ohmformer.report.table import capture_lines, study_tables
-from ohmformer.report.verdict import clip_verdicts
+from ohmformer.report.verdict import findings
 from ohmformer.study.results.document import to_json
 from ohmformer.study.results.spec import StudyCosts, StudyResults
 from ohmformer.terminal.console import show
@@ -32,7 +32,7 @@ def report_study(results: StudyResults, folder: Path, *, to_stderr: bool) -> Non
         show(costs_of_points(results), to_stderr=to_stderr)
     if comparisons(results):
         show(candidate_tables(results), to_stderr=to_stderr)
-    for sentence in (*capture_lines(results), *clip_verdicts(results), *caveats(results)):
+    for sentence in (*capture_lines(results), *findings(results), *caveats(results)):
         show(sentence, to_stderr=to_stderr)
     if not os.access(folder, os.W_OK):
         show(f"read from {folder}, which may not be written: its files stay as they are", to_stderr=to_stderr)

@@ -15,7 +15,6 @@ from ohmformer.cost.scaled_array_prices import ArrayPrices, array_cost, priced
 from ohmformer.errors import BadInput
 from ohmformer.hardware.write_lines import WriteLines
 from ohmformer.mapping.planning import Plan
-from ohmformer.mapping.write_effort import effort
 
 
 def mvm_cost(plan: Plan, vectors: float, role: str, *, partial: PartialReads | None = None) -> Cost:
@@ -86,21 +85,23 @@ def write_cost(plan: Plan, role: str, *, cells: int | None = None, lines: WriteL
             f"no price; take 'rows' or 'transposable', or leave array.{read_back} out"
         )
     written = array if lines != "columns" else by_columns(array, role)
-    prices = None if array.cost is None else priced(written, role)
-    energy_each = cell.write_energy if prices is None else prices.write_energy
-    row_time = cell.write_time if prices is None else prices.write_time
-    for name, found in (("write_time", row_time), ("write_energy", energy_each)):
-        if found is None:
+    for name, stated in (("write_time", cell.write_time), ("write_energy", cell.write_energy)):
+        if stated is None:
             raise BadInput(
                 f"hardware.{role}.array.cell.{name}: is missing, so writing has no price; "
                 "add it with its source, or put attention on another engine"
             )
-    assert row_time is not None
-    assert energy_each is not None
+    assert cell.write_time is not None
+    assert cell.write_energy is not None
     check_write(array, f"hardware.{role}.array")
-    energy_each, row_time = energy_each * cell.pulse_ratio, row_time * cell.pulse_ratio
-    count, expected = plan.cells if cells is None else cells, effort(array, plan.slices)
-    energy, time = {"write": count * energy_each * expected.writes}, row_time * expected.row_writes
+    ratio, row_time = cell.pulse_ratio, cell.write_time * cell.pulse_ratio
+    if array.cost is not None:
+        prices = priced(written, role)
+        assert prices.write_time is not None
+        ratio, row_time = prices.write_energy_ratio, prices.write_time
+    count, expected = plan.cells if cells is None else cells, plan.effort
+    energy = {"write": count * (cell.write_energy * ratio) * expected.writes}
+    time = row_time * expected.row_writes
     if expected.reads:
         name = "verify" if array.residual is None else "read back"
         energy[name] = count * expected.reads * _read_back_energy(array, role)

@@ -17,6 +17,7 @@ from ohmformer.cost.cost import sum_by_name
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
 from ohmformer.cost.network.transfer import transfer_cost
 from ohmformer.cost.operands import LayerContext, attention_unit, first_attention
+from ohmformer.cost.power.standing import on_powered_chips
 from ohmformer.cost.stage import CONDITIONING, Stage
 from ohmformer.cost.vector import lane_costs
 from ohmformer.cost.vector.lanes import Lanes, vector_units
@@ -138,7 +139,8 @@ def stages(products: Iterable[PlacedOp], context: LayerContext) -> list[Stage]:
     stored = transfer_cost(chip, scales * context.bytes_per_value, 0.0)
     lanes = vector_units(context) or Lanes(context.working_lanes, unit, False)
     energy = sum_by_name(cost.energy, stored.energy)
-    return [lanes.stage(CONDITIONING, "attention", per_token=cost.interval, energy=energy)]
+    stage = lanes.stage(CONDITIONING, "attention", per_token=cost.interval, energy=energy)
+    return [on_powered_chips(stage, (), context)]
 
 
 def operations_beside(placed: PlacedOp) -> int:

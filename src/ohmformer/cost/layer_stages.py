@@ -30,9 +30,9 @@ from ohmformer.cost.operands import (
     lane_macs,
     time_of_reads,
 )
-from ohmformer.cost.power.standing import powered
+from ohmformer.cost.power.standing import on_powered_chips
 from ohmformer.cost.scaled_array_prices import number
-from ohmformer.cost.stage import CONDITIONING, Stage, merged
+from ohmformer.cost.stage import Stage, merged
 from ohmformer.cost.vector import lane_costs
 from ohmformer.cost.vector.lanes import Lanes, lanes_of_engine, vector_units
 from ohmformer.errors import BadInput
@@ -113,9 +113,7 @@ def _without_prices(engine: ArrayEngine) -> tuple[object, ...]:
 def _written_stages(request: _Request) -> tuple[Stage, ...]:
     """The stages that condition and write K and V of the attention of a request."""
     products, context = first_attention(request.ops), request.context
-    stages = (*kv_conditioning.stages(products, context), *write_stages(products, context))
-    on = (powered(stage, () if stage.name == CONDITIONING else products, context) for stage in stages)
-    return tuple(on_chips(stage, context.sharing) for stage in on)
+    return (*kv_conditioning.stages(products, context), *write_stages(products, context))
 
 
 @lru_cache(maxsize=512)
@@ -124,7 +122,7 @@ def _stage(request: _Request) -> Stage:
     ops, context = request.ops, request.context
     if len(ops) == 1 and isinstance(ops[0], Exchange):
         return on_chips(exchange_stage(ops[0], context), context.sharing)
-    return on_chips(powered(_priced_stage(request), ops, context), context.sharing)
+    return on_powered_chips(_priced_stage(request), ops, context)
 
 
 @lru_cache(maxsize=512)
@@ -144,7 +142,7 @@ def _in_vector_units(request: _Request) -> tuple[Stage, ...]:
     energy, fixed = sum_by_name(cost.energy, back), chip.network_latency
     stage = lanes.stage(f"{request.name}_{VECTOR}", side, fixed=fixed, per_token=cost.interval, energy=energy)
     stage = timed_by_keys(stage, work.seen, work.parts)
-    return (on_chips(powered(stage, (), context), context.sharing),)
+    return (on_powered_chips(stage, (), context),)
 
 
 def _beside(ops: list[LayerOp], context: LayerContext) -> Beside:

@@ -24,7 +24,7 @@ from ohmformer.cost.machine.machine import Machine
 from ohmformer.cost.machine.refresh import Refresh
 from ohmformer.cost.memory.homes import Homes
 from ohmformer.cost.network.load import highest_loads, link_notes
-from ohmformer.cost.stage import MEMORY, Stage, total_energy
+from ohmformer.cost.stage import MEMORY, By, Stage, total_energy
 from ohmformer.cost.write_wear import Wear, wear
 from ohmformer.errors import BadInput, check_type, printable
 from ohmformer.hardware.price_notes import machine_notes, unit_notes
@@ -131,7 +131,17 @@ class Placement:
     @cached_property
     def energy(self) -> dict[str, float]:
         """Component -> energy of all operations of all samples [J], without standing power."""
-        return total_energy((stage, count) for layer, count in self.distinct() for stage in layer.all_stages())
+        return self.energy_by("component")
+
+    def energy_by(self, kind: By, further: Iterable[tuple[Stage, float]] = ()) -> dict[str, float]:
+        """Energy of all operations of all samples [J] by component, operation or engine, without standing power.
+
+        Args:
+            kind: how to split it.
+            further: more stages to count, each with the number of times that it is done.
+        """
+        stages = [(stage, count) for layer, count in self.distinct() for stage in layer.all_stages()]
+        return total_energy((*stages, *further), kind)
 
     @cached_property
     def shares_softmax(self) -> bool:

@@ -44,8 +44,8 @@ class ArrayPrices:
         adc_area: of one converter [m^2].
         shift_add_area: of the shift-and-add of the array [m^2].
         area: of the array with drivers, converters, sample-and-hold circuits and adders [m^2].
-        write_energy: of one write of one cell [J]; None if it has no price.
-        write_time: of one write of a row [s]; None if it has no price.
+        write_energy_ratio: energy of one write of one cell with all its pulses, over `Cell.write_energy`.
+        write_time: of one write of a row with all its pulses [s]; None if it has no price.
     """
 
     read_energy: float
@@ -63,7 +63,7 @@ class ArrayPrices:
     adc_area: float
     shift_add_area: float
     area: float
-    write_energy: float | None
+    write_energy_ratio: float
     write_time: float | None
 
     def possible(self) -> bool:
@@ -154,7 +154,7 @@ def _carried_over(array: Crossbar, cost: ArrayCost, role: str) -> ArrayPrices:
     read_energy, read_time = number(cost.read_energy), cost.read_time
     dac_energy, dac_area = number(cost.dac_energy), number(cost.dac_area)
     cell_area, adder_area = number(cost.area), number(cost.shift_add_area)
-    write_energy, write_time = array.cell.write_energy, array.cell.write_time
+    write_energy_ratio, write_time = 1.0, array.cell.write_time
     if old.dac_bits != new.dac_bits:
         units = _number_from(cost.dac_law, "units", new.dac_bits) / _number_from(cost.dac_law, "units", old.dac_bits)
         dac_energy, dac_area = dac_energy * units, dac_area * units
@@ -167,8 +167,8 @@ def _carried_over(array: Crossbar, cost: ArrayCost, role: str) -> ArrayPrices:
         read_time = _time(array, role, "cost.read_time", read_time, old, new)
     if law.scales and (old != new or not array.cell.written_as_priced()):
         written = sizes_of_write(array, cost)
-        if write_energy is not None:
-            write_energy *= _number_from(law, "write_energy_ratio", *written)
+        if array.cell.write_energy is not None:
+            write_energy_ratio = _number_from(law, "write_energy_ratio", *written)
         if write_time is not None:
             write_time = _time(array, role, "cell.write_time", write_time, *written)
     converter = _converter(cost, converter_bits(array), array.adc.rate, old, new)
@@ -195,8 +195,8 @@ def _carried_over(array: Crossbar, cost: ArrayCost, role: str) -> ArrayPrices:
         + sets * array.columns * sample_area
         + sets * converters * converter.area
         + sets * adder_area,
-        write_energy=write_energy,
-        write_time=write_time,
+        write_energy_ratio=write_energy_ratio * array.cell.pulse_ratio,
+        write_time=None if write_time is None else write_time * array.cell.pulse_ratio,
     )
 
 

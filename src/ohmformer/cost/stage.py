@@ -140,17 +140,6 @@ class Stage:
         """Energy of all components [J]."""
         return sum(self.energy.values())
 
-    def energy_by(self, kind: By) -> Mapping[str, float]:
-        """Energy [J] by component, operation or engine; conditioning of K and V counts as a separate operation."""
-        match kind:
-            case "component":
-                return self.energy
-            case "engine":
-                return {self.engine: self.joules}
-        rest = {name: value for name, value in self.energy.items() if name != CONDITIONING}
-        conditioning = {CONDITIONING: self.energy[CONDITIONING]} if len(rest) < len(self.energy) else {}
-        return sum_by_name({self.name: sum(rest.values())}, conditioning)
-
 
 def total_energy(stages: Iterable[tuple[Stage, float]], kind: By = "component") -> dict[str, float]:
     """Total energy of stages; all energies of workloads, placements and runs are summed here.
@@ -165,9 +154,22 @@ def total_energy(stages: Iterable[tuple[Stage, float]], kind: By = "component") 
     total: dict[str, float] = {}
     for stage, times in stages:
         for part in (stage,) if kind == "component" else stage.parts:
-            for name, value in part.energy_by(kind).items():
-                total[name] = total.get(name, 0.0) + value * times
+            if kind != "component":
+                total.setdefault(_share_of(part, "", kind), 0.0)  # it has an entry even if it takes no energy
+            for component, joules in part.energy.items():
+                name = _share_of(part, component, kind)
+                total[name] = total.get(name, 0.0) + joules * times
     return total
+
+
+def _share_of(stage: Stage, component: str, kind: By) -> str:
+    """The part of a split that the energy of a component of a stage belongs to; conditioning is its own operation."""
+    match kind:
+        case "component":
+            return component
+        case "engine":
+            return stage.engine
+    return component if component == CONDITIONING else stage.name
 
 
 def merged(stages: list[Stage]) -> list[Stage]:

@@ -10,7 +10,6 @@ from ohmformer.cost.attention.token_places import slots_of, tokens_written
 from ohmformer.cost.operands import cells_written, windows_of, written_plan
 from ohmformer.cost.tiles import KVArrays, KVUse, caches
 from ohmformer.hardware.spec import ArrayEngine
-from ohmformer.mapping.write_effort import effort
 from ohmformer.workload.spec import DynamicMatMul, Workload
 
 
@@ -73,7 +72,7 @@ def wear_of(entry: KVArrays, most: float, mean: float) -> Wear:
     cell = entry.engine.array.cell
     assert cell.endurance is not None
     assert cell.write_pulses is not None
-    pulses = cell.write_pulses * max(effort(use.plan.array, use.plan.slices).worn for use in entry.uses)
+    pulses = cell.write_pulses * max(use.plan.effort.worn for use in entry.uses)
     return Wear(entry.role, most, mean, entry.cells, pulses, cell.endurance, entry.shared, entry.engine)
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ohmformer.cost.cost import sum_by_name
 from ohmformer.cost.layers import PlacedLayer
-from ohmformer.cost.machine.refresh import Refresh
+from ohmformer.cost.machine.refresh import REFRESH
 from ohmformer.cost.placement import Placement
-from ohmformer.cost.stage import CONDITIONING, By, Stage, total_energy
+from ohmformer.cost.power.standing import standing_stage
+from ohmformer.cost.stage import CONDITIONING, By, Stage
 from ohmformer.dataflow.event_engine import Schedule, run_jobs
 from ohmformer.dataflow.job import Job
 from ohmformer.dataflow.jobs import jobs_of
@@ -23,9 +23,6 @@ from ohmformer.dataflow.retention.pauses import Pauses
 from ohmformer.dataflow.spec import Dataflow
 from ohmformer.hardware.ages import Ages
 from ohmformer.workload.spec import StaticMatMul
-
-REFRESH = "refresh"
-"""Name of the work of writing keys and values again, in splits of time and energy and in traces."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +87,14 @@ class Timeline:
         The entry `static` is the energy of standing power: that of the chip times the latency, and that of gated tiles
         times the time for which their stages work, or cells of K and V are refreshed.
         """
-        dynamic = total_energy(((job.stage, job.share) for job in self.jobs), kind)
-        static = self.placement.power * self.latency + self.gated
-        if self.placement.refresh and self.refreshes:
-            dynamic = sum_by_name(dynamic, refresh_energy(self.placement.refresh, self.refreshes, kind))
-            static += self.placement.refresh.static * self.refreshes
-        return sum_by_name(dynamic, {"static": static}) if static else dynamic
+        refresh, static = self.placement.refresh, self.placement.power * self.latency + self.gated
+        further: list[tuple[Stage, float]] = []
+        if refresh and self.refreshes:
+            further.append((refresh.stage, self.refreshes))
+            static += refresh.static * self.refreshes
+        if static:
+            further.append((standing_stage(static), 1))
+        return self.placement.energy_by(kind, further)
 
     @cached_property
     def busy(self) -> dict[str, float]:
@@ -329,13 +328,6 @@ def _tracks(units: dict[str, int]) -> Iterator[dict[str, Any]]:
     for unit, number in units.items():
         yield {"name": "thread_name", "ph": "M", "pid": 1, "tid": number, "args": {"name": unit}}
         yield {"name": "thread_sort_index", "ph": "M", "pid": 1, "tid": number, "args": {"sort_index": number}}
-
-
-def refresh_energy(refresh: Refresh, times: float, kind: By) -> dict[str, float]:
-    """Energy of refreshes [J], split by component, operation or engine."""
-    if kind == "component":
-        return {name: value * times for name, value in refresh.energy.items()}
-    return {REFRESH if kind == "operation" else "attention": refresh.joules * times}
 
 
 def _covered(spans: list[tuple[float, float]]) -> float:

@@ -6,11 +6,13 @@ Free of torch; the accuracy half and the cost half both use it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil
 
 from ohmformer.array.event_counter import Counts
 from ohmformer.array.spec import Crossbar
 from ohmformer.errors import BadInput
+from ohmformer.mapping.write_effort import Effort, effort
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,14 @@ class Plan:
     def utilization(self) -> float:
         """Share of the allocated cells that is in use."""
         return self.cells / self.cells_allocated
+
+    @cached_property
+    def effort(self) -> Effort:
+        """Mean numbers of writes and read-backs of a cell and of a row, for writing all matrices once.
+
+        It is computed when it is first read, since that of verified writes needs torch.
+        """
+        return effort(self.array, self.slices)
 
     def writes(self, times: int = 1) -> Counts:
         """Events of writing all matrices `times` times."""

@@ -63,12 +63,13 @@ def monte_carlo(
     seed: int | None = None,
     progress: bool = True,
     summarize: Callable[[Floats], Summary] = mean_summary,
+    partial: bool = True,
 ) -> Stats:
     """Evaluate a converted model on chips 0..chips-1, each with its own write noise and faults.
 
     Afterward the model has its former chip and seed again. After Ctrl-C the statistics cover the chips that were
-    evaluated. All threads share the chip of a model, so other threads cannot call the model meanwhile; give each
-    thread a copy (`copy.deepcopy`).
+    evaluated, unless `partial` is False. All threads share the chip of a model, so other threads cannot call the model
+    meanwhile; give each thread a copy (`copy.deepcopy`).
 
     Args:
         model: a converted model.
@@ -79,16 +80,18 @@ def monte_carlo(
         progress: show a bar on standard error if that is a terminal.
         summarize: function of the scores [C, N] that returns mean, interval and the value of every chip. The default
             takes plain means; for a metric such as a correlation or a perplexity, pass the `summarize` of the task.
+        partial: return statistics of the chips so far after Ctrl-C; False to let Ctrl-C end the call.
 
     Raises:
         BadInput: chips or seed is out of range; `evaluate` returns something else, or another number of scores for
             another chip, or changes the chip; `summarize` returns something else; or another thread calls the model or
             changes its settings.
-        KeyboardInterrupt: Ctrl-C came before the first chip was evaluated.
+        KeyboardInterrupt: Ctrl-C came before the first chip was evaluated, or `partial` is False.
     """
     check_type("monte_carlo", "evaluate", evaluate, Callable, "a function of the model that returns scores [N]")
     check_type("monte_carlo", "summarize", summarize, Callable, "a function such as task.summarize")
     check_type("monte_carlo", "progress", progress, bool, "True or False")
+    check_type("monte_carlo", "partial", partial, bool, "True or False")
     chips = _count(chips)
     state = crossbars(model).state
     seed = state.seed if seed is None else check_seed(seed)
@@ -103,18 +106,22 @@ def monte_carlo(
                 by_chip.append(_scores(returned, by_chip))
                 shown.advance()
         except KeyboardInterrupt:
-            if not by_chip:
+            if not by_chip or not partial:
                 raise
             warnings.warn(f"interrupted: statistics of {len(by_chip)} of {chips} chips", Interrupted, stacklevel=2)
         finally:
             state.chip, state.seed = before
     stats = _stats(by_chip, summarize, interrupted=len(by_chip) < chips)
     if np.isnan(stats.ci95).any() and (stats.samples, len(by_chip)) != (None, 1):  # one number alone: as expected
-        counts = f"chips = {len(by_chip)}, scores per chip = {stats.samples or 1}"
-        remedy = "take more chips" if stats.samples is None else "score more samples, on more chips"
-        said = f"{counts}: too few to show how much scores vary, so ci95 is NaN; {remedy}"
-        warnings.warn(said, UnknownInterval, stacklevel=2)
+        warnings.warn(_too_few(stats), UnknownInterval, stacklevel=2)
     return stats
+
+
+def _too_few(stats: Stats) -> str:
+    """What is too small for an interval, and the remedy."""
+    counts = f"chips = {len(stats.chips)}, scores per chip = {stats.samples or 1}"
+    remedy = "take more chips" if stats.samples is None else "score more samples, on more chips"
+    return f"{counts}: too few to show how much scores vary, so ci95 is NaN; {remedy}"
 
 
 def _check_chip(state: State, chip: int, seed: int) -> None:

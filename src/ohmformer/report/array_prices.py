@@ -56,9 +56,10 @@ def _derived_table(array: Crossbar, name: str, role: str, *, sources: bool) -> T
     rows: list[tuple[str, Spec, str, float]] = [
         ("cost", array.cost, field, value) for field, value in _carried_over(array.cost, prices).items()
     ]
-    for field in ("write_time", "write_energy"):
-        if getattr(prices, field) != getattr(array.cell, field):
-            rows.append(("cell", array.cell, field, getattr(prices, field)))
+    if prices.write_time is not None and prices.write_time != array.cell.write_time:
+        rows.append(("cell", array.cell, "write_time", prices.write_time))
+    if array.cell.write_energy is not None and prices.write_energy_ratio != 1:
+        rows.append(("cell", array.cell, "write_energy", array.cell.write_energy * prices.write_energy_ratio))
     for part, spec, field, value in rows:
         origin = _derived_source(array, spec, field)
         where = "; ".join(text for text in (origin.where, origin.how) if text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from itertools import pairwise
 from pathlib import Path
-from textwrap import fill, shorten
+from textwrap import shorten
 from typing import Any, Literal
 
 import matplotlib as mpl
@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ohmformer.report.caveats import TRUSTED, caveats
-from ohmformer.report.figure_files import literal, save_svg_and_png
+from ohmformer.report.figure_files import literal, literal_lines, save_svg_and_png
 from ohmformer.report.table import software_line, static_line
 from ohmformer.report.view import View, axis_name, sigma, view
 from ohmformer.study.results.spec import MeasuredPoint, StudyResults
@@ -55,22 +55,6 @@ def save_figure(results: StudyResults, folder: Path) -> list[Path]:
 
 def draw(results: StudyResults) -> Figure:
     """The figure of a results document."""
-    return _draw(StudyResults.model_validate(_literal(results.model_dump(by_alias=True))))
-
-
-def _literal(content: Any) -> Any:
-    """A document whose text is drawn as it is: no mathematics between dollar signs, nothing that SVG cannot hold."""
-    match content:
-        case str():
-            return literal(content)
-        case dict():
-            return {_literal(key): _literal(value) for key, value in content.items()}
-        case [str() | dict() | list() | tuple(), *_]:
-            return [_literal(value) for value in content]
-    return content
-
-
-def _draw(results: StudyResults) -> Figure:
     seen = view(results)
     panels = [panel for panel, content in (("lines", seen.series), ("bars", seen.bars)) if content]
     figure = Figure(figsize=(3.0 + 4.4 * len(panels), 4.8), layout="constrained")
@@ -83,10 +67,10 @@ def _draw(results: StudyResults) -> Figure:
         else:
             _bars(ax, seen)
     _scale(axes[0], results)
-    figure.suptitle(fill(shorten(results.study, TITLE, placeholder=" ..."), 100), fontsize=12)
+    figure.suptitle(literal_lines(shorten(results.study, TITLE, placeholder=" ..."), 100), fontsize=12)
     notes = [line for line in (software_line(results), static_line(results), *caveats(results)) if line]
     width = int(17 * figure.get_figwidth())
-    figure.supxlabel("\n".join(fill(line, width) for line in notes), fontsize=7)
+    figure.supxlabel("\n".join(literal_lines(line, width) for line in notes), fontsize=7)
     return figure
 
 
@@ -127,9 +111,9 @@ def _lines(ax: Axes, seen: View) -> None:
             markersize=5,
             capsize=3,
             linewidth=1.5,
-            label=series.name,
+            label=literal(series.name),
         )
-    ax.set_xlabel(axis_name(seen.x))
+    ax.set_xlabel(literal(axis_name(seen.x)))
     ax.legend(frameon=False, loc=_legend_corner(seen), fontsize=10)
     _twin(ax, sigma(seen))
     _shade(ax, seen, xs[-1])
@@ -186,7 +170,7 @@ def _bars(ax: Axes, seen: View) -> None:
         value, spot = metric.factor * point.accuracy.mean, ("data", "axes fraction")
         digits = 0 if metric.unit else min(metric.digits, 2)
         ax.annotate(f"{value:.{digits}f}", (place, 0.015), xycoords=spot, ha="center", fontsize=9)
-    ax.set_xticks(places, [fill(name, 14) for name, _ in seen.bars], fontsize=9)
+    ax.set_xticks(places, [literal_lines(name, 14) for name, _ in seen.bars], fontsize=9)
 
 
 def _heights(points: list[MeasuredPoint]) -> tuple[list[float], Any]:

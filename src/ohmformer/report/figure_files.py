@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from io import BytesIO
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -35,3 +36,8 @@ def save_svg_and_png(figure: Figure, folder: Path, name: str) -> list[Path]:
 def literal(text: str) -> str:
     """Text that is drawn as it is: no mathematics between dollar signs, nothing that SVG cannot hold."""
     return clean(text).replace("$", r"\$")
+
+
+def literal_lines(text: str, width: int) -> str:
+    """Text that is drawn as it is, in lines of at most `width` characters."""
+    return "\n".join(map(literal, wrap(clean(text), width)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from textwrap import fill, shorten
+from textwrap import shorten
 from typing import Literal
 
 import matplotlib as mpl
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ohmformer.report.figure import COLORS, STYLE, TITLE
-from ohmformer.report.figure_files import literal, save_svg_and_png
+from ohmformer.report.figure_files import literal_lines, save_svg_and_png
 from ohmformer.report.requirements_table import caption, limit_text, loss_bound
 from ohmformer.study.results.requirements import Frontier, Requirement, Requirements
 
@@ -43,11 +43,10 @@ def draw(found: Requirements) -> Figure:
         _frontier(axes[panels - 1], found.frontier)
     for ax in axes[panels:]:
         ax.remove()
-    title = shorten(literal(found.study), TITLE, placeholder=" ...")
-    figure.suptitle(fill(f"{title}: loss up to {loss_bound(found)}", 100), fontsize=12)
+    title = shorten(found.study, TITLE, placeholder=" ...")
+    figure.suptitle(literal_lines(f"{title}: loss up to {loss_bound(found)}", 100), fontsize=12)
     width = int(17 * figure.get_figwidth())
-    notes = "\n".join(fill(line, width) for line in caption(found).split("\n"))
-    figure.supxlabel("\n".join(map(literal, notes.split("\n"))), fontsize=7)
+    figure.supxlabel("\n".join(literal_lines(line, width) for line in caption(found).split("\n")), fontsize=7)
     return figure
 
 

@@ -106,6 +106,11 @@ def clip_verdicts(results: StudyResults) -> list[str]:
     return [_verdict(series, reference) for series in by_name.values() if shared & {x for x, _ in series.points}]
 
 
+def findings(results: StudyResults) -> tuple[str, ...]:
+    """The sentences of `clip_verdicts` that a record holds, which need the scores of single samples, or new ones."""
+    return tuple(clip_verdicts(results)) if results.record is None else results.record.findings
+
+
 def _verdict(series: Series, reference: Series) -> str:
     plain = dict(reference.points)
     gains = [gain(x, point.accuracy, plain[x].accuracy) for x, point in series.points if x in plain]

@@ -9,12 +9,13 @@ Mathematical Statistics 39, 1968). tests/stats/test_narrowing.py simulates the c
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
-from ohmformer.stats.intervals import LEVEL, Interval, Summary, chip_interval
+from ohmformer.stats.intervals import LEVEL, Interval, chip_interval
 
 GROWTH = 1.5
 """Factor from the number of chips or samples of one look to that of the next."""
@@ -37,12 +38,12 @@ def half_width(interval: Interval) -> float:
     return half if math.isfinite(half) else math.inf
 
 
-def is_narrow(summary: Summary, asked: float) -> bool:
-    """True if the 95 % interval is at most `asked` to either side of its middle."""
-    return half_width(summary.ci95) <= asked
+def is_narrow(interval: Interval, asked: float) -> bool:
+    """True if an interval is at most `asked` to either side of its middle; not if it is unknown (NaN)."""
+    return half_width(interval) <= asked
 
 
-def grown(now: Trials, most: Trials, summary: Summary) -> Trials | None:
+def grown(now: Trials, most: Trials, interval: Interval, values: Sequence[float]) -> Trials | None:
     """Return the trials of the next look; None if there are no more.
 
     More chips, or more samples, of which the part in the interval is larger: for a product of chips and samples, that
@@ -51,9 +52,10 @@ def grown(now: Trials, most: Trials, summary: Summary) -> Trials | None:
     Args:
         now: chips and samples that were tried.
         most: the most of them.
-        summary: of what was tried.
+        interval: the 95 % interval of what was tried.
+        values: the value of every chip that was tried.
     """
-    half, chips = half_width(summary.ci95), half_width(chip_interval(np.array(summary.chips)))
+    half, chips = half_width(interval), half_width(chip_interval(np.array(values)))
     samples_matter_more = math.isfinite(half) and half**2 > 2 * chips**2
     if now.samples < most.samples and (samples_matter_more or now.chips == most.chips):
         return Trials(now.chips, min(most.samples, math.ceil(GROWTH * now.samples)))

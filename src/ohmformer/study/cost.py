@@ -10,13 +10,14 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ohmformer import catalog
 from ohmformer.array.prices.differences import differences
 from ohmformer.array.spec import Crossbar
 from ohmformer.cost.cost import sum_by_name
 from ohmformer.cost.network.load import link_notes, most_of
+from ohmformer.cost.stage import By
 from ohmformer.dataflow.lifetime import Lifetime, lifetime
 from ohmformer.dataflow.simulate import Run, simulate
 from ohmformer.errors import BadInput, shown, suggest
@@ -187,7 +188,8 @@ def price(settings: CostSettings, chosen: Chosen | None = None) -> CostResult:
     """
     runs = runs_of(settings, chosen)
     last = runs[-1]
-    latency, energy = sum(run.latency for run in runs), sum(run.energy for run in runs)
+    energy_by = {kind: sum_by_name(*(run.timeline.energy_by(kind) for run in runs)) for kind in get_args(By)}
+    latency, energy = sum(run.latency for run in runs), sum(energy_by["component"].values())
     batch = last.placement.workload.batch
     endurance = _lifetime(settings, runs)
     return made(
@@ -202,24 +204,13 @@ def price(settings: CostSettings, chosen: Chosen | None = None) -> CostResult:
         lifetime_s=finite(endurance.seconds) if endurance else None,
         lifetime=wear_result(endurance),
         utilization=_mean([(run.utilization, run.latency / latency) for run in runs]),
-        energy_by=_energy_by(runs),
+        energy_by=made(EnergyBy, "energy_by.", **energy_by),
         critical_path_s=sum_by_name(*(run.timeline.critical_stages() for run in runs)),
         buffer_B=last.timeline.peak_buffer(),
         load=most_of(run.placement.loads for run in runs),
         counts=_counts(runs),
         chips=chips_result([run.placement for run in runs]),
         digital_token_share=last.placement.digital_token_share,
-    )
-
-
-def _energy_by(runs: list[Run]) -> EnergyBy:
-    """The energy of all passes by component, by operation and by engine [J]."""
-    return made(
-        EnergyBy,
-        "energy_by.",
-        component=sum_by_name(*(run.energy_by("component") for run in runs)),
-        operation=sum_by_name(*(run.energy_by("operation") for run in runs)),
-        engine=sum_by_name(*(run.energy_by("engine") for run in runs)),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -17,13 +18,15 @@ from ohmformer.mitigation.spec import Conditioning, KVClip
 from ohmformer.nn.calibration.calibrate import Calibration, calibrate, set_kv
 from ohmformer.nn.convert.convert import StaysDigital, convert
 from ohmformer.nn.convert.handle import capture_table, digital_token_share
+from ohmformer.nn.monte_carlo import UnknownInterval, monte_carlo
 from ohmformer.stats.intervals import Floats
 from ohmformer.study.loaded import all_rules, loaded, one_thread, software_metric
 from ohmformer.study.noise_labels import write_noise
 from ohmformer.study.results.part import made
 from ohmformer.study.results.spec import Accuracy, Capture, Chosen, PointResult
 from ohmformer.study.spec import Settings
-from ohmformer.study.trials.until_narrow import chip_yield, tried
+from ohmformer.study.trials.until_narrow import chip_yield, until_narrow
+from ohmformer.tasks.scoring import scores
 from ohmformer.tasks.task import Task
 
 RANGE_SAMPLES = 100
@@ -113,8 +116,15 @@ def _accuracy(settings: Settings, task: Task, converted: nn.Module, calibration:
         BadInput: there are too few scores for an interval.
         KeyboardInterrupt: Ctrl-C came before all chips were done.
     """
-    batch = settings.simulation.batch
-    stats, task, narrowed = tried(settings, task, converted)
+    trials, batch, narrowed = settings.trials, settings.simulation.batch, None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnknownInterval)  # refused below
+        if trials.ci_halfwidth is None:
+            score = partial(scores, task=task, batch=batch)
+            options: dict[str, Any] = {"chips": trials.chips, "seed": settings.seed, "summarize": task.summarize}
+            stats = monte_carlo(converted, score, progress=False, partial=False, **options)
+        else:
+            stats, task, narrowed = until_narrow(settings, task, converted)
     choice = settings.task.model_copy(update={"limit": len(task)}) if narrowed else settings.task
     if not all(map(math.isfinite, stats.ci95)):
         raise BadInput(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ohmformer.dataflow.simulate import Run
+from ohmformer.dataflow.timeline import Timeline
 from ohmformer.errors import BadInput
 from ohmformer.study.cost import make_costs, study_costs
 from ohmformer.study.read_study import make_study
@@ -148,8 +148,8 @@ def test_rules_of_arrays_that_never_wear_have_a_key() -> None:
 
 
 def test_a_price_that_is_not_finite_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Run, "energy", float("inf"))
-    with pytest.raises(BadInput, match="study: energy_J is not finite; correct"):
+    monkeypatch.setattr(Timeline, "energy_by", lambda *_: {"adc": float("inf")})
+    with pytest.raises(BadInput, match=r"study: energy_by\.component\.adc is not finite; correct"):
         study_costs(make_costs(COST))
 
 

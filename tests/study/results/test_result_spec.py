@@ -93,3 +93,11 @@ def test_the_schema_has_every_document() -> None:
     schema = results_schema()
     assert {"StudyResults", "ClaimResults", "Accuracy", "CostResult"} <= set(schema["$defs"])
     assert "schema" in schema["$defs"]["StudyResults"]["required"]
+
+
+def test_the_keys_of_a_point_keep_their_order_in_files() -> None:
+    """Readers see first what was set."""
+    (found,) = study(point(0.5, label="x", **{"task.limit": 3})).points
+    keys = ["set", "label", "accuracy", "capture", "write_noise", "notes"]
+    assert list(found.model_dump(by_alias=True)) == keys
+    assert list(type(found).model_fields) == [*keys, "old_code", "cost"]

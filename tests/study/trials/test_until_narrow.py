@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from ohmformer.errors import BadInput
 from ohmformer.report.table import entry, trials_lines
+from ohmformer.study import evaluate_point as evaluating
 from ohmformer.study.evaluate_point import evaluate_point
 from ohmformer.study.loaded import identify
 from ohmformer.study.read_study import make_study
 from ohmformer.study.results.document import study_results
 from ohmformer.study.results.spec import Accuracy
+from ohmformer.study.trials import until_narrow as narrowing
+from ohmformer.tasks.scoring import scores
 from tests.study.small import GAMMA, document
 
 
@@ -40,6 +45,24 @@ def test_trials_end_at_the_most_or_when_the_interval_is_narrow() -> None:
     early = accuracy(*GROWING, "trials.ci_halfwidth=45 %")
     assert early.narrowed.reached
     assert len(early.chips) * early.samples < 20 * 16
+
+
+@pytest.mark.parametrize("sets", [("trials.chips=8",), (*GROWING, "trials.ci_halfwidth=1 %")])
+def test_ctrl_c_leaves_no_result_of_a_part_of_the_chips(sets: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is stored under the key of 8 chips is of 8 chips."""
+    seen = []
+
+    def stopped(*arguments: Any, **options: Any) -> Any:
+        seen.append(1)
+        if len(seen) > 3:
+            raise KeyboardInterrupt
+        return scores(*arguments, **options)
+
+    for module in (evaluating, narrowing):
+        monkeypatch.setattr(module, "scores", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        accuracy(*sets)
+    assert len(seen) == 4
 
 
 def test_the_share_of_good_chips_has_an_exact_interval() -> None:

@@ -241,7 +241,7 @@ class Difference(NamedTuple):
 
     Attributes:
         what: the difference, such as "256 x 256 instead of 128 x 128".
-        law: the law that carries prices over, such as "law 'lines'".
+        law: the law that carries prices over, such as "law 'lines'"; "proportion" for pulses.
         prices: which prices it changes: those of reading ("array"), of converters ("adc") and of writing ("cell").
     """
 
@@ -272,6 +272,9 @@ def differences(array: Crossbar) -> list[Difference]:
     if old.dac_bits != new.dac_bits:
         drivers = f"drivers of {counted_bits(new.dac_bits)} instead of {old.dac_bits}"
         found.append(Difference(drivers, f"dac_law '{cost.dac_law.kind}'", ("array",)))
+    if array.cell.priced_at is not None and array.cell.pulse_ratio != 1:
+        pulses = f"{array.cell.write_pulses} pulses to a write instead of {array.cell.priced_at.write_pulses}"
+        found.append(Difference(pulses, "proportion", ("cell",)))
     converter: list[str] = []
     if bits != cost.adc_bits:
         converter.append(f"converters of {counted_bits(bits)} instead of {cost.adc_bits}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil, inf
 from typing import NamedTuple
@@ -24,6 +24,7 @@ from ohmformer.cost.operands import (
     windows_of,
     written_plan,
 )
+from ohmformer.cost.power.standing import on_powered_chips
 from ohmformer.cost.stage import Stage
 from ohmformer.errors import BadInput
 from ohmformer.hardware.spec import ArrayEngine
@@ -34,29 +35,63 @@ MOST_COMPARED = 1_000_000
 """Maximum number of sizes of blocks for which two writes are compared."""
 
 
-def write_stages(products: Iterable[PlacedOp], context: LayerContext) -> list[Stage]:
+def write_stages(products: Sequence[PlacedOp], context: LayerContext) -> list[Stage]:
     """The write of K (or Q) and V of one attention, as at most one stage.
 
-    K and V are written in parallel into separate arrays, so the stage takes as long as the slower of the two.
+    K and V are written in parallel into separate arrays, so the stage takes as long as the slower of the two. Each is
+    written one line of every array at a time. Where a token is a line, its lines follow one another. Otherwise a line
+    is one feature of all tokens, so a block takes as many lines as features, however few tokens it has. Tokens beyond
+    the lines of one array are written to other arrays at the same time, unless there are cells for fewer tokens, which
+    then take turns, each as long as if it were the only one. Attention windows of a sample also take turns.
 
     Args:
         products: Q K^T and P V.
         context: what prices them.
 
     Returns:
-        The stage, or [] if nothing is written.
+        The stage, or [] if nothing is written: operands are not in cells, or have no new tokens.
     """
-    writes = [stage for placed in products if (stage := _write_stage(placed, context)) is not None]
+    writes = []
+    for placed in products:
+        op, engine = placed.op, placed.engine
+        if not isinstance(op, DynamicMatMul) or not isinstance(engine, ArrayEngine):
+            continue
+        count = tokens_written(op, engine, placed.digital, shared=placed.shared)
+        cells = written_plan(op, engine, placed.array, placed.max_code, count)
+        if cells is None:
+            continue
+        _check_side(op, engine)
+        number = cells_written(op, engine, cells, shared=placed.shared)
+        cost = array_costs.write_cost(cells, placed.role, cells=number, lines=engine.write_lines)
+        energy = {name: value * op.batch for name, value in cost.energy.items()}
+        counts = _events(cells, op.batch * number)
+        stage = Stage("write", "attention", attention_unit(op, "write"), placed.shared, energy=energy, counts=counts)
+        sizes = count, slots_of(op, engine, placed.digital), windows_of(op, context.batch)
+        written = _Written(*sizes, cost.interval, number < cells.cells)
+        timed = _timed_by_token if token_is_line(op, engine) else _timed_by_feature
+        writes.append(timed(stage, op, engine, written, context.tokens))
     if not writes:
         return []
-    return [
-        replace(
-            _slower(writes[0], writes[-1], context.tokens),
-            shared=any(stage.shared for stage in writes),
-            energy=sum_by_name(*(stage.energy for stage in writes)),
-            counts=sum((stage.counts for stage in writes[1:]), writes[0].counts),
+    both = replace(
+        _slower(writes[0], writes[-1], context.tokens),
+        shared=any(stage.shared for stage in writes),
+        energy=sum_by_name(*(stage.energy for stage in writes)),
+        counts=sum((stage.counts for stage in writes[1:]), writes[0].counts),
+    )
+    return [on_powered_chips(both, products, context)]
+
+
+def _check_side(op: DynamicMatMul, engine: ArrayEngine) -> None:
+    """Refuse to write P.
+
+    Raises:
+        BadInput: P would be written in place of V.
+    """
+    if engine.written == "left" and op.role == "attention.value":
+        raise BadInput(
+            "hardware.attention.value.written = 'left': P would be written for every query, which has no price; "
+            "take 'right', so that V is written"
         )
-    ]
 
 
 def _slower(one: Stage, other: Stage, tokens: int) -> Stage:
@@ -93,42 +128,6 @@ def _times(stage: Stage, sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.float64
     )
     found: npt.NDArray[np.float64] = before * whole + last
     return found
-
-
-def _write_stage(placed: PlacedOp, context: LayerContext) -> Stage | None:
-    """The write of one operand, one line of every array at a time; None if it is not in cells or has no new tokens.
-
-    Where a token is a line, its lines follow one another. Otherwise a line is one feature of all tokens, so a block
-    takes as many lines as features, however few tokens it has. Tokens beyond the lines of one array are written to
-    other arrays at the same time, unless there are cells for fewer tokens, which then take turns, each as long as if it
-    were the only one. Attention windows of a sample also take turns.
-    """
-    op, engine = placed.op, placed.engine
-    if not isinstance(op, DynamicMatMul) or not isinstance(engine, ArrayEngine):
-        return None
-    count = tokens_written(op, engine, placed.digital, shared=placed.shared)
-    cells = written_plan(op, engine, placed.array, placed.max_code, count)
-    if cells is None:
-        return None
-    windows, number = windows_of(op, context.batch), cells_written(op, engine, cells, shared=placed.shared)
-    cost = array_costs.write_cost(cells, placed.role, cells=number, lines=engine.write_lines)
-    stage = Stage(
-        "write",
-        "attention",
-        attention_unit(op, "write"),
-        placed.shared,
-        energy={name: value * op.batch for name, value in cost.energy.items()},
-        counts=_events(cells, op.batch * number),
-    )
-    if engine.written == "left" and op.role == "attention.value":
-        raise BadInput(
-            "hardware.attention.value.written = 'left': P would be written for every query, which has no price; "
-            "take 'right', so that V is written"
-        )
-    timed = _timed_by_token if token_is_line(op, engine) else _timed_by_feature
-    slots = slots_of(op, engine, placed.digital)
-    written = _Written(count, slots, windows, cost.interval, number < cells.cells)
-    return timed(stage, op, engine, written, context.tokens)
 
 
 def _events(plan: Plan, cells: int) -> Counts:

@@ -22,12 +22,16 @@ from ohmformer.cost.memory.residents import kv_in_memory
 from ohmformer.cost.network.transfer import transfer_cost
 from ohmformer.cost.operands import chip_of, written_plan
 from ohmformer.cost.power.standing import tiles_at_work
+from ohmformer.cost.stage import Stage
 from ohmformer.cost.tiles import KVArrays, KVUse, caches
 from ohmformer.errors import BadInput
 from ohmformer.hardware.refresh import refresh_interval
 from ohmformer.hardware.spec import Accelerator
 from ohmformer.mapping.planning import Plan
 from ohmformer.workload.spec import Workload
+
+REFRESH = "refresh"
+"""Name of the work of writing keys and values again, in splits of time and energy and in traces."""
 
 ROUNDING = 1e-12
 """Relative difference up to which a pass that ends when a refresh is due ends before it."""
@@ -60,6 +64,11 @@ class Refresh:
     def joules(self) -> float:
         """Energy of a refresh, without standing power [J]."""
         return sum(self.energy.values())
+
+    @property
+    def stage(self) -> Stage:
+        """A refresh as a stage of attention, whose energy is to be summed with that of other work."""
+        return Stage(REFRESH, "attention", REFRESH, energy=self.energy)
 
     def count(self, work: float) -> int:
         """Number of refreshes during `work` seconds of computing; none is needed at its end."""

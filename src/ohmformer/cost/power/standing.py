@@ -13,12 +13,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from ohmformer.cost.chips.exchange import on_chips
 from ohmformer.cost.engine_choice import LayerOp, PlacedOp
 from ohmformer.cost.memory.limited_arrays import arrays_at_once
 from ohmformer.cost.operands import LayerContext, chip_of
 from ohmformer.cost.stage import Stage
 from ohmformer.cost.vector.lanes import lanes_of_engine
 from ohmformer.hardware.spec import Accelerator, SimdEngine
+
+STATIC = "static"
+"""Component, operation and engine of the energy of standing power."""
 
 
 def chip_power(hardware: Accelerator, tiles: int) -> float:
@@ -45,6 +49,22 @@ def powered(stage: Stage, ops: Iterable[LayerOp], context: LayerContext) -> Stag
     arrays_per_tile = chip.arrays_per_core * chip.cores_per_tile
     lanes_per_tile = chip.vector.lanes_per_core * chip.cores_per_tile
     return replace(stage, standing=chip.tile_power * max(arrays / arrays_per_tile, lanes / lanes_per_tile))
+
+
+def on_powered_chips(stage: Stage, ops: Iterable[LayerOp], context: LayerContext) -> Stage:
+    """A stage as all chips that share its layer do it, with the power that their tiles draw while it works.
+
+    Args:
+        stage: the stage on one chip.
+        ops: see `powered`.
+        context: chip, lanes of the layer, and number of chips that share it.
+    """
+    return on_chips(powered(stage, ops, context), context.sharing)
+
+
+def standing_stage(joules: float) -> Stage:
+    """The energy of standing power [J] as a stage, to be summed with that of work."""
+    return Stage(STATIC, STATIC, STATIC, energy={STATIC: joules})
 
 
 def tiles_at_work(hardware: Accelerator, arrays: int) -> float:

@@ -13,11 +13,9 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from ohmformer.cost.cost import sum_by_name
 from ohmformer.cost.machine.refresh import Refresh, refreshes
-from ohmformer.cost.stage import By
+from ohmformer.cost.stage import By, total_energy
 from ohmformer.dataflow.retention.pauses import Pauses
-from ohmformer.dataflow.timeline import refresh_energy
 
 Array = npt.NDArray[np.float64]
 
@@ -75,7 +73,7 @@ class RequestRefresh:
     def energy_by(self, kind: By) -> dict[str, float]:
         """Energy of all refreshes [J], split by component, operation or engine."""
         pairs = zip(self.kinds, self.times, strict=True)
-        return sum_by_name(*(refresh_energy(refresh, int(n), kind) for refresh, n in pairs if n))
+        return total_energy(((refresh.stage, int(n)) for refresh, n in pairs if n), kind)
 
     def pauses(self, passes: int) -> Pauses:
         """The refreshes of the first `passes` passes."""

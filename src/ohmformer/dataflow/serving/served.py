@@ -19,7 +19,7 @@ from ohmformer.cost.machine.machine import Machine
 from ohmformer.cost.machine.request_wear import Writes, request_wear, with_refreshes, writes_of_chips
 from ohmformer.cost.network.load import link_notes, most_of
 from ohmformer.cost.placement import Placement
-from ohmformer.cost.stage import By, check_split, total_energy
+from ohmformer.cost.stage import By, check_split
 from ohmformer.cost.write_wear import Wear
 from ohmformer.dataflow.lifetime import Lifetime, given_rate, lifetime_of, real_number
 from ohmformer.dataflow.retention.pauses import Pauses
@@ -194,8 +194,7 @@ class Served:
             BadInput: `kind` is not one of these.
         """
         check_split(kind)
-        prefill = total_energy(((stage, 1) for stage in self.prefill.stages()), kind)
-        dynamic = sum_by_name(prefill, self.decoding.energy_by(kind) if self.decoding else {})
+        dynamic = sum_by_name(self.prefill.energy_by(kind), self.decoding.energy_by(kind) if self.decoding else {})
         if self.refresh:
             dynamic = sum_by_name(dynamic, self.refresh.energy_by(kind))
         static = self.machine.power * self.latency + self.prefill_gated

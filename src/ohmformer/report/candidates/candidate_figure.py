@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from textwrap import fill, shorten
+from textwrap import shorten
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from ohmformer.report.candidates.candidate_table import comparisons, limits_text
 from ohmformer.report.cost_table import point_name
 from ohmformer.report.figure import COLORS, MARKERS, STYLE, TITLE
-from ohmformer.report.figure_files import literal, save_svg_and_png
+from ohmformer.report.figure_files import literal, literal_lines, save_svg_and_png
 from ohmformer.study.results.candidates import CandidateResult, ComparisonResult
 from ohmformer.study.results.spec import StudyResults
 
@@ -50,7 +50,7 @@ def draw(results: StudyResults) -> Figure:
             _panel(ax, comparison, quantity)
         axes[0].set_ylabel("loss above software")
         title = shorten(f"{point_name(point)}: {limits_text(comparison)}", TITLE, placeholder=" ...")
-        axes[0].set_title(fill(literal(title), 60), fontsize=9, loc="left")
+        axes[0].set_title(literal_lines(title, 60), fontsize=9, loc="left")
         axes[-1].legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.02, 0.5))
     figure.suptitle(shorten(literal(results.study), TITLE, placeholder=" ..."), fontsize=12)
     return figure

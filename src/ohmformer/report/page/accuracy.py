@@ -6,7 +6,7 @@ from ohmformer.report.candidates.candidate_table import comparisons
 from ohmformer.report.caveats import TRUSTED, caveats
 from ohmformer.report.page.content import Axis, Chart, Section, Table, Trace
 from ohmformer.report.table import capture_lines, digital_line, entry, software_line, static_line
-from ohmformer.report.verdict import clip_verdicts
+from ohmformer.report.verdict import findings
 from ohmformer.report.view import Series, View, axis_name, sigma, view
 from ohmformer.study.results.spec import Accuracy, MeasuredPoint, StudyResults
 
@@ -25,12 +25,11 @@ def accuracy_section(results: StudyResults) -> Section:
     seen = view(results)
     charts = [*_line_charts(results, seen), *([_bar_chart(results, seen)] if seen.bars else [])]
     tables = [*([_grid(results, seen)] if seen.series else []), *([_list(results, seen)] if seen.bars else [])]
-    findings = results.record.findings if results.record else tuple(clip_verdicts(results))
     lines = [software_line(results), digital_line(results), static_line(results), *capture_lines(results)]
     return Section(
         "accuracy",
         metric_title(results).capitalize(),
-        text=findings,
+        text=findings(results),
         charts=tuple(charts),
         tables=tuple(tables),
         notes=tuple(_sentence(line) for line in (*lines, *caveats(results)) if line),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from textwrap import fill, shorten
+from textwrap import shorten
 from typing import Any
 
 import matplotlib as mpl
@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ohmformer.report.figure import COLORS, MARKERS, STYLE, TITLE
-from ohmformer.report.figure_files import literal, save_svg_and_png
+from ohmformer.report.figure_files import literal, literal_lines, save_svg_and_png
 from ohmformer.report.pareto.front_table import caption
 from ohmformer.study.results.search import SearchedDesign, SearchedQuantity, SearchResults
 
@@ -66,9 +66,10 @@ def draw(found: SearchResults) -> Figure:
         ax.remove()
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=9)
-    figure.suptitle(fill(shorten(literal(found.study), TITLE, placeholder=" ..."), 30 + 40 * columns), fontsize=12)
-    notes = "\n".join(fill(line, int(17 * figure.get_figwidth())) for line in caption(found).split("\n"))
-    figure.supxlabel("\n".join(map(literal, notes.split("\n"))), fontsize=7)
+    title = shorten(found.study, TITLE, placeholder=" ...")
+    figure.suptitle(literal_lines(title, 30 + 40 * columns), fontsize=12)
+    width = int(17 * figure.get_figwidth())
+    figure.supxlabel("\n".join(literal_lines(line, width) for line in caption(found).split("\n")), fontsize=7)
     return figure
 
 

@@ -213,7 +213,21 @@ class PointResult(Part):
     old_code: OldCode | None = None
 
 
-class MeasuredPoint(Part):
+class SweptPoint(Part):
+    """What was set at a point of a study.
+
+    Attributes:
+        set: dotted path -> swept value, as written in the study.
+        label: label of the sweep; empty for none.
+    """
+
+    omitted_at_default = frozenset({"label"})
+
+    set: dict[Text, Any]
+    label: Text = ""
+
+
+class MeasuredPoint(PointResult, SweptPoint):
     """A point of a study of accuracy.
 
     Attributes:
@@ -223,19 +237,12 @@ class MeasuredPoint(Part):
         cost: cost of the point, by the present code; None if it has no price, or costs were not requested.
     """
 
-    omitted_at_default = frozenset({"label", "old_code", "cost"})
+    omitted_at_default = PointResult.omitted_at_default | SweptPoint.omitted_at_default | {"cost"}
 
-    set: dict[Text, Any]
-    label: Text = ""
-    accuracy: Accuracy
-    capture: Capture
-    write_noise: RoleNoise
-    notes: tuple[Text, ...] = ()
-    old_code: OldCode | None = None
     cost: CostResult | None = None
 
 
-class PricedPoint(Part):
+class PricedPoint(SweptPoint):
     """A point of a study of cost.
 
     Attributes:
@@ -245,10 +252,8 @@ class PricedPoint(Part):
         accuracy: measured accuracy; None if only costs were requested.
     """
 
-    omitted_at_default = frozenset({"label", "accuracy"})
+    omitted_at_default = SweptPoint.omitted_at_default | {"accuracy"}
 
-    set: dict[Text, Any]
-    label: Text = ""
     cost: CostResult
     accuracy: Accuracy | None = None
 
@@ -277,7 +282,7 @@ class StudyCosts(Part):
     record: Record | None = None
 
 
-class ServedPoint(Part):
+class ServedPoint(SweptPoint):
     """A point of a study whose model serves requests.
 
     Attributes:
@@ -286,10 +291,6 @@ class ServedPoint(Part):
         cost: what its requests take.
     """
 
-    omitted_at_default = frozenset({"label"})
-
-    set: dict[Text, Any]
-    label: Text = ""
     cost: ServedResult
 
 

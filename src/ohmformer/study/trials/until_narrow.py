@@ -1,16 +1,16 @@
-"""Chips and samples of a point: a fixed number, or as many as the asked interval needs."""
+"""Chips and samples of a point, as many as the asked interval needs, and the share of good chips."""
 
 from __future__ import annotations
 
-import warnings
 from functools import partial
 from typing import Literal
 
 from torch import nn
 
 from ohmformer.nn.convert.handle import crossbars
-from ohmformer.nn.monte_carlo import Interrupted, Stats, UnknownInterval, monte_carlo
-from ohmformer.stats.intervals import Floats, Summary
+from ohmformer.nn.monte_carlo import Stats, monte_carlo
+from ohmformer.nn.shared.state import State
+from ohmformer.stats.intervals import Floats
 from ohmformer.stats.narrowing import LOOKS, Trials, grown, is_narrow, share_interval
 from ohmformer.study.results.trials import ChipYield, Narrowed
 from ohmformer.study.spec import Settings
@@ -18,19 +18,21 @@ from ohmformer.tasks.scoring import scores
 from ohmformer.tasks.task import Task
 
 
-def tried(settings: Settings, task: Task, converted: nn.Module) -> tuple[Stats, Task, Narrowed | None]:
-    """The statistics of a point, the samples that were scored, and whether their interval is as narrow as asked.
+def until_narrow(settings: Settings, task: Task, converted: nn.Module) -> tuple[Stats, Task, Narrowed]:
+    """Try chips and samples until the interval is as narrow as the study asks, or there are no more.
 
     Every chip has the noise of its own number, so a point that ends with C chips and N samples has the bits of a study
     of C chips whose `task.limit` is N.
+
+    Returns:
+        The statistics, the samples that were scored, and whether their interval is narrow.
 
     Raises:
         BadInput: scores cannot be had or summarized.
         KeyboardInterrupt: Ctrl-C came before all chips were done.
     """
-    trials = settings.trials
-    if trials.ci_halfwidth is None:
-        return _look(settings, task, converted, trials.chips, {}), task, None
+    trials, state = settings.trials, crossbars(converted).state
+    assert trials.ci_halfwidth is not None
     most = Trials(trials.most, len(task))
     now: Trials | None = Trials(trials.chips, trials.samples or len(task))
     known: dict[int, Floats] = {}
@@ -39,33 +41,27 @@ def tried(settings: Settings, task: Task, converted: nn.Module) -> tuple[Stats, 
         if now.samples != before:
             part, before = task.first(now.samples), now.samples
             known.clear()
-        stats = _look(settings, part, converted, now.chips, known)
-        summary = Summary(stats.mean, stats.ci95, stats.chips)
-        narrow = narrow + 1 if is_narrow(summary, trials.ci_halfwidth) else 0
-        now = None if narrow >= LOOKS else grown(now, most, summary)
+        score = partial(_known_scores, known=known, state=state, task=part, batch=settings.simulation.batch)
+        stats = monte_carlo(
+            converted,
+            score,
+            chips=now.chips,
+            seed=settings.seed,
+            progress=False,
+            summarize=part.summarize,
+            partial=False,
+        )
+        narrow = narrow + 1 if is_narrow(stats.ci95, trials.ci_halfwidth) else 0
+        now = None if narrow >= LOOKS else grown(now, most, stats.ci95, stats.chips)
     found = Narrowed(asked=trials.ci_halfwidth, reached=narrow > 0, most_chips=most.chips, most_samples=most.samples)
     return stats, part, found
 
 
-def _look(settings: Settings, task: Task, converted: nn.Module, chips: int, known: dict[int, Floats]) -> Stats:
-    """Statistics of the first chips; `known` has the scores of chips tried before, and gets those of others."""
-    state = crossbars(converted).state
-    score = partial(scores, task=task, batch=settings.simulation.batch)
-
-    def measure(model: nn.Module) -> Floats:
-        if state.chip not in known:
-            known[state.chip] = score(model)
-        return known[state.chip]
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Interrupted)
-        warnings.simplefilter("ignore", UnknownInterval)  # refused by the caller
-        stats = monte_carlo(
-            converted, measure, chips=chips, seed=settings.seed, progress=False, summarize=task.summarize
-        )
-    if stats.interrupted:
-        raise KeyboardInterrupt
-    return stats
+def _known_scores(model: nn.Module, *, known: dict[int, Floats], state: State, task: Task, batch: int) -> Floats:
+    """The scores of the present chip; `known` has those of chips that were tried before, and gets those of others."""
+    if state.chip not in known:
+        known[state.chip] = scores(model, task=task, batch=batch)
+    return known[state.chip]
 
 
 def chip_yield(settings: Settings, chips: tuple[float, ...]) -> ChipYield | None:
