@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ohmformer.cli.output import READ_ONLY
 from ohmformer.report.candidates.candidate_figure import save_candidate_figure
 from ohmformer.report.candidates.candidate_table import candidate_tables, comparisons
 from ohmformer.report.caveats import caveats
@@ -35,7 +36,7 @@ def report_study(results: StudyResults, folder: Path, *, to_stderr: bool) -> Non
     for sentence in (*capture_lines(results), *findings(results), *caveats(results)):
         show(sentence, to_stderr=to_stderr)
     if not os.access(folder, os.W_OK):
-        show(f"read from {folder}, which may not be written: its files stay as they are", to_stderr=to_stderr)
+        show(READ_ONLY.format(folder=folder), to_stderr=to_stderr)
         return
     write_text(folder / "results.json", to_json(results))
     figures = [*save_figure(results, folder), *save_candidate_figure(results, folder)]
