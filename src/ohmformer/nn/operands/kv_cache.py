@@ -213,8 +213,8 @@ def _continues(before: TokenStreams, now: TokenStreams, new: int) -> bool:
     if before.streams != now.streams:
         return False
     return all(
-        row == held + tuple(range(row[0] + len(held), row[0] + len(held) + new)) and min(held) >= 0
-        for held, row in zip(before.numbers, now.numbers, strict=True)
+        row == earlier + tuple(range(row[0] + len(earlier), row[0] + len(earlier) + new)) and min(earlier) >= 0
+        for earlier, row in zip(before.numbers, now.numbers, strict=True)
     )
 
 
