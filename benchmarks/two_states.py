@@ -2,8 +2,8 @@
 
 Each state is a checkout whose environment has its package. Its models stay in a process of their own, and single
 forward passes of both states take turns, so that a busy machine slows both alike. Where even the digital model differs
-by per cents from pass to pass, times alone decide little. So the operations of one pass are counted, too, by name and
-shapes of their inputs, and those on large tensors that one state has and the other has not are listed.
+by per cents from pass to pass, times alone decide little. So the values that the operations of one pass work on are
+counted, too: for each operation, the size of its largest input.
 
     python benchmarks/two_states.py BEFORE/.venv/bin/python AFTER/.venv/bin/python [--rounds 20] [--write FILE]
 """
@@ -47,8 +47,6 @@ with torch.inference_mode(), of.samples(range(vit.BATCH)):
         cases[line.strip()](images)
         answer(time.perf_counter() - start)
 """
-LARGE = 100_000
-"""Values of a tensor, from which on an operation counts as one on a large tensor."""
 VIEWS = (
     "aten::to",
     "aten::as_strided",
@@ -68,8 +66,7 @@ class State:
         quiet: dict[str, Any] = {"stderr": subprocess.DEVNULL, "text": True, "bufsize": 1}
         command = [str(python), "-c", SERVER]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **quiet)
-        self.operations = {name: Counter(_large(each)) for name, each in self._answer().items()}
-        self.counts = {name: sum(found.values()) for name, found in self.operations.items()}
+        self.values = {name: Counter(_values_by_operation(each)) for name, each in self._answer().items()}
 
     def _answer(self) -> Any:
         assert self.process.stdout is not None
@@ -85,13 +82,13 @@ class State:
         return float(self._answer())
 
 
-def _large(operations: list[tuple[str, str, int]]) -> dict[str, int]:
-    """Operation with its shapes -> how often it ran; only those on large tensors, without views."""
+def _values_by_operation(operations: list[tuple[str, str, int]]) -> dict[str, int]:
+    """Operation -> number of values in the largest inputs of its calls in a pass; views are left out."""
     found: Counter[str] = Counter()
     for name, shapes, count in operations:
         sizes = [_values(shape) for shape in json.loads(shapes) if isinstance(shape, list)]
-        if name not in VIEWS and max(sizes, default=0) >= LARGE:
-            found[f"{name.removeprefix('aten::')} {shapes}"] += count
+        if name not in VIEWS:
+            found[name.removeprefix("aten::")] += count * max(sizes, default=0)
     return found
 
 
@@ -113,7 +110,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     states = before, after = State(arguments.before), State(arguments.after)
-    ratios: dict[str, list[float]] = {name: [] for name in before.operations}
+    ratios: dict[str, list[float]] = {name: [] for name in before.values}
     for turn in range(arguments.rounds + 1):
         for name, found in ratios.items():
             order = states if turn % 2 else states[::-1]
@@ -122,20 +119,20 @@ def main() -> None:
                 found.append(taken[after] / taken[before])
     lines = [
         f"One thread, median of {arguments.rounds} rounds in which the states take turns; in brackets the quartiles of "
-        "the single ratios. Operations are those on tensors of 100,000 values or more, views not counted.",
+        "the single ratios. Values are those that all operations of a pass work on, in millions.",
         "",
-        "| DeiT-S shape | time after / before | operations before | after |",
+        "| DeiT-S shape | time after / before | values before | after |",
         "|---|--:|--:|--:|",
     ]
     for name, found in ratios.items():
         low, middle, high = statistics.quantiles(found, n=4)
-        counts = f"{before.counts[name]:,} | {after.counts[name]:,}"
-        lines.append(f"| {name} | {middle:.3f} ({low:.2f} to {high:.2f}) | {counts} |")
-    lines += ["", "Operations that only one state has, or one has more often:", ""]
-    for name, now in after.operations.items():
-        then = before.operations[name]
-        changed = [f"{each}: {then[each]} before, {now[each]} after" for each in then | now if then[each] != now[each]]
-        lines.append(f"- {name}: {'; '.join(changed) or 'none'}")
+        millions = " | ".join(f"{state.values[name].total() / 1e6:,.1f}" for state in states)
+        lines.append(f"| {name} | {middle:.3f} ({low:.2f} to {high:.2f}) | {millions} |")
+    lines += ["", "Operations that work on more or fewer values than before, in millions:", ""]
+    for name, now in after.values.items():
+        then = before.values[name]
+        changed = [f"{each} {(now[each] - then[each]) / 1e6:+.1f}" for each in sorted(then | now)]
+        lines.append(f"- {name}: {', '.join(each for each in changed if not each.endswith('0.0')) or 'none'}")
     text = "\n".join(lines) + "\n"
     print(text, end="")
     if arguments.write:
