@@ -205,6 +205,19 @@ def test_decimal_commas_in_quotes_are_read_where_commas_separate_columns(tmp_pat
     assert table.measured[:2] == pytest.approx([1.6e-6, 2.4e-6])
 
 
+@pytest.mark.parametrize(
+    ("header", "mark"),
+    [
+        ('"Target\n[uS]","MEASURED\n[uS]","note; with\nmore"', ","),
+        ('target [uS];measured [uS];"a, b, c, d"', ";"),
+        ('target [uS]\tmeasured [uS]\t"a; b; c; d"', "\t"),
+    ],
+)
+def test_marks_and_ends_of_lines_in_quoted_names_separate_nothing(tmp_path: Path, header: str, mark: str) -> None:
+    table = read_measurements(written(tmp_path, header, [f"{row};x".replace(";", mark) for row in TABLE]))
+    assert table.target[:4] == pytest.approx([1e-6] * 4)
+
+
 @pytest.mark.parametrize("rows", [["1;7", "2;7"], ["1;1", "2;2"]])
 def test_measurements_without_any_residual_have_no_probability(tmp_path: Path, rows: list[str]) -> None:
     """The file used to state a probability of NaN, or one of 1e-9 for measurements that equal their targets."""

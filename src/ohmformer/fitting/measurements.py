@@ -38,6 +38,7 @@ LARGEST_CYCLE = 1e20
 """Largest endurance of a cell."""
 _GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
 """A number whose commas may separate thousands."""
+_QUOTED = re.compile(r'"[^"]*"')
 _HEADER = re.compile(r"(.*?)\s*(?:[\[(]\s*([^\])]*?)\s*[\])]|/\s*(\S+))?\s*")
 
 
@@ -101,8 +102,7 @@ def _table(file: str) -> tuple[list[str], list[list[str]], list[int]]:
     ]
     if len(numbered) < 2:
         raise BadInput(f"{file}: has no measurements; write a line of column names, then one line for each of them")
-    first = numbered[0][1]
-    separator = max(";\t,", key=lambda mark: first.count(mark))
+    separator = _separator([line for _, line in numbered])
     reader = csv.reader((f"{line}\n" for _, line in numbered), delimiter=separator, skipinitialspace=True, strict=True)
     found, numbers = [], []
     try:
@@ -123,6 +123,16 @@ def _table(file: str) -> tuple[list[str], list[list[str]], list[int]]:
                 "commas in quotes"
             )
     return header, found[1:], numbers[1:]
+
+
+def _separator(lines: Sequence[str]) -> str:
+    """What separates the names of the columns. Quoted names may hold such marks, and ends of lines."""
+    header = ""
+    for line in lines:
+        header += line
+        if header.count('"') % 2 == 0:
+            break
+    return max(";\t,", key=_QUOTED.sub("", header).count)
 
 
 def _check_commas(texts: Mapping[str, Sequence[str]], where: str, numbers: Sequence[int]) -> None:
