@@ -39,7 +39,7 @@ LARGEST_CYCLE = 1e20
 _GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
 """A number whose commas may separate thousands."""
 _QUOTED = re.compile(r'"[^"]*"')
-_HEADER = re.compile(r"(.*?)\s*(?:[\[(]\s*([^\])]*?)\s*[\])]|/\s*(\S+))?\s*")
+_HEADER = re.compile(r"(.*?)\s*(?:[\[(]\s*([^\])]*?)\s*[\])]|/\s*(\S+))?\s*", re.DOTALL)
 
 
 @dataclass(frozen=True)
