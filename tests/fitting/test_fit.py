@@ -191,6 +191,11 @@ def test_missing_values_are_counted(tmp_path: Path) -> None:
     [
         ("target;measured", TABLE, "target, row 2: '1.0' has no unit; write the unit in the name of the column"),
         ("target [uS];value", TABLE, "has no column 'measured'"),
+        (
+            "Tester B\ntarget [uS];measured [uS]",
+            [],
+            "[uS]'; separate columns by commas, and write # before lines above",
+        ),
         ("target [uS];target [nS];measured [uS]", ["1;1;1"] * 12, "are both target; rename one of them"),
         ("target [V];measured [uS]", TABLE, "target: has the unit 'V'; write it in S or ohm"),
         ("target [uS];measured [uS]", [*TABLE, "1;x"], "measured, row 14: 'x' is not a number"),

@@ -117,7 +117,7 @@ def _table(file: str) -> tuple[list[str], list[list[str]], list[int]]:
         raise BadInput(f"{file}: row {row_number} ends a quotation wrongly ({error}); correct its quotes") from None
     header = found[0]
     for number, row in zip(numbers[1:], found[1:], strict=True):
-        if len(row) != len(header):
+        if len(row) != len(header) > 1:  # a single name lacks columns, whatever follows
             raise BadInput(
                 f"{file}: row {number} has {len(row)} values for {len(header)} columns; correct it, or put values with "
                 "commas in quotes"
@@ -192,11 +192,12 @@ def _named(header: Sequence[str], where: str) -> dict[str, tuple[int, str]]:
                 f"{where}: {shown(header[found[column][0]])} and {shown(title)} are both {column}; rename one of them"
             )
         found[column] = (index, unit)
+    alone = "; separate columns by commas, and write # before lines above their names" if len(header) == 1 else ""
     for column in ("target", "measured"):
         if column not in found:
             raise BadInput(
                 f"{where}: has no column {column!r} among {shown(list(header))}; name it, with its unit, as in "
-                f"'{column} [uS]'"
+                f"'{column} [uS]'{alone}"
             )
     return found
 
