@@ -52,6 +52,36 @@ def test_a_key_below_the_name_of_an_entry_changes_this_entry() -> None:
         validate(Accelerator, number, where="hardware")
 
 
+@pytest.mark.parametrize(
+    ("table", "below"),
+    [
+        ({"write_verify": {"writes": 10, "tolerance": 0.05}}, {"write_verify.tolerance": 0.2}),
+        ({"peripherals": {"offset_mismatch": 0.1, "calibration": {"reads": 16}}}, {"peripherals.calibration.bits": 6}),
+        ({"wires": {"row": "1 ohm"}}, {"wires.column": "2 ohm"}),
+        ({}, {"wires.row": "1 ohm", "wires.column": "2 ohm"}),
+    ],
+)
+def test_keys_of_a_table_that_the_base_lacks_may_be_stated_and_changed(
+    table: dict[str, Any], below: dict[str, Any]
+) -> None:
+    """A study may sweep the tolerance of verified writes that it states itself, where its base has none."""
+    base = {"base": "clipformer_tcad_2024", "attention.array.adc.range": {"kind": "given", "high": 0.5}}
+    lines = {f"attention.array.{key}": value for key, value in {**table, **below}.items()}
+    changed = validate(Accelerator, {**base, **lines}, where="hardware")
+    ((name, whole),) = Patch.of({**table, **below}).as_table().items()
+    expected = validate(Accelerator, {**base, f"attention.array.{name}": whole}, where="hardware")
+    assert changed == expected
+    assert changed != validate(Accelerator, base, where="hardware")
+
+
+def test_a_table_that_the_base_lacks_must_be_stated_whole() -> None:
+    hardware = of.load("clipformer_tcad_2024")
+    with pytest.raises(of.BadInput, match=r"attention.array.write_verify.writes: is missing"):
+        of.replace(hardware, "attention.array.write_verify.tolerance", 0.05)
+    with pytest.raises(of.BadInput, match=r"attention.array.wires.rows: is not a key here"):
+        of.replace(hardware, "attention.array.wires.rows", 1.0)
+
+
 def test_the_only_change_has_its_full_path() -> None:
     assert Patch.of({"a.b.c": 1}).only_change() == (("a", "b", "c"), 1)
     assert Patch.of({"a.b": 1, "a.c": 2}).only_change() == ((), None)

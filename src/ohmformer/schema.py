@@ -337,6 +337,8 @@ def _patched_field(cls: type[Spec], name: str, old: Any, change: Any, context: M
         change = change if isinstance(change, Spec) else cls._unwrap({name: change})[name]
         return _check_field(cls, name, change, context)
     old = old if change.start is None else _check_field(cls, name, change.start, context)
+    if old is None and models(cls.model_fields[name].annotation):
+        return _check_field(cls, name, change.as_table(), context)  # the changes are all of the table
     if not isinstance(old, Spec):
         raise Misplaced((name,), None, "has no keys of its own; set it as a whole")
     try:

@@ -115,18 +115,6 @@ def test_drift_and_retention_are_told_apart() -> None:
     assert charge.cell.drift.kind == "exponential"  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("wears", [True, False])
-def test_endurance_is_where_the_window_is_half(wears: bool) -> None:
-    rng, rows = np.random.default_rng(6), []
-    for cycle in (1, 10, 100, 1000):
-        window = 10e-6 / (1 + (cycle / 300 if wears else 0))
-        rows += [
-            (cycle, t, (1e-6 if t == 1e-6 else 1e-6 + window) + 1e-8 * rng.standard_normal()) for t in (1e-6, 11e-6) * 8
-        ]
-    fit = fit_cell(dict(zip(("cycle", "target", "measured"), map(list, zip(*rows, strict=True)), strict=True)))
-    assert fit.endurance == (1000.0, wears)
-
-
 TABLE = [f"{t};{t + d}" for t in (1.0, 2.5, 5.0) for d in (-0.1, 0.05, 0.1, -0.06)]
 
 
@@ -170,6 +158,19 @@ def test_decimal_commas_in_quotes_are_read_where_commas_separate_columns(tmp_pat
     assert table.measured[:2] == pytest.approx([1.6e-6, 2.4e-6])
 
 
+@pytest.mark.parametrize(
+    ("header", "mark"),
+    [
+        ('"Target\n[uS]","MEASURED\n[uS]","note; with\nmore"', ","),
+        ('target [uS];measured [uS];"a, b, c, d"', ";"),
+        ('target [uS]\tmeasured [uS]\t"a; b; c; d"', "\t"),
+    ],
+)
+def test_marks_and_ends_of_lines_in_quoted_names_separate_nothing(tmp_path: Path, header: str, mark: str) -> None:
+    table = read_measurements(written(tmp_path, header, [f"{row};x".replace(";", mark) for row in TABLE]))
+    assert table.target[:4] == pytest.approx([1e-6] * 4)
+
+
 @pytest.mark.parametrize("rows", [["1;7", "2;7"], ["1;1", "2;2"]])
 def test_measurements_without_any_residual_have_no_probability(tmp_path: Path, rows: list[str]) -> None:
     """The file used to state a probability of NaN, or one of 1e-9 for measurements that equal their targets."""
@@ -190,6 +191,11 @@ def test_missing_values_are_counted(tmp_path: Path) -> None:
     [
         ("target;measured", TABLE, "target, row 2: '1.0' has no unit; write the unit in the name of the column"),
         ("target [uS];value", TABLE, "has no column 'measured'"),
+        (
+            "Tester B\ntarget [uS];measured [uS]",
+            [],
+            "[uS]'; separate columns by commas, and write # before lines above",
+        ),
         ("target [uS];target [nS];measured [uS]", ["1;1;1"] * 12, "are both target; rename one of them"),
         ("target [V];measured [uS]", TABLE, "target: has the unit 'V'; write it in S or ohm"),
         ("target [uS];measured [uS]", [*TABLE, "1;x"], "measured, row 14: 'x' is not a number"),

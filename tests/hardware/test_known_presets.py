@@ -58,6 +58,18 @@ def test_aihwkit_drift_is_compensated() -> None:
     assert left[1] < 0.6
 
 
+def test_crosssim_independent_errors_are_shares_of_g_max() -> None:
+    """Conductances are over G_max there, so a magnitude of 0.05 of NormalIndependent is sigma = 0.05 / 0.9 here."""
+    array = of.load_crossbar("crosssim_default")
+    noise = {"kind": "uniform", "sigma": 0.05 / (1 - 1000 / 10_000)}
+    array = replace(replace(array, "cell.write_noise", noise), "cell.read_noise", noise)
+    g = torch.linspace(array.cell.g_min, array.cell.g_max, 5, dtype=torch.float64)
+    assert (1 / array.cell.g_max, 1 / array.cell.g_min) == pytest.approx((1000, 10_000))
+    written, read = array.cell.write_noise, array.cell.read_noise
+    assert written.write_std(g, array.cell).tolist() == pytest.approx([0.05 * array.cell.g_max] * 5)
+    assert read.read_std(g, array.cell, age=1.0, written=None).tolist() == pytest.approx([0.05 * array.cell.g_max] * 5)
+
+
 @pytest.mark.parametrize("name", ["aihwkit_standard_preset", "crosssim_default"])
 def test_a_model_runs_with_weights_in_arrays_and_attention_digital(name: str) -> None:
     torch.manual_seed(0)

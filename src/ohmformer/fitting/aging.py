@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import isotonic_regression
 
 from ohmformer.errors import BadInput
 from ohmformer.fitting.measurements import Measurements
@@ -126,22 +127,27 @@ def _spread(values: Array, variances: Array) -> float:
 def endurance(table: Measurements) -> tuple[float, bool] | None:
     """The cycle at which the window is worn to half, and True; the last cycle and False if it is not.
 
-    None without cycles. The window is the difference of the mean conductances of the largest and the smallest target.
+    The window is the difference of the mean conductances of the largest and the smallest target. Windows that only
+    shrink, as near to the measured ones as possible in the mean of squares (isotonic regression), say when it is half,
+    so that a single reading far off does not. None without cycles, or if the window is never above zero.
     """
     if table.cycle is None:
         return None
-    low, high = table.target.min(), table.target.max()
-    cycles, windows = np.unique(table.cycle[np.isfinite(table.cycle)]), None
-    for end in (high, low):
+    cycles = np.unique(table.cycle[np.isfinite(table.cycle)])
+    means, counts = [], []
+    for end in (table.target.max(), table.target.min()):
         rows = np.isfinite(table.cycle) & (table.target == end)
         index = np.searchsorted(cycles, table.cycle[rows])
-        counts = np.bincount(index, minlength=len(cycles)).astype(np.float64)
+        count = np.bincount(index, minlength=len(cycles)).astype(np.float64)
         sums = np.bincount(index, weights=table.measured[rows], minlength=len(cycles))
-        means = np.divide(sums, counts, out=np.full(len(cycles), np.nan), where=counts > 0)
-        windows = means if windows is None else windows - means
-    assert windows is not None
-    known = [(cycle, window) for cycle, window in zip(cycles, windows, strict=True) if math.isfinite(window)]
-    if not known or cycles[-1] < 1:
+        means.append(np.divide(sums, count, out=np.full(len(cycles), np.nan), where=count > 0))
+        counts.append(count)
+    known = np.isfinite(windows := means[0] - means[1])
+    if not known.any() or cycles[-1] < 1:
         return None
-    worn = next((cycle for cycle, window in known if window < WORN * known[0][1]), None)
-    return (float(max(1.0, worn)), True) if worn is not None else (float(cycles[-1]), False)
+    weights = counts[0][known] * counts[1][known] / (counts[0][known] + counts[1][known])
+    shrinking = isotonic_regression(windows[known], weights=weights, increasing=False).x
+    if shrinking[0] <= 0:
+        return None
+    worn = cycles[known][shrinking < WORN * shrinking[0]]
+    return (float(max(1.0, worn[0])), True) if len(worn) else (float(cycles[-1]), False)

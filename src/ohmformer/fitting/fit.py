@@ -42,7 +42,7 @@ class CellFit:
         candidates: all kinds that were tried, the best one first.
         drift: the drift of the cell; None without times.
         endurance: number of cycles, and True if cells were worn out then; None without cycles.
-        measured: the measurements of the write noise: those of the first time.
+        measured: the measurements of the write noise: those of the first time, before cells are worn out.
         scale: the largest target [S], the unit of `chosen`.
         left_out: number of rows without a target or a measured value.
     """
@@ -94,12 +94,13 @@ def fit_cell(frame: Any) -> CellFit:
         raise BadInput(
             f"{table.where}: all targets are {units.show(scale, 'S')}, so the cell has no range; measure two or more"
         )
+    worn = endurance(first)
+    table, first = _before_wear(table, worn), _before_wear(first, worn)
     _check_usable(first, low, scale)
     aging = None if table.time is None or len(np.unique(table.time)) < 2 else drift(table)
     first = _just_after_writing(first, aging)
     tried = candidates(first.target / scale, first.measured / scale, low / scale)
     found = sorted(tried, key=lambda each: each.bic)
-    worn = endurance(first)
     chosen = min((each for each in found if each.bic <= found[0].bic + EQUAL), key=lambda each: each.count)
     cell: dict[str, Any] = {"g_min": low, "g_max": scale, "write_noise": noise_fields(chosen, scale, low)}
     if aging is not None and aging.kind:
@@ -112,6 +113,14 @@ def fit_cell(frame: Any) -> CellFit:
         reason = fault_of(error, Cell, cell)
         raise BadInput(f"{table.where}: the fitted cell is beyond all cells ({reason}); check the units") from None
     return CellFit(usable, chosen, tuple(found), aging, worn, first, scale, table.left_out)
+
+
+def _before_wear(table: Measurements, worn: tuple[float, bool] | None) -> Measurements:
+    """The measurements before the cycle at which cells are worn out; those of an unknown cycle stay."""
+    if worn is None or not worn[1]:
+        return table
+    assert table.cycle is not None
+    return table.rows(~(table.cycle >= worn[0]))
 
 
 def _first_rows(table: Measurements) -> npt.NDArray[np.bool_]:
@@ -148,8 +157,8 @@ def _check_usable(first: Measurements, low: float, scale: float) -> None:
         raise BadInput(f"{first.where}: no measured conductance is above 0; check the signs")
     if len(first.target) < LEAST_ROWS:
         raise BadInput(
-            f"{first.where}: has {len(first.target)} measurements just after a write, at least {LEAST_ROWS} are "
-            "needed; add some"
+            f"{first.where}: has {len(first.target)} measurements just after a write of cells that are not worn out, "
+            f"at least {LEAST_ROWS} are needed; add some"
         )
 
 

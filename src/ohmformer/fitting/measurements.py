@@ -38,7 +38,8 @@ LARGEST_CYCLE = 1e20
 """Largest endurance of a cell."""
 _GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
 """A number whose commas may separate thousands."""
-_HEADER = re.compile(r"(.*?)\s*(?:[\[(]\s*([^\])]*?)\s*[\])]|/\s*(\S+))?\s*")
+_QUOTED = re.compile(r'"[^"]*"')
+_HEADER = re.compile(r"(.*?)\s*(?:[\[(]\s*([^\])]*?)\s*[\])]|/\s*(\S+))?\s*", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,7 @@ def _table(file: str) -> tuple[list[str], list[list[str]], list[int]]:
     ]
     if len(numbered) < 2:
         raise BadInput(f"{file}: has no measurements; write a line of column names, then one line for each of them")
-    first = numbered[0][1]
-    separator = max(";\t,", key=lambda mark: first.count(mark))
+    separator = _separator([line for _, line in numbered])
     reader = csv.reader((f"{line}\n" for _, line in numbered), delimiter=separator, skipinitialspace=True, strict=True)
     found, numbers = [], []
     try:
@@ -117,12 +117,22 @@ def _table(file: str) -> tuple[list[str], list[list[str]], list[int]]:
         raise BadInput(f"{file}: row {row_number} ends a quotation wrongly ({error}); correct its quotes") from None
     header = found[0]
     for number, row in zip(numbers[1:], found[1:], strict=True):
-        if len(row) != len(header):
+        if len(row) != len(header) > 1:  # a single name lacks columns, whatever follows
             raise BadInput(
                 f"{file}: row {number} has {len(row)} values for {len(header)} columns; correct it, or put values with "
                 "commas in quotes"
             )
     return header, found[1:], numbers[1:]
+
+
+def _separator(lines: Sequence[str]) -> str:
+    """What separates the names of the columns. Quoted names may hold such marks, and ends of lines."""
+    header = ""
+    for line in lines:
+        header += line
+        if header.count('"') % 2 == 0:
+            break
+    return max(";\t,", key=_QUOTED.sub("", header).count)
 
 
 def _check_commas(texts: Mapping[str, Sequence[str]], where: str, numbers: Sequence[int]) -> None:
@@ -182,11 +192,12 @@ def _named(header: Sequence[str], where: str) -> dict[str, tuple[int, str]]:
                 f"{where}: {shown(header[found[column][0]])} and {shown(title)} are both {column}; rename one of them"
             )
         found[column] = (index, unit)
+    alone = "; separate columns by commas, and write # before lines above their names" if len(header) == 1 else ""
     for column in ("target", "measured"):
         if column not in found:
             raise BadInput(
                 f"{where}: has no column {column!r} among {shown(list(header))}; name it, with its unit, as in "
-                f"'{column} [uS]'"
+                f"'{column} [uS]'{alone}"
             )
     return found
 

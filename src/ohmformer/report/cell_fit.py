@@ -60,9 +60,12 @@ def sentences(fit: CellFit) -> list[str]:
     if fit.endurance is not None:
         cycles, worn = fit.endurance
         plural = "cycle" if cycles == 1 else "cycles"
-        said.append(
-            f"Endurance: {cycles:g} {plural}{'' if worn else ', the last one that was measured; no cell was worn out'}."
+        end = (
+            "; all else is fitted to the cycles before"
+            if worn
+            else ", the last one that was measured; no cell was worn out"
         )
+        said.append(f"Endurance: {cycles:g} {plural}{end}.")
     return said
 
 
