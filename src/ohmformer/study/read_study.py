@@ -155,7 +155,7 @@ def _make(document: Document, sets: list[tuple[str, Any]], folder: Path) -> Stud
     total = sum(sweep.size for sweep in sweeps)
     if total > MOST_POINTS:
         raise BadInput(f"sweep: makes more than {MOST_POINTS:,} points; give fewer values, or several studies")
-    first = whole_settings(_filled(document, next(sweeps[0].sets())), folder)
+    first = _own_settings(document, next(sweeps[0].sets()), folder)
     swept = {_head(path) for sweep in sweeps for path, _ in sweep.axes}
     checked = {section: getattr(first, section) for section in document if section not in swept}
     points = _Points({**document, **checked}, folder)
@@ -210,12 +210,22 @@ def _changed(document: Document, sweeps: list[Sweep], path: str, value: Any) -> 
     return document, [sweep if sweep.label else sweep.pinned(path, value) for sweep in sweeps]
 
 
-def _filled(document: Document, values: Document) -> Document:
-    """The document with swept values at paths where it has none. So values that a sweep overwrites are checked, too."""
-    for path, value in values.items():
-        if not has(document, path):
-            document = put(document, path, value)
-    return document
+def _own_settings(document: Document, values: Document, folder: Path) -> Whole:
+    """The settings of a document with swept values at paths where it has none, so that all its own values are checked.
+
+    Raises:
+        BadInput: its own values are wrong, beside these and by themselves.
+    """
+    missing = {path: value for path, value in values.items() if not has(document, path)}
+    try:
+        return whole_settings(_with(document, missing), folder)
+    except BadInput as error:
+        if not missing or len(missing) == len(values):
+            raise
+        try:  # own and swept values need not go together, since no point has both
+            return whole_settings(document, folder)
+        except BadInput:
+            raise error from error.__cause__
 
 
 def _with(document: Document, values: Document) -> Document:

@@ -261,6 +261,22 @@ def test_each_half_refuses_what_is_wrong_anywhere(half: Callable[..., Any], chan
         assert "\n" not in str(caught.value)
 
 
+def test_own_values_need_not_go_together_with_those_of_the_sweep() -> None:
+    bits, levels = "attention.array.bits_per_cell", "attention.array.levels"
+    sweep = {f"hardware.{bits}": [4], f"hardware.{levels}": [12]}
+    document = {"name": "x", "model": {"source": "shapes:bert-base"}, "sweep": [sweep]}
+    hardware = {"base": "clipformer_tcad_2024", "attention.array.bits": 13}
+
+    def arrays(**own: object) -> list[tuple[int, int]]:
+        points = make_whole({**document, "hardware": {**hardware, **own}}).points
+        found = [point.settings.hardware.attention.key.array for point in points]
+        return [(array.bits_per_cell, array.levels) for array in found]
+
+    assert arrays(**{bits: 3}) == [(4, 12)]
+    with pytest.raises(BadInput, match=r"hardware\.attention\.array\.bits_per_cell = 'three'"):
+        arrays(**{bits: "three"})
+
+
 def test_sections_that_are_shared_are_those_of_each_point_alone() -> None:
     whole = make_whole(
         tomllib.loads(NO_SWEEP + LABELED), ["mitigation.clip=calibrated", "cost.spare=0.5", "model.batch=2"]
