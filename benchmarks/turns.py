@@ -7,13 +7,33 @@ import time
 from collections.abc import Callable
 
 
-def medians(cases: dict[str, Callable[[], object]], *, rounds: int, warm_up: int) -> dict[str, float]:
-    """Median seconds of each case. The cases take turns, so that a busy machine slows all alike."""
+def medians(
+    cases: dict[str, Callable[[], object]],
+    *,
+    rounds: int,
+    warm_up: int,
+    wait: Callable[[], object] = lambda: None,
+    seconds: float = float("inf"),
+) -> dict[str, float]:
+    """Median seconds of each case. The cases take turns, so that a busy machine slows all alike.
+
+    Args:
+        cases: name -> what is timed.
+        rounds: how often each case is timed.
+        warm_up: rounds before these, without timing.
+        wait: returns when a device is done with what it was given; called before and after each case.
+        seconds: time after which no further round begins; at least one is timed.
+    """
     times: dict[str, list[float]] = {name: [] for name in cases}
+    begun = time.perf_counter()
     for turn in range(warm_up + rounds):
+        if turn > warm_up and time.perf_counter() - begun > seconds:
+            break
         for name, case in cases.items():
+            wait()
             start = time.perf_counter()
             case()
+            wait()
             if turn >= warm_up:
                 times[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in times.items()}

@@ -18,7 +18,8 @@ def pytest_sessionstart() -> None:
     hypothesis.settings.load_profile("house")
 
 
-CUDA = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"))
+NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+CUDA = pytest.param("cuda", marks=(pytest.mark.gpu, NO_GPU))
 
 
 @pytest.fixture(scope="session", params=["cpu", CUDA])

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# The whole check of a machine with a GPU, in under ten minutes: tests on CUDA, then the benchmark.
+# Usage: benchmarks/gpu_check.sh [PYTHON]   PYTHON has the package, pytest and hypothesis (default: python).
+# Results: benchmarks/results_cuda.md and benchmarks/gpu_tests.txt, in $OUT too if that is set.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+python="${1:-python}"
+export PYTHONPATH="src${PYTHONPATH:+:$PYTHONPATH}" AIHWKIT_USE_TRITON=1
+"$python" -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' || { echo "no CUDA device"; exit 1; }
+timeout 240 "$python" -m pytest -q -m gpu tests 2>&1 | tee benchmarks/gpu_tests.txt
+tests=$?
+# Small shapes first, so that there are results whenever the time ends.
+timeout 300 "$python" benchmarks/all.py --device cuda --seconds 8
+speed=$?
+[ -z "${OUT:-}" ] || cp benchmarks/gpu_tests.txt benchmarks/results_cuda.md "$OUT"/
+exit $((tests || speed))

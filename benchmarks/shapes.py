@@ -1,0 +1,92 @@
+"""Transformers of the shapes that are timed, with random weights, and what is done with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+
+import ohmformer as of
+from ohmformer.models.bundled_vit import VisionTransformer
+
+PROMPT, STEPS = 128, 16
+"""Tokens of a prefill, and tokens that are decoded after it."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A model and its work.
+
+    Attributes:
+        name: shown in tables.
+        build: makes the model.
+        inputs: makes a batch of inputs on a device: batch, device, dtype.
+        work: what is timed: a model and a batch.
+    """
+
+    name: str
+    build: Callable[[], nn.Module]
+    inputs: Callable[[int, torch.device, torch.dtype], Tensor]
+    work: Callable[[nn.Module, Tensor], object]
+
+
+def _images(batch: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    return torch.randn(batch, 3, 224, 224, device=device, dtype=dtype)
+
+
+def _tokens(batch: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    return torch.randint(0, 32000, (batch, PROMPT + STEPS), device=device)
+
+
+def _forward(model: nn.Module, x: Tensor) -> object:
+    with of.samples(range(len(x))):
+        return model(x)
+
+
+def _prefill(model: Any, tokens: Tensor) -> object:
+    with of.samples(range(len(tokens))):
+        return model(input_ids=tokens[:, :PROMPT], use_cache=False)
+
+
+def _decode(model: Any, tokens: Tensor) -> object:
+    with of.samples(range(len(tokens))):
+        past = model(input_ids=tokens[:, :PROMPT], use_cache=True).past_key_values
+        for n in range(PROMPT, PROMPT + STEPS):
+            past = model(input_ids=tokens[:, n : n + 1], past_key_values=past).past_key_values
+        return past
+
+
+def _deit_small() -> nn.Module:
+    return VisionTransformer(size=224, patch=16, channels=3, width=384, depth=12, heads=6, mlp_ratio=4.0, classes=1000)
+
+
+def _llama(**sizes: int) -> nn.Module:
+    return transformers.LlamaForCausalLM(transformers.LlamaConfig(tie_word_embeddings=True, **sizes))
+
+
+def _smollm2() -> nn.Module:
+    return _llama(
+        vocab_size=49152, hidden_size=576, num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3,
+        intermediate_size=1536,
+    )  # fmt: skip
+
+
+def _llama_1b() -> nn.Module:
+    return _llama(
+        vocab_size=128256, hidden_size=2048, num_hidden_layers=16, num_attention_heads=32, num_key_value_heads=8,
+        intermediate_size=8192,
+    )  # fmt: skip
+
+
+SHAPES = {
+    "deit": Shape("DeiT-S", _deit_small, _images, _forward),
+    "smollm2": Shape(f"SmolLM2-135M, prefill of {PROMPT}", _smollm2, _tokens, _prefill),
+    "smollm2-decode": Shape(f"SmolLM2-135M, {PROMPT} + {STEPS} tokens", _smollm2, _tokens, _decode),
+    "llama": Shape(f"Llama-1B, prefill of {PROMPT}", _llama_1b, _tokens, _prefill),
+    "llama-decode": Shape(f"Llama-1B, {PROMPT} + {STEPS} tokens", _llama_1b, _tokens, _decode),
+}
+"""Name on the command line -> shape."""
