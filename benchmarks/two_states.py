@@ -47,15 +47,29 @@ with torch.inference_mode(), of.samples(range(vit.BATCH)):
         cases[line.strip()](images)
         answer(time.perf_counter() - start)
 """
-VIEWS = (
-    "aten::to",
-    "aten::as_strided",
-    "aten::transpose",
-    "aten::detach",
-    "aten::view",
-    "aten::reshape",
-    "aten::select",
-)
+VIEWS = {
+    f"aten::{name}"
+    for name in [
+        "to",
+        "as_strided",
+        "transpose",
+        "detach",
+        "view",
+        "_unsafe_view",
+        "reshape",
+        "select",
+        "narrow",
+        "slice",
+        "split",
+        "unbind",
+        "expand",
+        "resolve_conj",
+        "alias",
+        "unsqueeze",
+        "squeeze",
+        "empty_like",
+    ]
+}
 """Operations that copy nothing, or call another one that is counted for itself."""
 
 
