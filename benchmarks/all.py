@@ -21,7 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from shapes import SHAPES, Shape
+from shapes import LEVELS, SHAPES, Shape, on_crossbars
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from turns import medians
@@ -32,26 +32,6 @@ DEFAULTS = {"cpu": (["deit", "smollm2-decode"], [2]), "cuda": (list(SHAPES), [2,
 """Device -> shapes and batches."""
 PEER = "aihwkit_lightning"
 MOST_OPERATIONS = 8
-
-LEVELS: dict[str, tuple[str, str, dict[str, object]]] = {
-    "noise, one draw per K/V value": ("clipformer_tcad_2024_per_value", "noise", {}),
-    "noise, one draw per 2-bit cell": ("clipformer_tcad_2024", "noise", {}),
-    "array, 128 rows": ("generic_amplitude", "array", {"adc": {"bits": "ideal"}, "cell.read_noise": {"kind": "none"}}),
-    "array, 128 rows, 8-bit ADC": ("generic_amplitude", "array", {"cell.read_noise": {"kind": "none"}}),
-    "array, 128 rows, read noise": ("generic_amplitude", "array", {"adc": {"bits": "ideal"}}),
-    "array, 128 rows, read noise, 8-bit ADC": ("generic_amplitude", "array", {}),
-}
-"""Case -> accelerator, level, and changes of all its arrays."""
-
-
-def on_crossbars(model: nn.Module, sample: Tensor, case: str) -> nn.Module:
-    """The model of a case."""
-    base, level, changes = LEVELS[case]
-    hardware = of.load(base)
-    for path, value in changes.items():
-        for role in ("projection", "attention"):
-            hardware = of.replace(hardware, f"{role}.array.{path}", value)
-    return of.convert(model, hardware, sample=sample, level=level)  # type: ignore[arg-type]
 
 
 def of_peer(model: nn.Module, rows: int, noise: float) -> nn.Module:

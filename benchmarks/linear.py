@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from turns import medians
+from turns import medians, show
 
 from ohmformer.array import Folded, fold, folded_product, mvm, program, write, write_folded
 from ohmformer.array.encoding import quantize, quantize_input
@@ -111,10 +111,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    text = table(arguments.rounds)
-    print(text, end="")
-    if arguments.write:
-        arguments.write.write_text(f"# Linear layers\n\n{text}", encoding="utf-8")
+    show("Linear layers", table(arguments.rounds), arguments.write)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Transformers of the shapes that are timed, with random weights, and what is done with them."""
+"""What is timed: transformers of several shapes with random weights, what is done with them, and hardware for them."""
 
 from __future__ import annotations
 
@@ -90,3 +90,27 @@ SHAPES = {
     "llama-decode": Shape(f"Llama-1B, {PROMPT} + {STEPS} tokens", _llama_1b, _tokens, _decode),
 }
 """Name on the command line -> shape."""
+
+LEVELS: dict[str, tuple[str, str, dict[str, object]]] = {
+    "noise, one draw per K/V value": ("clipformer_tcad_2024_per_value", "noise", {}),
+    "noise, one draw per 2-bit cell": ("clipformer_tcad_2024", "noise", {}),
+    "array, 128 rows, amplitude": (
+        "generic_amplitude",
+        "array",
+        {"adc": {"bits": "ideal"}, "cell.read_noise": {"kind": "none"}},
+    ),
+    "array, 128 rows, amplitude, 8-bit ADC": ("generic_amplitude", "array", {"cell.read_noise": {"kind": "none"}}),
+    "array, 128 rows, amplitude, read noise": ("generic_amplitude", "array", {"adc": {"bits": "ideal"}}),
+    "array, 128 rows, amplitude, read noise, 8-bit ADC": ("generic_amplitude", "array", {}),
+}
+"""Case -> accelerator, level, and changes of all its arrays."""
+
+
+def on_crossbars(model: nn.Module, sample: Tensor, case: str) -> nn.Module:
+    """The model of a case."""
+    base, level, changes = LEVELS[case]
+    hardware = of.load(base)
+    for path, value in changes.items():
+        for role in ("projection", "attention"):
+            hardware = of.replace(hardware, f"{role}.array.{path}", value)
+    return of.convert(model, hardware, sample=sample, level=level)  # type: ignore[arg-type]

@@ -1,10 +1,11 @@
-"""Timing things against one another on a machine that others use too."""
+"""Timing things against one another on a machine that others use too, and showing what was found."""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 
 def medians(
@@ -37,3 +38,10 @@ def medians(
             if turn >= warm_up:
                 times[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+def show(title: str, text: str, file: Path | None) -> None:
+    """Print text, and write it below a title into a file, if there is one."""
+    print(text, end="")
+    if file is not None:
+        file.write_text(f"# {title}\n\n{text}", encoding="utf-8")

@@ -18,6 +18,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from turns import show
+
 SERVER = """
 import json, os, pathlib, sys, time, warnings
 warnings.simplefilter("ignore")
@@ -147,10 +149,7 @@ def main() -> None:
         then = before.values[name]
         changed = [f"{each} {(now[each] - then[each]) / 1e6:+.1f}" for each in sorted(then | now)]
         lines.append(f"- {name}: {', '.join(each for each in changed if not each.endswith('0.0')) or 'none'}")
-    text = "\n".join(lines) + "\n"
-    print(text, end="")
-    if arguments.write:
-        arguments.write.write_text(f"# Two states of the code\n\n{text}", encoding="utf-8")
+    show("Two states of the code", "\n".join(lines) + "\n", arguments.write)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from turns import medians
+from turns import medians, show
 
 import ohmformer as of
 from ohmformer.models.bundled_vit import VisionTransformer
@@ -86,10 +86,7 @@ def main() -> None:
             f"| {shape}: {name} | {1e3 * seconds:.0f} | {seconds / found['plain']:.2f} |"
             for name, seconds in found.items()
         ]
-    text = "\n".join(lines) + "\n"
-    print(text, end="")
-    if arguments.write:
-        arguments.write.write_text(f"# Variation-aware training\n\n{text}", encoding="utf-8")
+    show("Variation-aware training", "\n".join(lines) + "\n", arguments.write)
 
 
 if __name__ == "__main__":

@@ -15,43 +15,19 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from shapes import LEVELS, SHAPES, on_crossbars
 from torch import nn
-from turns import medians
+from turns import medians, show
 
 import ohmformer as of
-from ohmformer.models.bundled_vit import VisionTransformer
 
 BATCH = 2
-NO_ADC = {"bits": "ideal"}
-
-
-def without(hardware: of.Accelerator, field: str, value: object) -> of.Accelerator:
-    """The accelerator with one field of all its arrays changed."""
-    return of.replace(of.replace(hardware, f"projection.array.{field}", value), f"attention.array.{field}", value)
 
 
 def cases(images: torch.Tensor) -> dict[str, nn.Module]:
     """The digital model, and the same model on hardware of several kinds."""
-    model = VisionTransformer(size=224, patch=16, channels=3, width=384, depth=12, heads=6, mlp_ratio=4.0, classes=1000)
-    model.eval()
-    per_cell, per_value = of.load("clipformer_tcad_2024"), of.load("clipformer_tcad_2024_per_value")
-    amplitude = of.load("generic_amplitude")
-    ideal_adc = without(amplitude, "adc", NO_ADC)
-    no_reads = without(ideal_adc, "cell.read_noise", {"kind": "none"})
-    adc_only = without(amplitude, "cell.read_noise", {"kind": "none"})
-    hardware = {
-        "noise, one draw per K/V value": (per_value, "noise"),
-        "noise, one draw per 2-bit cell": (per_cell, "noise"),
-        "array, 128 rows, amplitude": (no_reads, "array"),
-        "array, 128 rows, amplitude, 8-bit ADC": (adc_only, "array"),
-        "array, 128 rows, amplitude, read noise": (ideal_adc, "array"),
-        "array, 128 rows, amplitude, read noise, 8-bit ADC": (amplitude, "array"),
-    }
-    converted = {
-        name: of.convert(model, spec, sample=images, level=level)  # type: ignore[arg-type]
-        for name, (spec, level) in hardware.items()
-    }
-    return {"digital": model, **converted}
+    model = SHAPES["deit"].build().eval()
+    return {"digital": model, **{name: on_crossbars(model, images, name) for name in LEVELS}}
 
 
 @torch.inference_mode()
@@ -82,10 +58,7 @@ def main() -> None:
             for name, seconds in found.items()
         ),
     ]
-    text = "\n".join(lines) + "\n"
-    print(text, end="")
-    if arguments.write:
-        arguments.write.write_text(f"# Vision transformer\n\n{text}", encoding="utf-8")
+    show("Vision transformer", "\n".join(lines) + "\n", arguments.write)
 
 
 if __name__ == "__main__":

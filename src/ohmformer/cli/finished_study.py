@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ohmformer.cli.output import READ_ONLY
+from ohmformer.cli.output import write_files
 from ohmformer.report.candidates.candidate_figure import save_candidate_figure
 from ohmformer.report.candidates.candidate_table import candidate_tables, comparisons
 from ohmformer.report.caveats import caveats
@@ -35,13 +35,11 @@ def report_study(results: StudyResults, folder: Path, *, to_stderr: bool) -> Non
         show(candidate_tables(results), to_stderr=to_stderr)
     for sentence in (*capture_lines(results), *findings(results), *caveats(results)):
         show(sentence, to_stderr=to_stderr)
-    if not os.access(folder, os.W_OK):
-        show(READ_ONLY.format(folder=folder), to_stderr=to_stderr)
-        return
-    write_text(folder / "results.json", to_json(results))
-    figures = [*save_figure(results, folder), *save_candidate_figure(results, folder)]
-    files = ["results.json", "results.sqlite", *(file.name for file in figures)]
-    show(f"written to {folder}: {', '.join(files)}", to_stderr=to_stderr)
+
+    def figures() -> list[Path]:
+        return [*save_figure(results, folder), *save_candidate_figure(results, folder)]
+
+    show(write_files(folder, {"results.json": to_json(results)}, figures, "results.sqlite"), to_stderr=to_stderr)
 
 
 def write_page(results: StudyResults, folder: Path) -> None:

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
     from ohmformer.study.results.spec import Document
 
-READ_ONLY = "read from {folder}, which may not be written: its files stay as they are"
-"""Sentence on a folder whose stored results are shown, but whose files are not written."""
-
 
 def results_folder(out: str | None, name: str) -> Path:
     """The folder of a study's results: that of `--out`, or the default one for the study's name.
@@ -117,7 +114,7 @@ def write_files(folder: Path, texts: Mapping[str, str], save_figures: Callable[[
         BadInput: a file cannot be written.
     """
     if not os.access(folder, os.W_OK):
-        return READ_ONLY.format(folder=folder)
+        return f"read from {folder}, which may not be written: its files stay as they are"
     for name, text in texts.items():
         write(text, str(folder / name))
     return f"written to {folder}: {', '.join([*texts, stored, *(file.name for file in save_figures())])}"
