@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from ohmformer.study.executors.dask_workers import DaskWorkers
 from tests.cli.drivers import stopped_if_it_fails
 from tests.study.executors.drives import DASK, FOLDER, GAMMAS, RAY, rows
 from tests.study.processes import PATHS, alive, wait_until
@@ -77,6 +79,21 @@ def test_a_killed_worker_changes_no_row(cluster: str, tmp_path: Path, undisturbe
     assert err[0].startswith(DIED)
     assert f"{GAMMA} = 1.0" in err[0]
     assert rows(tmp_path / "out") == rows(undisturbed)
+
+
+def levels_of_workers() -> set[int]:
+    """Levels from which workers of Dask on this machine log, though they no longer silence themselves."""
+    workers = DaskWorkers(None, 1)
+    try:
+        with workers.executor(1):
+            return set(workers._client.run(lambda: logging.getLogger("distributed.core").getEffectiveLevel()).values())
+    finally:
+        workers.close()
+
+
+@DASK
+def test_workers_of_dask_log_nothing_while_they_close() -> None:
+    assert levels_of_workers() == {logging.CRITICAL}
 
 
 @pytest.mark.parametrize("cluster", CLUSTERS)

@@ -174,6 +174,7 @@ def _local_cluster(name: str, count: int) -> Any:
 
     As in the local pool, what kills its process is not tried again behind our back, and only the system limits memory.
     """
+    import dask.config
     from distributed import Nanny, Scheduler, SpecCluster
 
     here: dict[str, Any] = {"host": "127.0.0.1", "protocol": "tcp://", "dashboard": False}
@@ -184,8 +185,11 @@ def _local_cluster(name: str, count: int) -> Any:
         for number in range(count)
     }
     options = {**here, "port": 0, "dashboard_address": "127.0.0.1:0", "allowed_failures": 0}
+    # silence_logs ends where a worker begins to close; a level in its environment holds until its process ends.
+    spawn = "distributed.nanny.pre-spawn-environ"
+    quiet = {spawn: {**dask.config.get(spawn), "DASK_LOGGING__DISTRIBUTED": "critical"}}
     try:
-        with signals_held_back():
+        with dask.config.set(quiet), signals_held_back():
             return SpecCluster(
                 workers=workers, scheduler={"cls": Scheduler, "options": options}, silence_logs=logging.CRITICAL
             )
