@@ -27,6 +27,8 @@ Major = Literal["outputs", "inputs"]
 """The axis of a matrix along which random numbers run first."""
 Columns = Literal["cell", "reference"]
 """Columns that hold values, or the reference columns of `offset` arrays."""
+LARGE = 2**19
+"""Cells from which the temporary tensors of a write do not fit into a core's cache."""
 
 
 def exact(array: Crossbar) -> bool:
@@ -177,7 +179,7 @@ class Writer:
             return encoding.target_conductances(digits, array)
         eps = self._normal(self.write_numbers, digits, 1 if self.shared else len(digits))
         eps = eps if array.write_verify is None else self._verified(eps, digits, array.write_verify, s)
-        if (eps.shape, eps.stride()) != (digits.shape, digits.stride()):
+        if digits.numel() < LARGE or (eps.shape, eps.stride()) != (digits.shape, digits.stride()):
             return noise.write(encoding.target_conductances(digits, array), self.cell, eps)
         for some_digits, some_eps in pieces(digits, eps):
             some_eps.copy_(noise.write(encoding.target_conductances(some_digits, array), self.cell, some_eps))
