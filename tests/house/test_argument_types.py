@@ -54,8 +54,8 @@ def explored() -> dict[str, Any]:
 
 def conversion() -> dict[str, Any]:
     names = ("clip", "weights", "level", "rules", "seed", "chip")
-    fixed = {"model": encoder(), "hardware": of.load("clipformer_tcad_2024"), "sample": X, "verbose": False}
-    return {**fixed, **dict.fromkeys(names), "ages": None}
+    fixed = {"model": encoder(), "hardware": of.load("clipformer_tcad_2024"), "sample": X}
+    return {**fixed, **dict.fromkeys(names), "ages": None, "keep_original": True, "verbose": False}
 
 
 def requirements() -> dict[str, Any]:

@@ -106,9 +106,11 @@ def write_uncompensated(request: WriteRequest) -> Programmed:
     if array.residual is not None:
         held = _stacked([held for _, held in request.residual_slices(writer, writer.write_and_read_back)][::-1])
     elif one_sided(array):
-        magnitudes = encoding.slice_digits(codes.abs().unsqueeze(0), array, slices)
-        by_slice = [writer.write(digits).digits[0] for digits in magnitudes]
-        held = Held(torch.stack([torch.stack([part * (codes > 0), part * (codes < 0)]) for part in by_slice], dim=1))
+        held = Held(codes.new_empty(2, slices, *codes.shape))
+        for s, digits in enumerate(encoding.slice_digits(codes.abs().unsqueeze(0), array, slices)):
+            (magnitudes,) = writer.write(digits).digits
+            torch.mul(magnitudes, codes > 0, out=held.digits[0, s])
+            torch.mul(magnitudes, codes < 0, out=held.digits[1, s])
     else:
         held = _stacked([writer.write(digits) for digits in encoding.signed_digits(codes, array, slices)])
     reference, reference_written = None, None

@@ -12,8 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
+from ohmformer.array.chunking import pieces
 from ohmformer.array.peripherals.mismatch import Mismatch
 from ohmformer.array.spec import Crossbar
 from ohmformer.array.writing import Held
@@ -132,10 +134,13 @@ def read_variance(held: Held, array: Crossbar) -> Tensor | None:
         return None
     if held.read_std is not None:
         return held.read_std.square()
-    g_written = None if held.written is None else array.cell.g_min + array.step * held.written
-    g = array.cell.g_min + array.step * held.digits
-    if held.ages is None:
-        std = noise.read_std(g, array.cell, age=array.age, written=g_written)
-    else:
-        std = noise.read_std_by_age(g, array.cell, held.ages, written=g_written)
-    return std.div_(array.step).square_()
+    cell, step, variance = array.cell, array.step, torch.empty_like(held.digits)
+    known = (variance, held.digits) if held.written is None else (variance, held.digits, held.written)
+    for some, *some_digits in pieces(*known) if held.ages is None else [known]:
+        g, g_written, *_ = *(cell.g_min + step * digits for digits in some_digits), None
+        if held.ages is None:
+            std = noise.read_std(g, cell, age=array.age, written=g_written)
+        else:
+            std = noise.read_std_by_age(g, cell, held.ages, written=g_written)
+        some.copy_(std.div_(step).square_())
+    return variance

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ohmformer.array import encoding
+from ohmformer.array.chunking import pieces
 from ohmformer.array.spec import Crossbar
 from ohmformer.array.wires.effective import act_through_wires, effective_shares
 from ohmformer.device import drift, faults, noise, write_verify
@@ -26,6 +27,8 @@ Major = Literal["outputs", "inputs"]
 """The axis of a matrix along which random numbers run first."""
 Columns = Literal["cell", "reference"]
 """Columns that hold values, or the reference columns of `offset` arrays."""
+LARGE = 2**19
+"""Cells from which the temporary tensors of a write do not fit into a core's cache."""
 
 
 def exact(array: Crossbar) -> bool:
@@ -136,10 +139,10 @@ class Writer:
         array, cell, s, written = self.array, self.cell, self.next_slice, None
         self.next_slice += 1
         if self.noisy or self.drifts or self.faulty or cell.uneven or self.saturates:
-            g_target = encoding.target_conductances(digits, array)
-            g = self._noisy(g_target, digits, s)
+            g = self._after_write(digits, s)
             if self.drifts:
                 written = self._to_digits_(g.clone()) if self.keeps_written else None
+                g_target = encoding.target_conductances(digits, array)
                 g = drift.drift(g, g_target, cell, self._normal(self.drift_numbers, digits, len(digits)), age=array.age)
             if self.faulty:
                 u = self._fault_numbers(digits, s)
@@ -169,14 +172,18 @@ class Writer:
         std = noise.read_std(g_min + self.step * digits, cell, age=self.array.age, written=g_written)
         return std.div_(self.step).mul_(effective_shares(digits, acting, self.array))
 
-    def _noisy(self, g_target: Tensor, digits: Tensor, s: int) -> Tensor:
-        """Conductances [S] just after slice s is written; `g_target` itself if writes are exact."""
+    def _after_write(self, digits: Tensor, s: int) -> Tensor:
+        """Conductances [S] just after the digits of slice s are written: a new tensor."""
         array = self.array
         if not self.noisy:
-            return g_target
+            return encoding.target_conductances(digits, array)
         eps = self._normal(self.write_numbers, digits, 1 if self.shared else len(digits))
         eps = eps if array.write_verify is None else self._verified(eps, digits, array.write_verify, s)
-        return noise.write(g_target, self.cell, eps)
+        if digits.numel() < LARGE or (eps.shape, eps.stride()) != (digits.shape, digits.stride()):
+            return noise.write(encoding.target_conductances(digits, array), self.cell, eps)
+        for some_digits, some_eps in pieces(digits, eps):
+            some_eps.copy_(noise.write(encoding.target_conductances(some_digits, array), self.cell, some_eps))
+        return eps
 
     def write_and_read_back(self, digits: Tensor, s: int) -> tuple[Held, Tensor]:
         """Write slice s, in any order of slices.
@@ -207,8 +214,7 @@ class Writer:
         """
         s = self.next_slice
         self.next_slice += 1
-        g_target = encoding.target_conductances(digits, self.array)
-        g = self._noisy(g_target, digits, s)
+        g_target, g = encoding.target_conductances(digits, self.array), self._after_write(digits, s)
         normals = self._normal(self.drift_numbers, digits, len(digits)) if drifts else None
         return g_target, g, normals, self._fault_numbers(digits, s) if self.faulty else None
 
@@ -240,7 +246,9 @@ class Writer:
 
     def _to_digits_(self, g: Tensor) -> Tensor:
         """Conductances [S] to digits, in place."""
-        return g.sub_(self.cell.g_min).div_(self.step)
+        for (some,) in pieces(g):
+            some.sub_(self.cell.g_min).div_(self.step)
+        return g
 
     def _normal(self, source: RandomSource, like: Tensor, P: int) -> Tensor:
         """The next standard normals [P, ..., O, I] of a source; `like` gives all sizes but P."""

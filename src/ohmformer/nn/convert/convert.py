@@ -24,6 +24,7 @@ from ohmformer.nn.convert.arguments import as_config, checked_sample
 from ohmformer.nn.convert.attention_marks import all_cross_attention, mark_cross_attention, unmark_partial_attention
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
 from ohmformer.nn.convert.handle import Handle
+from ohmformer.nn.convert.release import release_weights
 from ohmformer.nn.convert.replace import Replacer
 from ohmformer.nn.convert.sharing import REMOVALS, Model, share_parameters
 from ohmformer.nn.convert.spec import ConvertConfig
@@ -50,13 +51,16 @@ def convert(
     seed: int | None = None,
     chip: int | None = None,
     ages: Ages | float | None = None,
+    keep_original: bool = True,
     verbose: bool = False,
 ) -> Model:
     """Put the weights of a model, and its K and V, on the crossbars of an accelerator.
 
     Args:
-        model: any transformer of PyTorch; it stays unchanged. Its products are captured by running the sample.
-        hardware: the accelerator; or a `ConvertConfig`, which replaces all but `sample`, `ages` and `verbose`.
+        model: any transformer of PyTorch; it stays unchanged, unless `keep_original` is False. Its products are
+            captured by running the sample.
+        hardware: the accelerator; or a `ConvertConfig`, which replaces all but `sample`, `ages`, `keep_original` and
+            `verbose`.
         sample: a batch of real inputs: a tensor or NumPy array, a tuple of arguments, a mapping, or the `calibration`
             of a task. It is run to capture products, to calibrate ranges, and to check that exact hardware gives the
             output of the original.
@@ -68,6 +72,9 @@ def convert(
         seed: root of all noise; None is 0.
         chip: number of the specimen of the hardware; None is 0.
         ages: times of K and V from `Timeline.ages()` or `Served.ages()`; one age [s]; or None for the `age` of arrays.
+        keep_original: False gives up the weights of linear layers, also those of `model`, as soon as cells hold them.
+            So a float32 model at level "noise" takes its memory about once. It then computes for this seed, chip and
+            level alone, and can be neither calibrated again, trained, saved nor reverted.
         verbose: print the capture table, not warnings of products that stay digital without a rule.
 
     Returns:
@@ -77,7 +84,8 @@ def convert(
         BadInput: a product of two activations is not understood, weights or sample hold NaN, a rule matches nothing,
             `ages` do not fit, or the converted model differs from the original on exact hardware.
     """
-    check_type("convert", "verbose", verbose, bool, "True or False")
+    for name, given in (("verbose", verbose), ("keep_original", keep_original)):
+        check_type("convert", name, given, bool, "True or False")
     config, ages = as_config(model, hardware, clip, weights, level, rules, seed, chip), check_ages(ages)
     sample = checked_sample(model, sample, config.rules)
     converted = share_parameters(model)
@@ -95,7 +103,9 @@ def convert(
         _attach(converted, handle, run, replacer)
         self_check.check(model, converted, state, _always_used(handle.operands), sample, run.axis)
         _calibrate(model, converted, handle)
-    _report(converted, handle, verbose)
+        _report(converted, handle, verbose)
+        if not keep_original:
+            release_weights(model, converted, handle)
     return converted
 
 

@@ -10,6 +10,7 @@ from torch import nn
 from ohmformer.capture.torch_private import post_hooks, pre_hooks, state_dict_hooks
 from ohmformer.nn.calls.hooks import CROSSBAR_HOOKS
 from ohmformer.nn.convert.handle import Handle, handle_of
+from ohmformer.nn.convert.release import check_kept
 from ohmformer.nn.convert.sharing import Model, share_parameters
 from ohmformer.nn.convert.state_dict_ranges import RANGE_HOOKS
 from ohmformer.nn.modules.class_swap import added_values, converted_part, restore_class
@@ -29,10 +30,12 @@ def revert(model: Model) -> Model:
         A model with the classes, names and values of a digital one; it computes the same bits as the original would.
 
     Raises:
-        BadInput: no part of the model was converted, or it cannot be copied, such as after pruning of weights.
+        BadInput: no part of the model was converted, its weights were given up (`keep_original=False`), or it cannot be
+            copied, such as after pruning of weights.
     """
     if not isinstance(model, nn.Module) or converted_part(model) is None:
         handle_of(model)
+    check_kept(model, "revert")
     digital = share_parameters(model, *_added_objects(model))
     for module in digital.modules():
         _drop_hooks(*pre_hooks(module))

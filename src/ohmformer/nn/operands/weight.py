@@ -31,7 +31,7 @@ from ohmformer.nn.operands.plain_calls import refuse_hidden
 from ohmformer.nn.operands.read_streams import read_streams
 from ohmformer.nn.shared.grown_weights import has_grown, warn_of_growth
 from ohmformer.nn.shared.memory import Mask
-from ohmformer.nn.shared.state import State, Use
+from ohmformer.nn.shared.state import CallInfo, State, Use
 from ohmformer.precision import widened
 from ohmformer.streams import Streams, current_samples
 
@@ -72,6 +72,7 @@ class WeightOperand(Operand):
         observed: what calibration has observed; None if it is not observing.
         range_guessed: True if no calibration input has used it, so that it has the input range of others of its bank.
         calibrated_square: sum of the squares of the weights when ranges were last calibrated; None before.
+        released: True if the weights were given up, so that cells hold all that is left of them.
     """
 
     batch_axis: BatchAxis | None = FIRST
@@ -87,6 +88,7 @@ class WeightOperand(Operand):
     observed: WeightInputs | None = field(default=None, repr=False)
     range_guessed: bool = False
     calibrated_square: float | None = None
+    released: bool = False
 
     def product(self, x: Tensor, w: Tensor, origin: Tensor | None = None, memory_mask: Mask | None = None) -> Tensor:
         """Multiply inputs by weights on crossbars: x @ w.T.
@@ -101,7 +103,9 @@ class WeightOperand(Operand):
         Raises:
             BadInput: inputs and weights have different types; or read noise is drawn and the samples are not known.
         """
-        refuse_hidden(self.name, x, w)
+        refuse_hidden(self.name, x, *(() if self.released else (w,)))
+        if self.released and self.state.mode not in ("run", "run weights"):
+            raise BadInput(self.given_up)
         if x.numel() == 0:
             return x @ w.transpose(-2, -1)
         if memory_mask is None and self.state.memory.noted:
@@ -178,7 +182,13 @@ class WeightOperand(Operand):
         scaling: Tensor | None,
         feedback: ErrorFeedback | None = None,
     ) -> None:
-        """Write the weights in another way from now on, and forget all calibrated ranges."""
+        """Write the weights in another way from now on, and forget all calibrated ranges.
+
+        Raises:
+            BadInput: the weights were given up.
+        """
+        if self.released:
+            raise BadInput(self.given_up)
         self.array, self.rotated, self.mitigation, self.scaling = array, rotated, mitigation, scaling
         self.feedback = feedback
         self.x_range = self.adc_range = None
@@ -224,9 +234,14 @@ class WeightOperand(Operand):
         The address and version of `origin` (see `product`) show a change where w is a copy.
         """
         state, last = self.state, self.cells
+        settings = (state.seed, state.chip, use.step, state.level, state.rounded)
+        if self.released:
+            if last.cells is None or last.key[0] != settings:
+                raise BadInput(self.given_up)
+            return last.cells
         source = w if origin is None else origin
         key = (
-            (state.seed, state.chip, use.step, state.level, state.rounded),
+            settings,
             source.data_ptr(),
             0 if source.is_inference() else source._version,
             (dtype, w.device, tuple(w.shape), source.stride()),
@@ -254,6 +269,20 @@ class WeightOperand(Operand):
         )
         last.cells, last.key, last.sums = cells, key, sums
         return cells  # another thread may have written last.cells by now
+
+    def release(self, w: Tensor) -> None:
+        """Write weights w[O, I] that are given up afterward, for the present settings of the model."""
+        dtype = torch.promote_types(w.dtype, torch.float32)
+        self.written_cells(w, dtype, Use(CallInfo(), None, self.state.root, ()))
+        self.released = True
+
+    @property
+    def given_up(self) -> str:
+        """The message for what needs weights that were given up."""
+        return (
+            f"{self.name}: its weights were given up (keep_original=False), and cells hold those of one seed, chip and "
+            "level alone; for others, for calibration and training load the model again, and leave keep_original out"
+        )
 
     def _corrections(self, use: Use) -> ErrorFeedback | None:
         """The corrections of errors in weights that are written later; None for none, or without residual writing.

@@ -24,6 +24,7 @@ from ohmformer.mitigation.spec import Conditioning, KVClip, WeightMitigation
 from ohmformer.nn.convert.calibrate_ranges import calibrate_ranges
 from ohmformer.nn.convert.convert import convert
 from ohmformer.nn.convert.handle import Handle, crossbars
+from ohmformer.nn.convert.release import check_kept
 from ohmformer.nn.convert.sharing import Model
 from ohmformer.nn.convert.state_dict_ranges import PREFIX
 from ohmformer.nn.convert.weight_mitigation import assignments, mitigate, weight_operands
@@ -67,9 +68,11 @@ def save(model: nn.Module, file: str | Path) -> None:
         file: path of the file; an existing file is replaced.
 
     Raises:
-        BadInput: the model was not converted, another thread changes its settings, or the file cannot be written.
+        BadInput: the model was not converted, its weights were given up (`keep_original=False`), another thread changes
+            its settings, or the file cannot be written.
     """
     handle = crossbars(model)
+    check_kept(model, "save")
     check_type("save", "file", file, (str, PathLike), "the path of the file to write")
     handle.state.users.check()
     weights, tied = _weights(model)

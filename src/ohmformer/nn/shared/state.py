@@ -254,8 +254,13 @@ class State:
         elif call.recomputed and in_backward():  # PyTorch recomputes single layers of an encoder
             encoders = call.recomputed.items()
             info = next((encoder for prefix, encoder in encoders if operand.startswith(prefix)), info)
-        stream = Stream("seed", self.seed, "chip", self.chip) if step is None else step.stream
+        stream = self.root if step is None else step.stream
         return Use(info, step, stream, (n,) if n else ())
+
+    @property
+    def root(self) -> Stream:
+        """Root of all noise of the chip."""
+        return Stream("seed", self.seed, "chip", self.chip)
 
     def _check_untrained(self) -> None:
         """Refuse to train a part of the model in a separate call.

@@ -1,0 +1,208 @@
+"""Weights that are given up once cells hold them: same bits, less memory, and one line for all that needs them."""
+
+from __future__ import annotations
+
+import copy
+import gc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import ohmformer as of
+from ohmformer.capture.torch_private import plain
+from tests.nn.models import Encoder, vit
+
+PER_CELL, CONVERTED = of.load("clipformer_tcad_2024"), of.load("generic_amplitude")
+IMAGES = torch.randn(2, 1, 12, 12, generator=torch.Generator().manual_seed(1))
+
+
+def both(build: Callable[[], nn.Module], sample: Any, hardware: of.Accelerator, **options: Any) -> tuple[Any, Any]:
+    """The same model, with its weights kept and given up."""
+    kept, given_up = (
+        of.convert(build(), hardware, sample=sample, keep_original=keep, **options) for keep in (True, False)
+    )
+    return kept, given_up
+
+
+def output(model: Any, sample: Any) -> Tensor:
+    with torch.no_grad(), of.samples(range(2)):
+        found: Tensor = model(sample)
+    return found
+
+
+def without_values(model: nn.Module) -> list[str]:
+    return [name for name, parameter in model.named_parameters() if parameter.is_meta]
+
+
+@pytest.mark.parametrize(("hardware", "level"), [(PER_CELL, "noise"), (CONVERTED, "array")])
+@pytest.mark.parametrize(
+    "options", [{}, {"weights": of.WeightMitigation(rotate=True, scaling=0.5)}, {"seed": 3, "chip": 2}]
+)
+def test_the_bits_stay(hardware: of.Accelerator, level: of.Level, options: dict[str, Any]) -> None:
+    kept, given_up = both(vit, IMAGES, hardware, level=level, **options)
+    assert torch.equal(output(kept, IMAGES), output(given_up, IMAGES))
+    assert torch.equal(
+        output(kept, IMAGES[:1].expand(2, -1, -1, -1)), output(given_up, IMAGES[:1].expand(2, -1, -1, -1))
+    )
+    assert without_values(given_up)
+    assert not without_values(kept)
+
+
+def test_the_original_loses_the_same_weights_and_nothing_else() -> None:
+    model = vit()
+    given_up = of.convert(model, PER_CELL, sample=IMAGES, level="noise", keep_original=False)
+    lost = without_values(given_up)
+    assert lost == without_values(model)
+    assert lost == [f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+
+
+def test_gradients_still_reach_the_inputs() -> None:
+    kept, given_up = both(vit, IMAGES, PER_CELL, level="noise")
+    gradients = []
+    for model in (kept, given_up):
+        x = IMAGES.clone().requires_grad_()
+        with of.samples(range(2)):
+            model(x).sum().backward()
+        gradients.append(x.grad)
+    assert torch.equal(gradients[0], gradients[1])
+
+
+def test_weights_are_held_once() -> None:
+    class Wide(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(*(nn.Linear(512, 512, bias=False) for _ in range(4)))
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.layers(x)
+            return y
+
+    def held(model: nn.Module) -> int:
+        """Bytes of the large tensors that are alive."""
+        gc.collect()
+        tensors = [each for each in gc.get_objects() if type(each) in (Tensor, nn.Parameter) and plain(each)]
+        storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
+        return sum(size for size in storages.values() if size == 4 * 512 * 512)
+
+    model, x = Wide(), torch.randn(2, 512)
+    before = held(model)
+    converted = of.convert(model, PER_CELL, sample=x, level="noise", keep_original=False)
+    output(converted, x)
+    assert held(converted) == before
+
+
+class Tied(nn.Module):
+    """A head that shares its weight with the embedding, and a layer that is used twice under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding, self.body = nn.Embedding(30, 16), nn.Linear(16, 16)
+        self.twin, self.head = nn.Linear(16, 16), nn.Linear(16, 30, bias=False)
+        self.head.weight, self.twin.weight = self.embedding.weight, self.body.weight
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        y: Tensor = self.head(self.twin(torch.tanh(self.body(self.embedding(tokens)))))
+        return y
+
+
+def test_tied_weights_stay_if_an_embedding_reads_them() -> None:
+    tokens = torch.randint(0, 30, (2, 5), generator=torch.Generator().manual_seed(0))
+    kept, given_up = both(Tied, tokens, PER_CELL, level="noise")
+    assert torch.equal(output(kept, tokens), output(given_up, tokens))
+    assert without_values(given_up) == ["body.weight"]
+    assert given_up.twin.weight is given_up.body.weight
+
+
+def test_weights_that_are_parts_of_a_parameter_stay() -> None:
+    sample = torch.randn(2, 9, 24, generator=torch.Generator().manual_seed(2))
+
+    def model() -> nn.Module:
+        torch.manual_seed(4)
+        return Encoder().eval()
+
+    kept, given_up = both(model, sample, PER_CELL, level="noise")
+    assert torch.equal(output(kept, sample), output(given_up, sample))
+    assert without_values(given_up)
+    assert not any("in_proj" in name for name in without_values(given_up))
+
+
+def test_rules_keep_weights() -> None:
+    given_up = of.convert(vit(), PER_CELL, sample=IMAGES, level="noise", rules={"head": None}, keep_original=False)
+    assert "head.weight" not in without_values(given_up)
+
+
+def analog_output(model: Any, _: Path) -> object:
+    with of.without_quantizers(model):
+        return output(model, IMAGES)
+
+
+def training_step(model: Any, _: Path) -> object:
+    with of.variation(model.train()), of.samples(range(2)):
+        return model(IMAGES)
+
+
+NEEDS: dict[str, Callable[[Any, Path], object]] = {
+    "another chip": lambda model, _: [of.set_chip(model, 1), output(model, IMAGES)],
+    "another seed": lambda model, _: [of.set_chip(model, 0, seed=1), output(model, IMAGES)],
+    "chips": lambda model, _: of.monte_carlo(model, lambda m: output(m, IMAGES).mean(), chips=2, progress=False),
+    "ranges": lambda model, _: of.calibrate_ranges(model, IMAGES),
+    "calibration": lambda model, _: of.calibrate(model, IMAGES),
+    "mitigation": lambda model, _: of.set_weights(model, of.WeightMitigation(scaling=0.5)),
+    "analog values": analog_output,
+    "the way back": lambda model, _: of.revert(model),
+    "a part of the way back": lambda model, _: of.revert(model.blocks[0]),
+    "a file": lambda model, folder: of.save(model, folder / "model.safetensors"),
+    "training": training_step,
+}
+
+
+@pytest.fixture(scope="module")
+def given_up() -> Any:
+    return of.convert(vit(), PER_CELL, sample=IMAGES, level="noise", keep_original=False)
+
+
+@pytest.mark.parametrize("what", NEEDS)
+def test_what_needs_the_weights_is_refused_in_one_line(what: str, given_up: Any, tmp_path: Path) -> None:
+    model = copy.deepcopy(given_up)
+    with pytest.raises(of.BadInput, match=r"given up \(keep_original=False\)") as error:
+        NEEDS[what](model, tmp_path)
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_chip_that_is_held_still_computes_after_a_refusal(given_up: Any) -> None:
+    before = output(given_up, IMAGES)
+    with pytest.raises(of.BadInput):
+        of.calibrate_ranges(given_up, IMAGES)
+    of.set_chip(given_up, 5)
+    with pytest.raises(of.BadInput):
+        output(given_up, IMAGES)
+    of.set_chip(given_up, 0)
+    assert torch.equal(output(given_up, IMAGES), before)
+
+
+def test_a_model_that_reads_a_weight_itself_is_refused() -> None:
+    class Reads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(16, 16)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = F.normalize(self.layer(x), dim=-1) * self.layer.weight.norm()
+            return y
+
+    with pytest.raises(of.BadInput, match=r"reads weights outside of its linear layers") as error:
+        of.convert(Reads(), PER_CELL, sample=torch.randn(2, 16), level="noise", keep_original=False)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", [None, 0, "no"])
+def test_keep_original_is_true_or_false(value: Any) -> None:
+    with pytest.raises(of.BadInput, match="keep_original"):
+        of.convert(vit(), PER_CELL, sample=IMAGES, keep_original=value)
