@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ohmformer.collection import no_garbage
 from ohmformer.errors import BadInput
 from ohmformer.models.user_code import guarded
 from ohmformer.study.executors.local import LocalWorkers
@@ -133,7 +134,8 @@ def study_keys(study: Study[Settings]) -> list[str]:
 
 def _keys(study: Study[Settings], identities: Sequence[Identity]) -> list[Keys]:
     plain, pairs = PlainValues(), zip(study.points, identities, strict=True)
-    return [point_keys(point.settings, identity, plain) for point, identity in pairs]
+    with no_garbage():
+        return [point_keys(point.settings, identity, plain) for point, identity in pairs]
 
 
 def _listed(study: Study[Settings], keys: Sequence[str]) -> list[StoredPoint]:
@@ -145,7 +147,8 @@ def _listed(study: Study[Settings], keys: Sequence[str]) -> list[StoredPoint]:
 
 def _stored(store: Store, todo: dict[str, _Job]) -> dict[str, PointResult]:
     """Key -> stored result; the jobs of these keys are removed from `todo`."""
-    results = store.get(todo)
+    with no_garbage():
+        results = store.get(todo)
     for key in results:
         del todo[key]
     return results

@@ -8,15 +8,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from json.encoder import encode_basestring_ascii
 from math import isfinite
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ohmformer import registry
 from ohmformer.schema import Spec
-from ohmformer.study.spec import Common, CostSettings, Settings, Study
 from ohmformer.tasks.metric_kinds import METRICS
 from ohmformer.textfiles import with_infinities_as_text
+
+if TYPE_CHECKING:
+    from ohmformer.study.spec import Common, CostSettings, Settings, Study
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -151,10 +154,10 @@ class PlainValues:
             if name in left_out:
                 continue
             value = getattr(spec, name)
-            if isinstance(value, Spec):
+            if own and (write := _WRITERS.get(type(value))) and (text := write(value)):
+                texts[name] = text
+            elif isinstance(value, Spec):
                 texts[name] = inner(value)
-            elif own and _is_plain(value):
-                texts[name] = as_json(value)
             else:
                 others.add(name)
         if others:
@@ -165,8 +168,8 @@ class PlainValues:
     def _outside(self, spec: Spec) -> frozenset[type[Any]]:
         own = {type(spec)} if isinstance(spec, registry.Family) and not registry.is_own(type(spec)) else set()
         fields = (getattr(spec, name) for name in fields_of(type(spec)))
-        deep = [self.outside(value) for value in fields if value and isinstance(value, (Spec, list, tuple, Mapping))]
-        return frozenset(own).union(*deep)
+        deep = (value for value in fields if type(value) not in _WRITERS and value != ())
+        return frozenset(own).union(*map(self.outside, deep))
 
     def once(self, what: str, value: object, make: Callable[[], Any]) -> Any:
         """What `make` returns, called once for an object.
@@ -194,10 +197,14 @@ def fields_of(cls: type[Spec]) -> tuple[str, ...]:
     return tuple(name for name in cls.model_fields if name != "provenance")
 
 
-def _is_plain(value: object) -> bool:
-    """True for a value that JSON holds as it is."""
-    kind = type(value)
-    return kind in (str, int, bool, type(None)) or (kind is float and isfinite(value))  # type: ignore[arg-type]
+_WRITERS: dict[type, Callable[[Any], str]] = {
+    str: encode_basestring_ascii,
+    int: int.__repr__,
+    float: lambda value: float.__repr__(value) if isfinite(value) else "",
+    bool: lambda value: "true" if value else "false",
+    type(None): lambda value: "null",
+}
+"""Type of a plain value -> its canonical JSON; empty for what JSON does not hold as it is."""
 
 
 def table_text(texts: Mapping[str, str]) -> str:
@@ -206,7 +213,7 @@ def table_text(texts: Mapping[str, str]) -> str:
     Args:
         texts: key -> its value as canonical JSON.
     """
-    return f"{{{','.join(f'{as_json(name)}:{text}' for name, text in sorted(texts.items()))}}}"
+    return f"{{{','.join([f'{encode_basestring_ascii(name)}:{text}' for name, text in sorted(texts.items())])}}}"
 
 
 def _rules_of(settings: Common) -> Any:
