@@ -13,6 +13,7 @@ ROOT_MODULES = {
     *(
         "catalog",
         "changed_copy",
+        "collection",
         "errors",
         "key_search",
         "lost_lines",

@@ -6,17 +6,15 @@ All classes are frozen; `model_dump(by_alias=True)` gives the JSON values of a f
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, TypeAdapter, model_validator
 
 from ohmformer.array.spec import Level
 from ohmformer.mitigation.spec import Clip, Conditioning, KVClip, WeightMitigation
-from ohmformer.registry import named
 from ohmformer.study.results.candidates import ComparisonResult
 from ohmformer.study.results.costs import CostResult, ServedResult
-from ohmformer.study.results.part import Count, Finite, Number, Numbers, Part, Text, is_number
+from ohmformer.study.results.part import Count, Finite, Number, Numbers, Part, Text, is_number, metric_named
 from ohmformer.study.results.record import Record
 from ohmformer.study.results.requirements import Requirements
 from ohmformer.study.results.search import SearchResults
@@ -25,13 +23,6 @@ from ohmformer.tasks.metric_kinds import Metric, MetricName
 
 OperandClip = Literal["none", "model"] | KVClip | tuple[Clip, ...]
 """The clip of an operand, or those of its heads; `model` is the clip of the whole model."""
-
-
-@cache
-def _made(kind: Any) -> Metric:
-    """A metric, made once: it never changes, and each point asks for its own."""
-    metric: Metric = kind()
-    return metric
 
 
 class ChosenWeights(Part):
@@ -122,8 +113,7 @@ class Accuracy(Part):
     @property
     def shown(self) -> Metric:
         """The metric: its title, its unit, and how its values are shown."""
-        kind: Any = named(Metric, self.metric, "metric")
-        return _made(kind)
+        return metric_named(self.metric)
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:

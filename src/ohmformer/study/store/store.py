@@ -22,19 +22,9 @@ from ohmformer.study.results.key import Keys
 from ohmformer.study.results.spec import PointResult
 from ohmformer.study.store.local_disk import network_file_system
 from ohmformer.study.store.tables import checksum, columns, make_tables, open_readonly, query_of_row, row_checksum
-from ohmformer.study.store.usable import error_code, identity_of, is_readonly, why_unusable
+from ohmformer.study.store.usable import AWAY, GONE, NO_ROOM, error_code, identity_of, is_readonly, why_unusable
 
 R = TypeVar("R")
-
-NO_ROOM = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN)
-"""Errors for which an existing file cannot be opened for writing."""
-
-GONE = (
-    "was moved, removed or replaced while the study ran; stopped, since results would be lost: leave the folder alone "
-    "and run again"
-)
-
-AWAY = "give --out a folder on a local disk, and copy it when the study is done"
 
 
 @dataclass(frozen=True)

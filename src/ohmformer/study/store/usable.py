@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from pathlib import Path
+
+NO_ROOM = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN)
+"""Errors for which an existing file cannot be opened for writing."""
+
+GONE = (
+    "was moved, removed or replaced while the study ran; stopped, since results would be lost: leave the folder alone "
+    "and run again"
+)
+
+AWAY = "give --out a folder on a local disk, and copy it when the study is done"
 
 
 def error_code(error: Exception) -> int:
