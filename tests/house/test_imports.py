@@ -13,7 +13,6 @@ ROOT_MODULES = {
     *(
         "catalog",
         "changed_copy",
-        "collection",
         "errors",
         "key_search",
         "lost_lines",

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ohmformer import catalog
-from ohmformer.collection import no_garbage
 from ohmformer.errors import BadInput, cut, shown, suggest
 from ohmformer.schema import validate
+from ohmformer.study.results.collection import no_garbage
 from ohmformer.study.spec import CostSettings, Point, S, Settings, Study, Whole
 from ohmformer.study.sweep import SECTIONS, Document, Sweep, check_reaches, has, opened, parse_sets, put
 from ohmformer.terminal.progress import bar

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ohmformer.collection import no_garbage
 from ohmformer.errors import BadInput
 from ohmformer.models.user_code import guarded
 from ohmformer.study.executors.local import LocalWorkers
@@ -21,6 +20,7 @@ from ohmformer.study.loaded import check_identity, identify
 from ohmformer.study.noise_labels import filled
 from ohmformer.study.pricing.evaluate import evaluate_with_cost_half
 from ohmformer.study.pricing.kv_prices import price_of
+from ohmformer.study.results.collection import no_garbage
 from ohmformer.study.results.key import Identity, Keys, PlainValues, digest, point_keys, price_digest
 from ohmformer.study.results.spec import PointResult
 from ohmformer.study.spec import Point, Settings, Study

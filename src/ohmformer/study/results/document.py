@@ -6,9 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-from ohmformer.collection import no_garbage
 from ohmformer.hardware.use import idle_notes
 from ohmformer.study.noise_labels import filled, static_note
+from ohmformer.study.results.collection import no_garbage
 from ohmformer.study.results.key import digest, versions
 from ohmformer.study.results.spec import Document, MeasuredPoint, PointResult, StudyResults
 from ohmformer.study.spec import Settings, Study

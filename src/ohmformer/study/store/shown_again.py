@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ohmformer.collection import no_garbage
 from ohmformer.errors import BadInput
+from ohmformer.study.results.collection import no_garbage
 from ohmformer.study.results.key import digest
 from ohmformer.study.results.spec import MeasuredPoint, StudyResults
 from ohmformer.study.store.store import Store, StoredPoint

@@ -6,7 +6,7 @@ import gc
 
 import pytest
 
-from ohmformer.collection import no_garbage
+from ohmformer.study.results.collection import no_garbage
 
 
 @pytest.mark.parametrize("before", [True, False])
