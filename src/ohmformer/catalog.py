@@ -75,9 +75,13 @@ def entries(kind: str) -> dict[str, Path]:
     """Name -> file of every entry of a kind."""
     files_by_name: dict[str, Path] = {}
     for root in roots():
-        for file in _shipped(kind) if root == SHIPPED else _listed(root, kind):
-            files_by_name.setdefault(file.stem, file)
+        found = _shipped(kind) if root == SHIPPED else _by_name(root, kind)
+        files_by_name |= {name: file for name, file in found.items() if name not in files_by_name}
     return files_by_name
+
+
+def _by_name(root: Path, kind: str) -> dict[str, Path]:
+    return {file.stem: file for file in _listed(root, kind)}
 
 
 def _listed(root: Path, kind: str) -> list[Path]:
@@ -85,9 +89,9 @@ def _listed(root: Path, kind: str) -> list[Path]:
 
 
 @cache
-def _shipped(kind: str) -> list[Path]:
+def _shipped(kind: str) -> dict[str, Path]:
     """The files of the package, which do not change: every point of a study asks for them."""
-    return _listed(SHIPPED, kind)
+    return _by_name(SHIPPED, kind)
 
 
 def locate(kind: str, name: str, *, beside: Path | None = None) -> Path:

@@ -11,12 +11,12 @@ from matplotlib.axes import Axes
 from rich.console import Console
 
 from ohmformer.report.caveats import caveats
-from ohmformer.report.figure import _legend_corner, draw, save_figure
+from ohmformer.report.figure import MANY, _legend_corner, draw, save_figure
 from ohmformer.report.table import capture_lines, study_tables
 from ohmformer.report.verdict import Gain, clip_verdicts, gain
-from ohmformer.report.view import view
+from ohmformer.report.view import MOST_ROWS, view
 from ohmformer.study.results.spec import Accuracy, StudyResults
-from tests.report.results import DEMO, FIXED, changed, point, study, swept
+from tests.report.results import DEMO, FIXED, GAMMA, changed, point, study, swept
 
 
 def text(document: StudyResults) -> str:
@@ -45,6 +45,38 @@ def test_many_bars_stand_below_one_another() -> None:
     bars = [point(i / 10, label=f"bar {i}") for i in range(1, 8)]
     lines = [line for line in text(study(*bars)).splitlines() if "bar " in line]
     assert len(lines) == 7
+
+
+@pytest.mark.parametrize("labeled", [False, True])
+def test_a_long_table_ends_with_a_line_on_the_rest(labeled: bool) -> None:
+    count = MOST_ROWS + 1_300
+
+    def shown(points: int) -> str:
+        names = [f"cell {number}" if labeled else "" for number in range(points)]
+        return text(study(*(point(0.5, label=name, **{GAMMA: n / 100}) for n, name in enumerate(names))))
+
+    assert "more row" not in shown(MOST_ROWS)
+    assert "1 more row is in results.json" in shown(MOST_ROWS + 1)
+    long = shown(count)
+    assert "1,300 more rows are in results.json; ohmformer export FOLDER -o FILE.csv writes all" in long
+    assert long.count("50.0 [") == MOST_ROWS
+
+
+def test_many_points_are_a_line_with_a_band_of_their_intervals() -> None:
+    few, many = (draw(swept({"none": {x / 100: 0.5 for x in range(count)}})) for count in (MANY, MANY + 1))
+    assert [len(figure.axes[0].containers) for figure in (few, many)] == [1, 0]
+    (band,) = many.axes[0].collections
+    low, high = point(0.5).accuracy.ci95
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == pytest.approx((100 * low, 100 * high))
+    assert len(many.axes[0].lines[-1].get_xdata()) == MANY + 1
+
+
+def test_many_bars_are_a_band_too() -> None:
+    bars = [point(0.5, label=f"cell {number}") for number in range(MANY + 1)]
+    (ax,) = draw(study(*bars)).axes
+    assert (len(ax.patches), len(ax.collections)) == (0, 1)
+    assert ax.get_xlabel() == "points, in the order of results.json"
 
 
 def paired(mean: float, reference: float) -> Gain:

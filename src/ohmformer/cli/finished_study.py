@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from ohmformer.cli.output import write_files
-from ohmformer.report.candidates.candidate_figure import save_candidate_figure
 from ohmformer.report.candidates.candidate_table import candidate_tables, comparisons
 from ohmformer.report.caveats import caveats
 from ohmformer.report.cost_table import cost_tables, costs_of_points
-from ohmformer.report.figure import save_figure
 from ohmformer.report.table import capture_lines, study_tables
 from ohmformer.report.verdict import findings
 from ohmformer.study.results.document import to_json
@@ -22,8 +21,14 @@ PAGE = "report.html"
 """Name of the page in the folder of a study."""
 
 
-def report_study(results: StudyResults, folder: Path, *, to_stderr: bool) -> None:
+def report_study(results: StudyResults, folder: Path, *, to_stderr: bool, unchanged: Sequence[str] = ()) -> None:
     """Show results, and write them and their figure into a folder, if that may be written.
+
+    Args:
+        results: the results.
+        folder: the folder.
+        to_stderr: True to show them on standard error.
+        unchanged: names of the files of the folder, if it has them all as they would be written.
 
     Raises:
         BadInput: a file cannot be written; the tables are shown before.
@@ -36,7 +41,14 @@ def report_study(results: StudyResults, folder: Path, *, to_stderr: bool) -> Non
     for sentence in (*capture_lines(results), *findings(results), *caveats(results)):
         show(sentence, to_stderr=to_stderr)
 
+    if unchanged:
+        show(f"unchanged in {folder}: {', '.join([*unchanged, 'results.sqlite'])}", to_stderr=to_stderr)
+        return
+
     def figures() -> list[Path]:
+        from ohmformer.report.candidates.candidate_figure import save_candidate_figure
+        from ohmformer.report.figure import save_figure
+
         return [*save_figure(results, folder), *save_candidate_figure(results, folder)]
 
     show(write_files(folder, {"results.json": to_json(results)}, figures, "results.sqlite"), to_stderr=to_stderr)

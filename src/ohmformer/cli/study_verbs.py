@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ohmformer.cli.options import Cluster, Json, KeepOld, Out, Python, Resume, Sets, StudyName, Workers
 from ohmformer.cli.output import check_writable, goes_to_stdout, results_folder, write_document
@@ -13,6 +13,9 @@ from ohmformer.errors import BadInput
 from ohmformer.terminal.signals import GO_ON
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from ohmformer.study.results.spec import StudyCosts, StudyResults
     from ohmformer.study.spec import CostSettings, Settings, Study
 
@@ -29,6 +32,9 @@ def run(
     python: Python = None,
 ) -> None:
     """Measure the accuracy of a study and compute the cost of each of its points. Stored accuracies are reused."""
+    again = _Again("run", study, sets or ())
+    if not (cluster or keep_old or python) and resume and again.shown(out, json, workers):
+        return
     from ohmformer.study.join_cost import has_accuracy
     from ohmformer.study.permission import check_python
     from ohmformer.study.read_study import accuracy_half, cost_half, read_whole
@@ -45,6 +51,7 @@ def run(
             cluster=cluster,
             costs=costs,
             keep_old=keep_old,
+            again=again,
         )
         write_document(results, json)
     else:
@@ -74,6 +81,9 @@ def accuracy(
     python: Python = None,
 ) -> None:
     """Measure the accuracy of a study, without its cost. Stored results are reused."""
+    again = _Again("accuracy", study, sets or ())
+    if not (cluster or keep_old or python) and resume and again.shown(out, json, workers):
+        return
     from ohmformer.study.permission import check_python
     from ohmformer.study.read_study import cost_half, read_both
 
@@ -84,7 +94,8 @@ def accuracy(
 
         points = in_use(points, cost_half(whole))
     asked = command_line("accuracy", study, sets or ()), study
-    write_document(measured(points, asked, out, json, workers, resume, cluster=cluster, keep_old=keep_old), json)
+    options: dict[str, Any] = {"cluster": cluster, "keep_old": keep_old, "again": again}
+    write_document(measured(points, asked, out, json, workers, resume, **options), json)
 
 
 def measured(
@@ -98,6 +109,7 @@ def measured(
     cluster: str | None = None,
     costs: Study[CostSettings] | None = None,
     keep_old: bool = False,
+    again: _Again | None = None,
 ) -> StudyResults:
     """Compute a study, show it, and write results.json and the figure into its folder.
 
@@ -111,6 +123,7 @@ def measured(
         cluster: value of `--cluster`; None for processes of this machine.
         costs: the cost half; None to leave costs out.
         keep_old: True to keep stored accuracies that other code computed.
+        again: notes what was shown, so that it can be shown again; None to note nothing.
 
     Raises:
         BadInput: the study cannot be computed, or a file cannot be written.
@@ -137,7 +150,49 @@ def measured(
     from ohmformer.cli.finished_study import report_study
 
     report_study(results, folder, to_stderr=goes_to_stdout(json))
+    if again is not None:
+        again.note(folder, study, results, keys)
     return results
+
+
+class _Again:
+    """Shows a study that has not changed since it was shown last, without reading its points and loading its model."""
+
+    def __init__(self, verb: str, study: str, sets: Sequence[str]) -> None:
+        from ohmformer.study.store.fingerprint import fingerprint
+
+        self.command = verb, study, sets
+        self.before = fingerprint(*self.command)
+
+    def shown(self, out: str | None, json: str | None, workers: int | None) -> bool:
+        """True if all was stored, and has been shown and written.
+
+        Raises:
+            BadInput: a file cannot be written, or the folder holds something else.
+        """
+        if self.before is None or (workers is not None and workers < 1):
+            return False
+        check_writable(json)
+        stopping.says = GO_ON
+        from ohmformer.study.store.shown_again import shown_again
+
+        folder = results_folder(out, self.before.name)
+        found = shown_again(folder, self.before)
+        if found is None:
+            return False
+        from ohmformer.cli.finished_study import report_study
+
+        report_study(found.results, folder, to_stderr=goes_to_stdout(json), unchanged=found.files)
+        write_document(found.results, json)
+        return True
+
+    def note(self, folder: Path, study: Study[Settings], results: StudyResults, keys: Sequence[str]) -> None:
+        """Note what was shown, if study and code are still those that were read."""
+        from ohmformer.study.store.fingerprint import fingerprint
+        from ohmformer.study.store.shown_again import note_shown
+
+        if self.before is not None and self.before == fingerprint(*self.command):
+            note_shown(folder, study, results, keys, self.before)
 
 
 def _priced(

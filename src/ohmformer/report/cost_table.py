@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 
 from ohmformer import units
-from ohmformer.report.view import axis_name, setting, table_words
+from ohmformer.report.view import MOST_ROWS, axis_name, more_rows, setting, table_words
 from ohmformer.study.results.costs import CostResult, ServedResult, Wear
 from ohmformer.study.results.spec import (
     Accuracy,
@@ -30,10 +30,10 @@ def cost_tables(costs: StudyCosts) -> Group:
     table = Table(title=costs.study, title_justify="left", caption_justify="left", caption=caption)
     for column in ("point", "latency", "energy", "power", "area", "arrays", "projection", "attention", "lifetime"):
         table.add_column(column, justify="left" if column == "point" else "right", overflow="fold")
-    for point in points:
+    for point in points[:MOST_ROWS]:
         table.add_row(point_name(point), *_numbers(point.cost))
     if len(points) > 1:
-        return Group(table)
+        return Group(table, *more_rows(len(points)))
     (only,) = points
     return Group(
         table,
@@ -58,12 +58,12 @@ def costs_of_points(results: StudyResults) -> Group:
     for column in ("latency", "energy", "area", "lifetime"):
         table.add_column(column, justify="right")
     sizes = axis_sizes([point for point, _ in priced])
-    for members in groups.values():
+    for members in list(groups.values())[:MOST_ROWS]:
         cost = members[0][1]
         amounts = [units.show(cost.latency_s, "s"), units.show(cost.energy_J, "J"), units.square_mm(cost.area_m2)]
         name = "all points" if len(groups) == 1 else member_words([point for point, _ in members], sizes)
         table.add_row(name, *amounts, duration(cost))
-    return Group(table)
+    return Group(table, *more_rows(len(groups)))
 
 
 def axis_sizes(points: Sequence[MeasuredPoint]) -> dict[str, int]:

@@ -23,6 +23,9 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 """Okabe and Ito's colors, told apart by most color-blind readers; markers differ as well."""
 
 MARKERS = "osD^vPX"
+MANY = 200
+"""Points of a line from which on intervals are a band, not bars, which could not be told apart; likewise of bars."""
+
 WIDE = 5.0
 """A perplexity that grows by more than this is drawn on a logarithmic axis."""
 
@@ -102,21 +105,32 @@ def _lines(ax: Axes, seen: View) -> None:
     for index, series in enumerate(seen.series):
         shift = apart * (index - (len(seen.series) - 1) / 2)
         means, errors = _heights([point for _, point in series.points])
+        color, name = COLORS[index % len(COLORS)], literal(series.name)
+        if len(series.points) > MANY:
+            _band(ax, [x for x, _ in series.points], means, errors, color=color, label=name)
+            continue
         ax.errorbar(
             [x + shift for x, _ in series.points],
             means,
             yerr=errors,
-            color=COLORS[index % len(COLORS)],
+            color=color,
             marker=MARKERS[index % len(MARKERS)],
             markersize=5,
             capsize=3,
             linewidth=1.5,
-            label=literal(series.name),
+            label=name,
         )
     ax.set_xlabel(literal(axis_name(seen.x)))
     ax.legend(frameon=False, loc=_legend_corner(seen), fontsize=10)
     _twin(ax, sigma(seen))
     _shade(ax, seen, xs[-1])
+
+
+def _band(ax: Axes, xs: list[float], means: list[float], errors: Any, *, color: str, label: str) -> None:
+    """Many points of a line, with their intervals as a band."""
+    down, up = np.array(errors)
+    ax.fill_between(xs, means - down, means + up, color=color, alpha=0.25, linewidth=0)
+    ax.plot(xs, means, color=color, linewidth=1.0, label=label)
 
 
 def _legend_corner(seen: View) -> Corner:
@@ -164,6 +178,10 @@ def _bars(ax: Axes, seen: View) -> None:
     """One bar for each point that stands for itself."""
     means, errors = _heights([point for _, point in seen.bars])
     places = list(range(len(means)))
+    if len(means) > MANY:
+        _band(ax, list(map(float, places)), means, errors, color=COLORS[5], label="")
+        ax.set_xlabel("points, in the order of results.json")
+        return
     ax.bar(places, means, yerr=errors, color="#56B4E9", edgecolor="0.2", width=0.6, capsize=3)
     for place, (_, point) in zip(places, seen.bars, strict=True):
         metric = point.accuracy.shown

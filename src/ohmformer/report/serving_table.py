@@ -7,6 +7,7 @@ from rich.table import Table
 
 from ohmformer import units
 from ohmformer.report.cost_table import caption_of, duration, named_wears, point_name, shares
+from ohmformer.report.view import MOST_ROWS, more_rows
 from ohmformer.study.results.costs import ServedResult
 from ohmformer.study.results.spec import StudyServed
 
@@ -23,10 +24,10 @@ def serving_tables(results: StudyServed) -> Group:
     table = Table(title=results.study, title_justify="left", caption_justify="left", caption=caption)
     for column in COLUMNS:
         table.add_column(column, justify="left" if column == "point" else "right", overflow="fold")
-    for point in points:
+    for point in points[:MOST_ROWS]:
         table.add_row(point_name(point), *_numbers(point.cost))
     if len(points) > 1:
-        return Group(table)
+        return Group(table, *more_rows(len(points), export=False))
     cost = points[0].cost
     tables = [table, _parts(cost), _steady(cost), shares("energy by component", cost.energy_by.component, "J")]
     return Group(*filter(None, tables), shares("energy by operation", cost.energy_by.operation, "J"))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Group
 from rich.table import Table
 
-from ohmformer.report.view import View, axis_name, metric_titles, sigma, view
+from ohmformer.report.view import MOST_ROWS, View, axis_name, metric_titles, more_rows, sigma, view
 from ohmformer.study.results.spec import Accuracy, Capture, MeasuredPoint, StudyResults
 from ohmformer.study.results.trials import ChipYield
 from ohmformer.tasks.metric_kinds import METRICS
@@ -19,13 +19,16 @@ ROW = 4
 def study_tables(results: StudyResults) -> Group:
     """All points of a study: a table over the swept number, and one for points beside it."""
     seen = view(results)
-    tables = [_grid(results, seen)] if seen.series else []
+    parts: list[Table | str] = []
+    if seen.series:
+        xs = sorted({x for series in seen.series for x, _ in series.points})
+        parts += [_grid(results, seen, xs[:MOST_ROWS]), *more_rows(len(xs))]
     if seen.bars:
-        tables.append(_bars(results, seen))
-    return Group(*tables)
+        parts += [_bars(results, seen), *more_rows(len(seen.bars))]
+    return Group(*parts)
 
 
-def _grid(results: StudyResults, seen: View) -> Table:
+def _grid(results: StudyResults, seen: View, xs: Sequence[float]) -> Table:
     """Rows: values of x. Columns: series."""
     table = Table(title=results.study, caption=_caption(results), title_justify="left", caption_justify="left")
     scale = sigma(seen)
@@ -35,7 +38,7 @@ def _grid(results: StudyResults, seen: View) -> Table:
     for series in seen.series:
         table.add_column(series.name, justify="right")
     columns = [dict(series.points) for series in seen.series]
-    for x in sorted({x for column in columns for x in column}):
+    for x in xs:
         cells = [_entry_of(column[x]) if x in column else "" for column in columns]
         table.add_row(f"{x:g}", *([] if scale is None else [f"{x * scale:.3g}"]), *cells)
     return table
@@ -46,7 +49,8 @@ def _bars(results: StudyResults, seen: View) -> Table:
     table = Table(title_justify="left", caption_justify="left")
     if not seen.series:
         table.title, table.caption = results.study, _caption(results)
-    names, entries = [name for name, _ in seen.bars], [_entry_of(point) for _, point in seen.bars]
+    first = seen.bars[:MOST_ROWS]
+    names, entries = [name for name, _ in first], [_entry_of(point) for _, point in first]
     if len(names) <= ROW:
         for name in names:
             table.add_column(name, justify="right", overflow="fold")

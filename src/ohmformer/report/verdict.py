@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ohmformer.report.view import GAMMA, Series, clip_name, view
-from ohmformer.stats.intervals import ROUNDING, Floats, chip_interval, crossed_interval, paired_interval
 from ohmformer.study.results.spec import Accuracy, MeasuredPoint, StudyResults
 from ohmformer.tasks.metric_kinds import METRICS, Metric
+
+if TYPE_CHECKING:
+    from ohmformer.stats.intervals import Floats
 
 ENOUGH_EQUAL = 6
 """Least number of samples that exclude chance at 95 % where all of them change alike (sign test: 2 / 2^6 < 5 %)."""
@@ -68,6 +71,8 @@ def gain(x: float, accuracy: Accuracy, reference: Accuracy) -> Gain:
         accuracy: of the point.
         reference: of the reference.
     """
+    from ohmformer.stats.intervals import ROUNDING, chip_interval, crossed_interval, paired_interval
+
     metric = accuracy.shown
     sign = -1 if metric.better == "lower" else 1
     pairs = zip(accuracy.chips, reference.chips, strict=False)  # `trials.ci_halfwidth` may try more chips of one

@@ -10,6 +10,9 @@ from ohmformer.study.results.spec import MeasuredPoint, StudyResults
 
 GAMMA = ".cell.write_noise.gamma"
 
+MOST_ROWS = 200
+"""Rows of points that a table on a terminal has."""
+
 
 @dataclass(frozen=True)
 class Series:
@@ -26,6 +29,21 @@ class View:
     x: str
     series: tuple[Series, ...]
     bars: tuple[tuple[str, MeasuredPoint], ...]
+
+
+def more_rows(count: int, *, export: bool = True) -> list[str]:
+    """A line on the rows that a table on a terminal leaves out; nothing where it has all.
+
+    Args:
+        count: the number of rows that there are.
+        export: True if `ohmformer export` has these points, too.
+    """
+    more = count - MOST_ROWS
+    if more <= 0:
+        return []
+    rows = "1 more row is" if more == 1 else f"{more:,} more rows are"
+    other = "; ohmformer export FOLDER -o FILE.csv writes all points as one table" if export else ""
+    return [f"{rows} in results.json{other}"]
 
 
 def metric_titles(results: StudyResults) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any
 from ohmformer import catalog
 from ohmformer.errors import BadInput, cut, shown, suggest
 from ohmformer.schema import validate
+from ohmformer.study.results.collection import no_garbage
 from ohmformer.study.spec import CostSettings, Point, S, Settings, Study, Whole
 from ohmformer.study.sweep import SECTIONS, Document, Sweep, check_reaches, has, opened, parse_sets, put
 from ohmformer.terminal.progress import bar
@@ -142,7 +143,8 @@ def cost_half(study: Study[Whole]) -> Study[CostSettings]:
 
 def _half(study: Study[Whole], settings: Callable[[Whole], S]) -> Study[S]:
     try:
-        points = tuple(Point(point.set, point.label, settings(point.settings)) for point in study.points)
+        with no_garbage():
+            points = tuple(Point(point.set, point.label, settings(point.settings)) for point in study.points)
     except BadInput as error:
         raise BadInput(f"{study.where}: {error}") from error.__cause__
     return Study(study.name, points, study.where)
@@ -159,7 +161,7 @@ def _make(document: Document, sets: list[tuple[str, Any]], folder: Path) -> Stud
     swept = {_head(path) for sweep in sweeps for path, _ in sweep.axes}
     checked = {section: getattr(first, section) for section in document if section not in swept}
     points = _Points({**document, **checked}, folder)
-    with bar("points read", total, show=total >= MANY) as display:
+    with bar("points read", total, show=total >= MANY) as display, no_garbage():
         for sweep in sweeps:
             for values in sweep.sets():
                 points.add(sweep.label, values)

@@ -20,6 +20,7 @@ from ohmformer.study.loaded import check_identity, identify
 from ohmformer.study.noise_labels import filled
 from ohmformer.study.pricing.evaluate import evaluate_with_cost_half
 from ohmformer.study.pricing.kv_prices import price_of
+from ohmformer.study.results.collection import no_garbage
 from ohmformer.study.results.key import Identity, Keys, PlainValues, digest, point_keys, price_digest
 from ohmformer.study.results.spec import PointResult
 from ohmformer.study.spec import Point, Settings, Study
@@ -133,7 +134,8 @@ def study_keys(study: Study[Settings]) -> list[str]:
 
 def _keys(study: Study[Settings], identities: Sequence[Identity]) -> list[Keys]:
     plain, pairs = PlainValues(), zip(study.points, identities, strict=True)
-    return [point_keys(point.settings, identity, plain) for point, identity in pairs]
+    with no_garbage():
+        return [point_keys(point.settings, identity, plain) for point, identity in pairs]
 
 
 def _listed(study: Study[Settings], keys: Sequence[str]) -> list[StoredPoint]:
@@ -145,7 +147,8 @@ def _listed(study: Study[Settings], keys: Sequence[str]) -> list[StoredPoint]:
 
 def _stored(store: Store, todo: dict[str, _Job]) -> dict[str, PointResult]:
     """Key -> stored result; the jobs of these keys are removed from `todo`."""
-    results = store.get(todo)
+    with no_garbage():
+        results = store.get(todo)
     for key in results:
         del todo[key]
     return results

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -152,7 +153,12 @@ def test_keys_are_those_of_all_values_read_at_once() -> None:
             "versions": {name: result_key.version(name) for name in ("ohmformer", "torch")},
             "code": code_digest(),
         }
-        assert point_keys(settings, HERE, shared).key == digest(content)
+        found = point_keys(settings, HERE, shared)
+        assert found.key == digest(content)
+        answering = {name: content.pop(name) for name in ("versions", "code")}
+        assert found.version == json.dumps(answering, sort_keys=True, separators=(",", ":"))
+        identity = content.pop("identity")
+        assert found.question == digest([content, *identity.values(), [None, None]])
 
 
 def test_the_question_is_the_same_for_other_code_and_another_one_for_other_settings(

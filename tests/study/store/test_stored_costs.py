@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
+from ohmformer.hardware.price_notes import arrays_of
+from ohmformer.schema import load
 from ohmformer.study.cost import make_costs, study_costs
 from ohmformer.study.results.export import results
-from ohmformer.study.results.key import PlainValues
+from ohmformer.study.results.key import PACKAGE, PlainValues, as_json, code_digest, digest, versions
 from ohmformer.study.store import stored_costs
 from ohmformer.study.store.stored_costs import CODE, cost_keys, stored_prices
+from ohmformer.workload.shapes import Transformer
 from tests.house.test_rooms import not_in_keys
 
 RATE = "cost.rate"
@@ -61,6 +64,25 @@ def test_a_stopped_run_keeps_the_costs_that_it_computed(tmp_path: Path, priced: 
     with stored_prices(asked, tmp_path) as price:
         study_costs(asked, price=price)
     assert priced == [1, 2, 3]
+
+
+def test_keys_are_those_of_all_values_read_at_once() -> None:
+    """Parts that points share are written once; the keys are the same as if each was written by itself."""
+    shared = PlainValues()
+    for point in study("1 Hz", "2 Hz").points:
+        settings, costs = point.settings, point.settings.canonical()
+        sources = [repr(dict(array.cell.provenance).get("endurance")) for _, array in arrays_of(settings.hardware)]
+        asked = {
+            "work": load(Transformer, "bert-base").canonical(),
+            **{name: costs[name] for name in ("model", "hardware", "mitigation", "dataflow", "cost", "rules")},
+            "endurance": sources,
+            "chosen": None,
+        }
+        answering = {"versions": {"ohmformer": versions()["ohmformer"]}, "code": code_digest(PACKAGE, CODE)}
+        question = digest(asked)
+        found = cost_keys(settings, None, shared)
+        assert (found.question, found.key) == (question, digest(["cost", question, answering]))
+        assert found.version == as_json(answering)
 
 
 @pytest.mark.parametrize(

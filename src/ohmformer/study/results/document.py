@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from ohmformer.hardware.use import idle_notes
 from ohmformer.study.noise_labels import filled, static_note
+from ohmformer.study.results.collection import no_garbage
 from ohmformer.study.results.key import digest, versions
 from ohmformer.study.results.spec import Document, MeasuredPoint, PointResult, StudyResults
 from ohmformer.study.spec import Settings, Study
@@ -29,18 +30,25 @@ def study_results(study: Study[Settings], keys: Sequence[str], results: Sequence
         keys: the key of each point, in order.
         results: the result of each point, in order.
     """
-    notes = dict.fromkeys(note for point in study.points for note in _hardware_notes(point.settings))
+    with no_garbage():
+        points = tuple(
+            measured_point(point.set, filled(point.label, point.settings.hardware), result)
+            for point, result in zip(study.points, results, strict=True)
+        )
+        notes = dict.fromkeys(note for point in study.points for note in _hardware_notes(point.settings))
     return StudyResults(
         schema=SCHEMA,
         study=study.name,
         key=digest(list(keys)),
         versions=versions(study),
         notes=tuple(notes),
-        points=tuple(
-            MeasuredPoint(set=point.set, label=filled(point.label, point.settings.hardware), **dict(result))
-            for point, result in zip(study.points, results, strict=True)
-        ),
+        points=points,
     )
+
+
+def measured_point(values: dict[str, Any], label: str, result: PointResult) -> MeasuredPoint:
+    """A point with its result, which was checked when it was made."""
+    return MeasuredPoint.model_construct(set=values, label=label, **dict(result))
 
 
 def _hardware_notes(settings: Settings) -> tuple[str, ...]:
@@ -55,5 +63,6 @@ def to_json(document: Document) -> str:
 
     The scores of single samples (`hits`) are left out; the store keeps them.
     """
-    content = document.model_dump(by_alias=True, exclude=_KEPT_IN_STORE)
-    return escaped(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False, default=str)) + "\n"
+    with no_garbage():
+        content = document.model_dump(by_alias=True, exclude=_KEPT_IN_STORE)
+        return escaped(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False, default=str)) + "\n"

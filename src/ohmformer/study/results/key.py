@@ -8,14 +8,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from json.encoder import encode_basestring_ascii
+from math import isfinite
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ohmformer import registry
 from ohmformer.schema import Spec
-from ohmformer.study.spec import Common, CostSettings, Settings, Study
 from ohmformer.tasks.metric_kinds import METRICS
 from ohmformer.textfiles import with_infinities_as_text
+
+if TYPE_CHECKING:
+    from ohmformer.study.spec import Common, CostSettings, Settings, Study
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 PACKAGES = ("ohmformer", "torch", "numpy", "scipy")
 """Whose versions go into every results file; those of the first two decide answers."""
@@ -41,6 +48,8 @@ PRICING = (
 )
 """The further files whose code decides results where a budget for K and V compares prices."""
 
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 OPTIONAL = ("ages", "prices")
 """Fields of `Identity` that are no part of a key where they are empty."""
@@ -98,29 +107,32 @@ def code_digest(package: Path = PACKAGE, patterns: tuple[str, ...] = ANSWERING) 
 
 
 class PlainValues:
-    """Specifications as plain JSON values. What points of a study share is read once, since it never changes.
+    """Specifications as canonical JSON texts. What points of a study share is written once, since it never changes.
 
     Objects are compared by identity, and kept, so that their identities stay taken.
     """
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, int], tuple[object, Any]] = {}
+        self._texts: dict[object, Any] = {}
 
-    def canonical(self, spec: Spec) -> dict[str, Any]:
-        """`Spec.canonical`; the caller does not change it."""
-        return cast("dict[str, Any]", self.once("canonical", spec, spec.canonical))
+    def canonical(self, spec: Spec) -> str:
+        """`Spec.canonical`."""
+        return cast("str", self.once("canonical", spec, lambda: as_json(spec.canonical())))
 
-    def physical(self, spec: Spec) -> dict[str, Any]:
-        """`Spec.physical`; the caller does not change it."""
-        return cast("dict[str, Any]", self.once("physical", spec, lambda: self._physical(spec)))
+    def physical(self, spec: Spec, *left_out: str) -> str:
+        """`Spec.physical`, without some fields."""
+        if left_out:
+            return cast("str", self.once("physical without", spec, lambda: self._physical(spec, left_out)))
+        return cast("str", self.once("physical", spec, lambda: self._physical(spec)))
 
-    def whole(self, spec: Spec) -> dict[str, Any]:
-        """All values with those of costs, as `physical` has the others; the caller does not change it."""
-        return cast("dict[str, Any]", self.once("whole", spec, lambda: self._nested(spec, (), self.whole)))
+    def whole(self, spec: Spec) -> str:
+        """All values with those of costs, as `physical` has the others."""
+        return cast("str", self.once("whole", spec, lambda: self._nested(spec, (), self.whole)))
 
-    def rules(self, settings: Common) -> Any:
+    def rules(self, settings: Common) -> str:
         """The rules of settings."""
-        return self.once("rules", settings.rules, lambda: with_infinities_as_text(_rules_of(settings)))
+        return cast("str", self.once("rules", settings.rules, lambda: as_json(_rules_of(settings))))
 
     def outside(self, values: Any) -> frozenset[type[Any]]:
         """The classes of other packages in a specification or a list, see `registry.outside`."""
@@ -128,23 +140,35 @@ class PlainValues:
             return cast("frozenset[type[Any]]", self.once("outside", values, lambda: self._outside(values)))
         return frozenset(registry.outside(values))
 
-    def _physical(self, spec: Spec) -> dict[str, Any]:
+    def _physical(self, spec: Spec, left_out: Sequence[str] = ()) -> str:
         if type(spec).physical is not Spec.physical:
-            return spec.physical()
-        return self._nested(spec, spec.cost_fields, self.physical)
+            return as_json({name: value for name, value in spec.physical().items() if name not in left_out})
+        return self._nested(spec, (*spec.cost_fields, *left_out), self.physical)
 
-    def _nested(self, spec: Spec, left_out: Sequence[str], inner: Callable[[Spec], Any]) -> dict[str, Any]:
+    def _nested(self, spec: Spec, left_out: Sequence[str], inner: Callable[[Spec], str]) -> str:
         """The values of a specification but some; those that are specifications come from `inner`."""
-        names = [name for name in type(spec).model_fields if name not in ("provenance", *left_out)]
-        nested = {name: value for name in names if isinstance(value := getattr(spec, name), Spec)}
-        plain = spec.model_dump(mode="json", include=set(names) - set(nested))
-        values: dict[str, Any] = with_infinities_as_text(plain)
-        return values | {name: inner(value) for name, value in nested.items()}
+        texts: dict[str, str] = {}
+        others: set[str] = set()
+        own = registry.is_own(type(spec))
+        for name in fields_of(type(spec)):
+            if name in left_out:
+                continue
+            value = getattr(spec, name)
+            if own and (write := _WRITERS.get(type(value))) and (text := write(value)):
+                texts[name] = text
+            elif isinstance(value, Spec):
+                texts[name] = inner(value)
+            else:
+                others.add(name)
+        if others:
+            dumped = with_infinities_as_text(spec.model_dump(mode="json", include=others))
+            texts |= {name: as_json(value) for name, value in dumped.items()}
+        return table_text(texts)
 
     def _outside(self, spec: Spec) -> frozenset[type[Any]]:
         own = {type(spec)} if isinstance(spec, registry.Family) and not registry.is_own(type(spec)) else set()
-        fields = (getattr(spec, name) for name in type(spec).model_fields if name != "provenance")
-        deep = [value for value in fields if isinstance(value, (Spec, list, tuple, Mapping))]
+        fields = (getattr(spec, name) for name in fields_of(type(spec)))
+        deep = (value for value in fields if type(value) not in _WRITERS and value != ())
         return frozenset(own).union(*map(self.outside, deep))
 
     def once(self, what: str, value: object, make: Callable[[], Any]) -> Any:
@@ -156,45 +180,89 @@ class PlainValues:
             make: computes it.
         """
         key = (what, id(value))
-        if key not in self._found:
-            self._found[key] = (value, make())
-        return self._found[key][1]
+        if (found := self._found.get(key)) is None:
+            found = self._found[key] = (value, make())
+        return found[1]
+
+    def once_for_equals(self, value: T, make: Callable[[T], R]) -> R:
+        """What `make` returns for a value that can be hashed, called once for all equal ones."""
+        if value not in self._texts:
+            self._texts[value] = make(value)
+        return cast("R", self._texts[value])
+
+
+@cache
+def fields_of(cls: type[Spec]) -> tuple[str, ...]:
+    """The names of the fields of a class, without that of the sources."""
+    return tuple(name for name in cls.model_fields if name != "provenance")
+
+
+_WRITERS: dict[type, Callable[[Any], str]] = {
+    str: encode_basestring_ascii,
+    int: int.__repr__,
+    float: lambda value: float.__repr__(value) if isfinite(value) else "",
+    bool: lambda value: "true" if value else "false",
+    type(None): lambda value: "null",
+}
+"""Type of a plain value -> its canonical JSON; empty for what JSON does not hold as it is."""
+
+
+def table_text(texts: Mapping[str, str]) -> str:
+    """A table as canonical JSON.
+
+    Args:
+        texts: key -> its value as canonical JSON.
+    """
+    return f"{{{','.join([f'{encode_basestring_ascii(name)}:{text}' for name, text in sorted(texts.items())])}}}"
 
 
 def _rules_of(settings: Common) -> Any:
-    return settings.model_dump(mode="json", include={"rules"})["rules"]
+    return with_infinities_as_text(settings.model_dump(mode="json", include={"rules"})["rules"])
 
 
-def _asked(settings: Settings, plain: PlainValues) -> dict[str, Any]:
-    """The settings that decide an answer.
+def _asked(settings: Settings, plain: PlainValues) -> dict[str, str]:
+    """The settings that decide an answer, as JSON.
 
     The title of the hardware and the limit of the task are left out: one is only a name, the other is in the digest;
     and so is what the hardware costs.
     """
-    simulation = plain.canonical(settings.simulation)
     return {
-        "hardware": {name: value for name, value in plain.physical(settings.hardware).items() if name != "title"},
+        "hardware": plain.physical(settings.hardware, "title"),
         "model": plain.canonical(settings.model),
-        "task": {name: value for name, value in plain.canonical(settings.task).items() if name != "limit"},
+        "task": plain.once("task", settings.task, lambda: _without(settings.task, lambda name, _: name == "limit")),
         "rules": plain.rules(settings),
         "mitigation": plain.canonical(settings.mitigation),
-        "simulation": {name: value for name, value in simulation.items() if name != "age" or value is not None},
-        "trials": {name: value for name, value in plain.canonical(settings.trials).items() if value is not None},
-        "seed": settings.seed,
+        "simulation": plain.once("simulation", settings.simulation, lambda: _without(settings.simulation, _no_age)),
+        "trials": plain.once("trials", settings.trials, lambda: _without(settings.trials, _is_none)),
+        "seed": as_json(settings.seed),
     }
 
 
-def _plain_identity(identity: Identity) -> dict[str, str]:
-    return {name: value for name, value in asdict(identity).items() if name not in OPTIONAL or value}
+def _without(spec: Spec, left_out: Callable[[str, Any], bool]) -> str:
+    """The values of a specification without some, by name and value."""
+    return as_json({name: value for name, value in spec.canonical().items() if not left_out(name, value)})
 
 
-def _answering(settings: Settings, plain: PlainValues) -> dict[str, Any]:
-    """The code that answers: versions of packages, the digest of our own code, and those of kinds from outside."""
-    return {
+def _no_age(name: str, value: Any) -> bool:
+    return name == "age" and value is None
+
+
+def _is_none(name: str, value: Any) -> bool:
+    return value is None
+
+
+def _identity_text(identity: Identity) -> str:
+    return as_json({name: value for name, value in asdict(identity).items() if name not in OPTIONAL or value})
+
+
+def _answering(settings: Settings, plain: PlainValues) -> dict[str, str]:
+    """The code that answers, as JSON: versions of packages, the digest of our own, and those of kinds from outside."""
+    content = {
         "versions": {name: _version(name) for name in (*PACKAGES[:2], *_packages(settings))},
         "code": code_digest(),
         **code_from_outside(settings, plain),
     }
+    return {name: as_json(value) for name, value in content.items()}
 
 
 @dataclass(frozen=True)
@@ -223,17 +291,19 @@ def point_keys(settings: Settings, identity: Identity, plain: PlainValues | None
     """
     plain = plain or PlainValues()
     asked, answering = _asked(settings, plain), _answering(settings, plain)
-    halves = [each and plain.canonical(each) for each in (settings.timing, settings.pricing)]
+    halves = [plain.canonical(each) if each else "null" for each in (settings.timing, settings.pricing)]
+    here = plain.once_for_equals(identity, _identity_text)
+    names = map(as_json, (identity.model, identity.task, identity.device))
     return Keys(
-        key=digest({**asked, "identity": _plain_identity(identity), **answering}),
-        question=digest([asked, identity.model, identity.task, identity.device, halves]),
-        version=as_json(answering),
+        key=text_digest(table_text({**asked, "identity": here, **answering})),
+        question=text_digest(f"[{','.join([table_text(asked), *names])},[{','.join(halves)}]]"),
+        version=table_text(answering),
     )
 
 
 def code_version(settings: Settings) -> str:
     """The code that would answer in this process, as in `Keys.version`."""
-    return as_json(_answering(settings, PlainValues()))
+    return table_text(_answering(settings, PlainValues()))
 
 
 def price_digest(costs: CostSettings) -> str:
@@ -269,9 +339,14 @@ def digests_of(classes: Iterable[type[Any]]) -> dict[str, dict[str, str]]:
 
 def as_json(content: Any) -> str:
     """Plain values as canonical JSON."""
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return _CANONICAL.encode(content)
 
 
 def digest(content: Any) -> str:
     """SHA-256 of plain values as canonical JSON."""
-    return hashlib.sha256(as_json(content).encode()).hexdigest()
+    return text_digest(as_json(content))
+
+
+def text_digest(text: str) -> str:
+    """SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()

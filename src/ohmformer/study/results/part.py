@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import (
@@ -19,6 +20,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from ohmformer.errors import BadInput
+from ohmformer.registry import named
+from ohmformer.tasks.metric_kinds import Metric
 
 Finite = Annotated[float, Field(allow_inf_nan=False), Strict()]
 
@@ -90,6 +93,18 @@ class Part(BaseModel):
         fields = {name: type(self).model_fields[name] for name in self.omitted_at_default}
         absent = {field.alias or name for name, field in fields.items() if getattr(self, name) == field.default}
         return {key: value for key, value in write(self).items() if key not in absent}
+
+
+def metric_named(name: str) -> Metric:
+    """The metric of a name. It is made once, since it never changes, and each value of a result asks for it."""
+    kind: Any = named(Metric, name, "metric")
+    return _made_once(kind)
+
+
+@cache
+def _made_once(kind: Any) -> Metric:
+    metric: Metric = kind()
+    return metric
 
 
 P = TypeVar("P", bound=Part)

@@ -14,12 +14,12 @@ from ohmformer.array.spec import Level
 from ohmformer.mitigation.spec import Clip, Conditioning, KVClip, WeightMitigation
 from ohmformer.study.results.candidates import ComparisonResult
 from ohmformer.study.results.costs import CostResult, ServedResult
-from ohmformer.study.results.part import Count, Finite, Number, Numbers, Part, Text, is_number
+from ohmformer.study.results.part import Count, Finite, Number, Numbers, Part, Text, is_number, metric_named
 from ohmformer.study.results.record import Record
 from ohmformer.study.results.requirements import Requirements
 from ohmformer.study.results.search import SearchResults
 from ohmformer.study.results.trials import ChipYield, Narrowed
-from ohmformer.tasks.metric_kinds import METRICS, Metric, MetricName
+from ohmformer.tasks.metric_kinds import Metric, MetricName
 
 OperandClip = Literal["none", "model"] | KVClip | tuple[Clip, ...]
 """The clip of an operand, or those of its heads; `model` is the clip of the whole model."""
@@ -113,12 +113,12 @@ class Accuracy(Part):
     @property
     def shown(self) -> Metric:
         """The metric: its title, its unit, and how its values are shown."""
-        return METRICS[self.metric]
+        return metric_named(self.metric)
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
         """The values are possible for the metric, and for one another."""
-        if METRICS[self.metric].counts == "hit":
+        if self.shown.counts == "hit":
             if not all(0 <= value <= 1 for value in (self.software, self.mean, *self.ci95, *self.chips)):
                 raise ValueError("a share lies between 0 and 1")
             if self.score_sums and not 0 <= min(self.score_sums) <= max(self.score_sums) <= len(self.chips):

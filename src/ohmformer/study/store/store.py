@@ -21,19 +21,10 @@ from ohmformer.study.results.costs import CostResult
 from ohmformer.study.results.key import Keys
 from ohmformer.study.results.spec import PointResult
 from ohmformer.study.store.local_disk import network_file_system
-from ohmformer.study.store.tables import checksum, make_tables, open_readonly, query_of_row, row_checksum
+from ohmformer.study.store.tables import checksum, columns, make_tables, open_readonly, query_of_row, row_checksum
+from ohmformer.study.store.usable import AWAY, GONE, NO_ROOM, error_code, identity_of, is_readonly, why_unusable
 
 R = TypeVar("R")
-
-NO_ROOM = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN)
-"""Errors for which an existing file cannot be opened for writing."""
-
-GONE = (
-    "was moved, removed or replaced while the study ran; stopped, since results would be lost: leave the folder alone "
-    "and run again"
-)
-
-AWAY = "give --out a folder on a local disk, and copy it when the study is done"
 
 
 @dataclass(frozen=True)
@@ -82,7 +73,7 @@ class Store:
         """
         self.file = file
         self.damaged: list[str] = []
-        self.readonly = "may not be written" if _is_readonly(file) else ""
+        self.readonly = "may not be written" if is_readonly(file) else ""
         self._identity: dict[str, tuple[int, int]] = {}
         if os.path.lexists(file) and not os.path.isfile(file):
             raise BadInput(f"{file}: is not a regular file; move it away or choose another --out")
@@ -91,13 +82,13 @@ class Store:
             if not os.path.isfile(file):
                 raise BadInput(f"{file}: {where}; {AWAY}")
             self.readonly = f"{where}, so it is only read"
-        if fault := _why_unusable(file):
+        if fault := why_unusable(file):
             raise BadInput(f"{file}: {fault}, or choose another --out")
         with self._in_one_line():
             try:
                 self._database = self._opened()
             except sqlite3.OperationalError as error:
-                if self.readonly or _error_code(error) not in NO_ROOM or not os.path.isfile(file):
+                if self.readonly or error_code(error) not in NO_ROOM or not os.path.isfile(file):
                     raise
                 self.readonly = f"cannot be written ({error})"  # a full disk: what is there can be read all the same
                 try:
@@ -266,6 +257,46 @@ class Store:
                 self.damaged.append("")
         return found
 
+    def note_shown(self, study: str, content: str) -> None:
+        """Keep what `shown_again` needs to show a study that has not changed.
+
+        Args:
+            study: name of the study.
+            content: as JSON.
+
+        Raises:
+            BadInput: the file cannot be written.
+        """
+        if not self.readonly and self.shown(study) != content:
+            with self._in_one_line(), self._database:
+                row = (study, content, checksum(study, content))
+                self._database.execute("INSERT OR REPLACE INTO shown VALUES (?, ?, ?)", row)
+
+    def shown(self, study: str) -> str:
+        """What was noted by `note_shown`; empty if there is nothing, or its row is damaged.
+
+        Raises:
+            BadInput: the file cannot be read.
+        """
+        with self._in_one_line():
+            if not columns(self._database, "shown"):
+                return ""
+            row = self._database.execute("SELECT content, checksum FROM shown WHERE study = ?", (study,)).fetchone()
+        try:
+            return str(row[0]) if row and row[1] == checksum(study, row[0]) else ""
+        except TypeError:
+            return ""
+
+    def checksums(self, keys: Iterable[str]) -> list[str]:
+        """The checksums of rows as they are stored; empty where there is no row. Reading a row checks its own.
+
+        Raises:
+            BadInput: the file cannot be read.
+        """
+        with self._in_one_line():
+            rows = [self._database.execute(self._query, (key,)).fetchone() for key in keys]
+        return [str(row[4]) if row else "" for row in rows]
+
     def forget(self, keys: Iterable[str]) -> None:
         """Remove the results of these keys.
 
@@ -305,17 +336,17 @@ class Store:
         """
         self._note_identity()
         for name, identity in self._identity.items():
-            if _identity_of(f"{self.file}{name}") != identity:
+            if identity_of(f"{self.file}{name}") != identity:
                 raise BadInput(f"{self.file}: {GONE}")
 
     def is_in_place(self) -> bool:
         """True if the name of the file still leads to the open file."""
-        return _identity_of(str(self.file)) == self._identity.get("")
+        return identity_of(str(self.file)) == self._identity.get("")
 
     def _note_identity(self) -> None:
         """Record which files are open. The write-ahead log appears with the first write."""
         for name in ("", "-wal"):
-            identity = _identity_of(f"{self.file}{name}")
+            identity = identity_of(f"{self.file}{name}")
             if identity is not None:
                 self._identity.setdefault(name, identity)
 
@@ -360,36 +391,6 @@ class Store:
             remedy = "move it away or choose another --out"
             if "locked" in str(error):
                 remedy = "another program holds it: let that end, or choose another --out"
-            elif _error_code(error) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            elif error_code(error) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
                 remedy = "make room on the disk, or choose another --out"
             raise BadInput(f"{self.file}: cannot hold results ({error}); {remedy}") from error
-
-
-def _error_code(error: Exception) -> int:
-    """Primary code of SQLite; 0 for errors of its Python module, such as names in a damaged file that are not UTF-8."""
-    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
-
-
-def _is_readonly(file: Path) -> bool:
-    """True if a store exists but it or its folder is not writable, such as in another user's folder."""
-    return os.path.isfile(file) and not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK))
-
-
-def _why_unusable(file: Path) -> str:
-    """Fault and remedy of permissions that keep a store from being opened or made; empty if they do not."""
-    if os.path.isdir(file.parent) and not os.access(file.parent, os.X_OK):
-        return "cannot be opened, since its folder may not be entered; change the folder's permissions"
-    if os.path.isfile(file):
-        return "" if os.access(file, os.R_OK) else "may not be read; change its permissions"
-    if os.path.isdir(file.parent) and not os.access(file.parent, os.W_OK):
-        return "cannot be made, since its folder is not writable; change the folder's permissions"
-    return ""
-
-
-def _identity_of(file: str) -> tuple[int, int] | None:
-    """Device and inode of a file; None if there is no such file."""
-    try:
-        status = os.stat(file)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino

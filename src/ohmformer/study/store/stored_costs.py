@@ -24,6 +24,8 @@ from ohmformer.study.results.key import (
     code_digest,
     digest,
     digests_of,
+    table_text,
+    text_digest,
     versions,
 )
 from ohmformer.study.results.spec import Chosen
@@ -116,8 +118,8 @@ def cost_keys(settings: CostSettings, chosen: Chosen | None, plain: PlainValues)
         "work": _work(settings, plain),
         "rules": plain.rules(settings),
         **{name: plain.whole(getattr(settings, name)) for name in COSTING},
-        "endurance": _sources_of_endurance(settings, plain),
-        "chosen": None if chosen is None else chosen.model_dump(mode="json", by_alias=True),
+        "endurance": as_json(_sources_of_endurance(settings, plain)),
+        "chosen": as_json(None if chosen is None else chosen.model_dump(mode="json", by_alias=True)),
     }
     kinds = (settings.hardware, settings.rules, settings.mitigation, settings.dataflow)
     answering: dict[str, Any] = {
@@ -125,19 +127,19 @@ def cost_keys(settings: CostSettings, chosen: Chosen | None, plain: PlainValues)
         "code": code_digest(PACKAGE, CODE),
         **digests_of(frozenset().union(*map(plain.outside, kinds))),
     }
-    question = digest(asked)
+    question = text_digest(table_text(asked))
     return Keys(key=digest(["cost", question, answering]), question=question, version=as_json(answering))
 
 
-def _work(settings: CostSettings, plain: PlainValues) -> Any:
-    """What must be computed: the table of dimensions, or the products of a real model."""
+def _work(settings: CostSettings, plain: PlainValues) -> str:
+    """What must be computed, as JSON: the table of dimensions, or the products of a real model."""
     name = table_name(settings)
     if name is not None:
         return plain.canonical(load(Transformer, name))
     from ohmformer.study.default_inputs import traced_steps
 
     works = traced_steps(settings.model, settings.task, settings.rules)
-    return [plain.once("work", work, partial(_digest_of, work)) for work in works]
+    return as_json([plain.once("work", work, partial(_digest_of, work)) for work in works])
 
 
 def _digest_of(work: Workload) -> str:

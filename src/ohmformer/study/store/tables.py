@@ -6,6 +6,7 @@
 | `points` | a point of a study: swept values as JSON text, label, keys of accuracy and cost in `results`, checksum |
 | `versions` | the code that computed results, in the order in which it first did |
 | `attempts` | the key of a point that was begun and has not ended |
+| `shown` | what was shown of a study last, see `shown_again`, as JSON text, checksum |
 
 A checksum is the SHA-256 of all other columns. Former versions stored no questions and versions, and before that no
 checksums; such stores are brought up to date when they are opened, where they may be written.
@@ -33,6 +34,8 @@ TABLE = (
 OTHERS = (
     "CREATE TABLE IF NOT EXISTS attempts (key TEXT PRIMARY KEY) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS versions (number INTEGER PRIMARY KEY, version TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS shown (study TEXT PRIMARY KEY, content TEXT NOT NULL, checksum TEXT NOT NULL) "
+    "WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS points (study TEXT, position INTEGER, name TEXT NOT NULL, label TEXT NOT NULL, "
     "key TEXT NOT NULL, cost TEXT NOT NULL, checksum TEXT NOT NULL, PRIMARY KEY (study, position)) WITHOUT ROWID",
 )
