@@ -22,7 +22,6 @@ ROOT_MODULES = {
         "quantities",
         "registry",
         "schema",
-        "streams",
         "textfiles",
         "units",
         "wording",
@@ -32,6 +31,7 @@ ROOT_MODULES = {
 
 ORDER = (
     *(
+        "streams",
         "stats",
         "device",
         "fitting",

@@ -269,7 +269,8 @@ class Writer:
         row_blocks, column_blocks = -(-I // R), -(-O // C)
         arrays = product(range(P), range(prod(heads)), range(column_blocks), range(row_blocks))
         stream = self.fault_stream.child(self.columns, "fault", s)
-        u = torch.stack([stream.child(*position).uniform(C, R, like=like) for position in arrays])
+        of_arrays = SampleStreams(tuple(stream.child(*position) for position in arrays))
+        u = of_arrays.uniform(len(of_arrays.streams), C, R, like=like)
         u = u.reshape(P, *heads, column_blocks, row_blocks, C, R).transpose(-3, -2)
         u = u.reshape(P, *heads, column_blocks * C, row_blocks * R)[..., :O, :I]
         return u.unsqueeze(1) if by_sample else u
