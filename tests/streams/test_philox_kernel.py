@@ -45,11 +45,11 @@ def test_the_kernel_leaves_values_of_no_stream_alone() -> None:
 
 @needs_triton
 def test_the_kernel_compiles_for_a_gpu() -> None:
-    numbers = dict.fromkeys(("nth", "s2", "s1", "s0", "longest_count"), "i32")
+    numbers = dict.fromkeys(("nth", "programs", "s2", "s1", "s0", "longest_count"), "i32")
     types = {"out": "*fp32", "rows": "*i64", "shown": "*i64", **numbers}
     cases = [
-        (types, {"KIND": kind, "SHOWN": shown, "COLUMNS": 6, "BLOCK": 256})
+        (types, {"KIND": kind, "NEXT": following, "SHOWN": shown, "COLUMNS": 6, "BLOCK": 256})
         for kind in (philox.NORMAL, philox.UNIFORM)
-        for shown in (False, True)
+        for following, shown in ((True, False), (False, False), (False, True))
     ]
     assert min(sizes_compiled("ohmformer.streams.philox_kernel", "fill", cases)) > 1_000

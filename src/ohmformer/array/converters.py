@@ -5,6 +5,7 @@ Currents are in digits times input units: the current of one digit at one input 
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from ohmformer.array.spec import Adc, Calibrated, Crossbar, FullScale, Given
@@ -84,6 +85,25 @@ def to_codes_(current: Tensor, adc: Adc, span: Range) -> tuple[Tensor, float, fl
     zero = 0.0 if around_zero else low
     codes = (current.sub_(zero) if zero else current).div_(step).round_()
     return codes.clamp_(round((low - zero) / step), round((high - zero) / step)), step, zero
+
+
+def code_scale(adc: Adc, span: Range, like: Tensor) -> Tensor:
+    """What `to_codes_` computes with, without waiting for a device: [4] on the device and in the dtype of `like`.
+
+    Args:
+        adc: a converter that rounds.
+        span: lowest and highest current of its range.
+        like: any tensor.
+
+    Returns:
+        The current of code 0, the current of one code, and the lowest and the highest code.
+    """
+    assert adc.bits != "ideal"
+    low, high = (torch.as_tensor(end, dtype=torch.float64, device=like.device) for end in span)
+    around_zero = (low < 0) & (high > 0) & (adc.bits > 1)
+    step = ((high - low) / (2**adc.bits - 1 - around_zero.double())).clamp(min=1.0)
+    zero = torch.where(around_zero, 0.0, low)
+    return torch.stack([zero, step, ((low - zero) / step).round(), ((high - zero) / step).round()]).to(like)
 
 
 def convert_(current: Tensor, adc: Adc, span: Range) -> Tensor:

@@ -12,6 +12,7 @@ from ohmformer.streams.keys import SampleStreams as SampleStreams
 from ohmformer.streams.keys import Stream as Stream
 from ohmformer.streams.keys import Streams as Streams
 from ohmformer.streams.keys import TokenStreams as TokenStreams
+from ohmformer.streams.keys import stacked_normal as stacked_normal
 from ohmformer.streams.sample_names import UnnamedSamples as UnnamedSamples
 from ohmformer.streams.sample_names import current_samples as current_samples
 from ohmformer.streams.sample_names import sample_streams as sample_streams

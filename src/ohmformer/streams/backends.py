@@ -38,3 +38,8 @@ def drawn_on(device: torch.device | str) -> str:
     """The name of a type of device and of its generator, which are part of the key of a result."""
     kind, how = str(device).split(":")[0], backend_of(device)
     return kind if how == "generators" else f"{kind}, {how}"
+
+
+def has_kernels(device: torch.device | str) -> bool:
+    """True if steps of a product may be computed by kernels of Triton on a device."""
+    return backend_of(device) == "philox_kernel"

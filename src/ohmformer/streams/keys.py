@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
@@ -253,3 +253,23 @@ def _counted(layout: Callable[[tuple[int, ...]], Places], device: torch.device |
     from ohmformer.streams.counted_source import CountedSource
 
     return CountedSource(layout, device)
+
+
+def stacked_normal(streams: Sequence[Streams], *shape: int, like: torch.Tensor) -> torch.Tensor:
+    """The first standard normals of several streams, [R, ...], each those of its own `normal(*shape)`.
+
+    By the counter-based generator they are drawn at once.
+
+    Args:
+        streams: R streams that differ in their keys alone.
+        shape: of the tensor of each.
+        like: gives the device and the dtype.
+    """
+    if not backends.counts(like.device):
+        import torch
+
+        return torch.stack([stream.normal(*shape, like=like) for stream in streams])
+    from ohmformer.streams.places import stacked
+
+    source = _counted(lambda _: stacked([stream.layout(shape) for stream in streams]), like.device)
+    return source.normal(len(streams), *shape, like=like)

@@ -42,27 +42,32 @@ def words_of(seed, group, token, nth, kind):
 
 
 @triton.jit
-def store(out, shown, p, number, base, total, width, count, s2, s1, s0, longest_count, SHOWN: tl.constexpr):
+def store(out, shown, p, number, base, total, width, count, s2, s1, s0, NEXT: tl.constexpr, SHOWN: tl.constexpr):
     """Write number p of a row to its place."""
     there = p < total
-    i1 = (p // width) % count
-    if SHOWN:
-        i1 = tl.load(shown + i1, mask=there, other=0)
-    at = base + (p % width) * s0 + i1 * s1 + (p // (width * count)) * s2
+    at = base + p
+    if not NEXT:
+        i1 = (p // width) % count
+        if SHOWN:
+            i1 = tl.load(shown + i1, mask=there, other=0)
+        at = base + (p % width) * s0 + i1 * s1 + (p // (width * count)) * s2
     tl.store(out + at, number, mask=there)
 
 
 @triton.jit(do_not_specialize=["nth"])
 def fill(
-    out, rows, shown, nth, s2, s1, s0, longest_count,
-    KIND: tl.constexpr, SHOWN: tl.constexpr, COLUMNS: tl.constexpr, BLOCK: tl.constexpr,
+    out, rows, shown, nth, programs, s2, s1, s0, longest_count,
+    KIND: tl.constexpr, NEXT: tl.constexpr, SHOWN: tl.constexpr, COLUMNS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """One program writes `BLOCK` groups of four numbers of one row; see `places` for the rows."""
-    row = tl.program_id(0).to(tl.int64)
+    """One program writes `BLOCK` groups of four numbers of one row; see `places` for the rows.
+
+    `programs` is how many programs share a row, NEXT is True if its numbers stand one after the other.
+    """
+    row = (tl.program_id(0) // programs).to(tl.int64)
     entry = rows + row * COLUMNS
     seed, token, base = tl.load(entry), tl.load(entry + 1), tl.load(entry + 2)
     total, width, count = tl.load(entry + 3), tl.load(entry + 4), tl.load(entry + 5)
-    group = tl.program_id(1).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    group = (tl.program_id(0) % programs).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     w0, w1, w2, w3 = words_of(seed, group, token, nth.to(tl.int64), KIND)
     if KIND == 0:
         n0, n1 = pair(w0, w1)
@@ -73,21 +78,22 @@ def fill(
         n2 = (w2 >> 8).to(tl.float32) * 5.9604644775390625e-08
         n3 = (w3 >> 8).to(tl.float32) * 5.9604644775390625e-08
     p, of_row = group * 4, shown + row * longest_count
-    store(out, of_row, p, n0, base, total, width, count, s2, s1, s0, longest_count, SHOWN)
-    store(out, of_row, p + 1, n1, base, total, width, count, s2, s1, s0, longest_count, SHOWN)
-    store(out, of_row, p + 2, n2, base, total, width, count, s2, s1, s0, longest_count, SHOWN)
-    store(out, of_row, p + 3, n3, base, total, width, count, s2, s1, s0, longest_count, SHOWN)
+    store(out, of_row, p, n0, base, total, width, count, s2, s1, s0, NEXT, SHOWN)
+    store(out, of_row, p + 1, n1, base, total, width, count, s2, s1, s0, NEXT, SHOWN)
+    store(out, of_row, p + 2, n2, base, total, width, count, s2, s1, s0, NEXT, SHOWN)
+    store(out, of_row, p + 3, n3, base, total, width, count, s2, s1, s0, NEXT, SHOWN)
 
 
 def draw(out: Tensor, places: Places, nth: int, kind: int) -> None:
     """See `philox.draw`."""
-    groups = triton.cdiv(places.longest, GROUP)
-    grid = (len(places.rows), triton.cdiv(groups, BLOCK))
+    programs = triton.cdiv(triton.cdiv(places.longest, GROUP), BLOCK)
+    grid = (len(places.rows) * programs,)
     if 0 in grid:
         return
     shown = places.rows if places.shown is None else places.shown
     with torch.cuda.device(out.device) if out.is_cuda else nullcontext():
         fill[grid](
-            out, places.rows, shown, nth, *places.strides, shown.shape[1],
-            KIND=kind, SHOWN=places.shown is not None, COLUMNS=COLUMNS, BLOCK=BLOCK, enable_fp_fusion=False,
+            out, places.rows, shown, nth, programs, *places.strides, shown.shape[1],
+            KIND=kind, NEXT=places.contiguous, SHOWN=places.shown is not None, COLUMNS=COLUMNS, BLOCK=BLOCK,
+            enable_fp_fusion=False,
         )  # fmt: skip

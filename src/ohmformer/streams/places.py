@@ -127,3 +127,14 @@ def token_rows(
     strides = (0, 1, N * X) if growing else (0, N * X, 1)
     full = bool((token >= 0).all())
     return Places(rows.view(B * N, COLUMNS), None, strides, heads * X, prod(shape), full, numbered)
+
+
+def stacked(parts: Sequence[Places]) -> Places:
+    """The places of tensors of one shape, whose streams differ in their keys alone, one after the other: [R, ...]."""
+    first = parts[0]
+    rows = torch.stack([part.rows for part in parts])
+    rows[..., 2] += torch.arange(len(parts))[:, None] * first.size
+    shown = None if first.shown is None else first.shown.repeat(len(parts), 1)
+    return Places(
+        rows.view(-1, COLUMNS), shown, first.strides, first.longest, first.size * len(parts), first.full, first.numbered
+    )
