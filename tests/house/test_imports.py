@@ -13,6 +13,7 @@ ROOT_MODULES = {
     *(
         "catalog",
         "changed_copy",
+        "deferred_checks",
         "errors",
         "key_search",
         "lost_lines",

@@ -5,7 +5,6 @@ Currents are in digits times input units: the current of one digit at one input 
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from ohmformer.array.spec import Adc, Calibrated, Crossbar, FullScale, Given
@@ -79,31 +78,23 @@ def to_codes_(current: Tensor, adc: Adc, span: Range) -> tuple[Tensor, float, fl
     """
     if adc.bits == "ideal":
         return current, 1.0, 0.0
-    low, high = float(span[0]), float(span[1])
-    around_zero = low < 0 < high and adc.bits > 1
-    step = max(1.0, (high - low) / (2**adc.bits - (2 if around_zero else 1)))
-    zero = 0.0 if around_zero else low
+    zero, step, lowest, highest = code_scale(adc.bits, span)
     codes = (current.sub_(zero) if zero else current).div_(step).round_()
-    return codes.clamp_(round((low - zero) / step), round((high - zero) / step)), step, zero
+    return codes.clamp_(lowest, highest), step, zero
 
 
-def code_scale(adc: Adc, span: Range, like: Tensor) -> Tensor:
-    """What `to_codes_` computes with, without waiting for a device: [4] on the device and in the dtype of `like`.
+def code_scale(bits: int, span: Range) -> tuple[float, float, int, int]:
+    """The current of code 0, the current of one code, and the lowest and the highest code; see `to_codes_`.
 
     Args:
-        adc: a converter that rounds.
-        span: lowest and highest current of its range.
-        like: any tensor.
-
-    Returns:
-        The current of code 0, the current of one code, and the lowest and the highest code.
+        bits: of the converter.
+        span: lowest and highest current of its range; numbers, or tensors on the CPU, for which no device waits.
     """
-    assert adc.bits != "ideal"
-    low, high = (torch.as_tensor(end, dtype=torch.float64, device=like.device) for end in span)
-    around_zero = (low < 0) & (high > 0) & (adc.bits > 1)
-    step = ((high - low) / (2**adc.bits - 1 - around_zero.double())).clamp(min=1.0)
-    zero = torch.where(around_zero, 0.0, low)
-    return torch.stack([zero, step, ((low - zero) / step).round(), ((high - zero) / step).round()]).to(like)
+    low, high = float(span[0]), float(span[1])
+    around_zero = low < 0 < high and bits > 1
+    step = max(1.0, (high - low) / (2**bits - (2 if around_zero else 1)))
+    zero = 0.0 if around_zero else low
+    return zero, step, round((low - zero) / step), round((high - zero) / step)
 
 
 def convert_(current: Tensor, adc: Adc, span: Range) -> Tensor:

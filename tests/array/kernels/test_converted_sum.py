@@ -74,7 +74,7 @@ def test_reads_draw_the_same_numbers_for_samples_padding_and_tokens(monkeypatch:
 @needs_triton
 def test_a_calibrated_range_may_be_a_tensor_for_each_slice(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = hardware("bit serial")
-    low, high = torch.tensor([-3.0, 0.0]).to(KERNEL_DEVICE), torch.tensor([9.0, 11.5]).to(KERNEL_DEVICE)
+    low, high = torch.tensor([-3.0, 0.0]), torch.tensor([9.0, 11.5])
     fused, plain = both_ways(monkeypatch, spec, None, span=(low, high))
     assert plain.abs().max() > 1
     torch.testing.assert_close(fused, plain, rtol=1e-5, atol=1e-4 * float(plain.abs().max()))
@@ -85,8 +85,8 @@ def test_values_that_are_no_numbers_stay_visible() -> None:
     from ohmformer.array.kernels import converted_sum_kernel
 
     total, currents = torch.zeros(3), torch.tensor([[1.0, float("nan"), 2.0], [1.0, 2.0, 2.0]])
-    total, currents, scale = (t.to(KERNEL_DEVICE) for t in (total, currents, torch.tensor([0.0, 1.0, -4.0, 4.0])))
-    converted_sum_kernel.add_converted(total, currents, None, None, scale, 1.0)
+    total, currents = total.to(KERNEL_DEVICE), currents.to(KERNEL_DEVICE)
+    converted_sum_kernel.add_converted(total, currents, None, None, (0.0, 1.0, -4, 4), 1.0)
     assert total.isnan().tolist() == [False, True, False]
 
 
@@ -106,8 +106,9 @@ def test_other_hardware_and_devices_take_the_plain_code(monkeypatch: pytest.Monk
 
 @needs_triton
 def test_the_kernel_compiles_for_a_gpu() -> None:
-    tensors = dict.fromkeys(("total", "currents", "variance", "normals", "scale"), "*fp32")
-    types = {**tensors, "weight": "fp32", "blocks": "i32", "size": "i32"}
+    tensors = dict.fromkeys(("total", "currents", "variance", "normals"), "*fp32")
+    numbers = dict.fromkeys(("zero", "step", "lowest", "highest", "weight"), "fp32")
+    types = {**tensors, **numbers, "blocks": "i32", "size": "i32"}
     cases = [(types, {"NOISY": noisy, "BLOCK": 1024}) for noisy in (False, True)]
     sizes = sizes_compiled("ohmformer.array.kernels.converted_sum_kernel", "sum_converted", cases)
     assert min(sizes) > 1_000

@@ -45,7 +45,7 @@ def converted_product(
     rows = array.rows
     total: Tensor | None = None
     for s, sides in enumerate(programmed.sides):
-        scale = converters.code_scale(array.adc, converters.at_slice(span, s), codes)
+        scale = converters.code_scale(int(array.adc.bits), converters.at_slice(span, s))
         for k, side in enumerate(sides):
             digits = blocks_of(side.digits, rows)
             for z, weight in enumerate(weights):

@@ -16,6 +16,10 @@ BLOCK = 1024
 """Results of one program."""
 
 
+Scale = tuple[float, float, int, int]
+"""What `converters.code_scale` returns."""
+
+
 @triton.jit
 def rounded(x):
     """The nearest integer of numbers below 2^22, the even one of two: the addition leaves no bits for a fraction."""
@@ -24,13 +28,12 @@ def rounded(x):
 
 @triton.jit
 def sum_converted(
-    total, currents, variance, normals, scale, weight, blocks, size, NOISY: tl.constexpr, BLOCK: tl.constexpr
-):
+    total, currents, variance, normals, zero, step, lowest, highest, weight, blocks, size,
+    NOISY: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     """One program adds the conversions of all row blocks to `BLOCK` results."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     there = at < size
-    zero, step = tl.load(scale), tl.load(scale + 1)
-    lowest, highest = tl.load(scale + 2), tl.load(scale + 3)
     added = tl.zeros([BLOCK], dtype=tl.float32)
     for block in range(blocks):
         of_block = at + block * size
@@ -46,7 +49,7 @@ def sum_converted(
 
 
 def add_converted(
-    total: Tensor, currents: Tensor, variance: Tensor | None, normals: Tensor | None, scale: Tensor, weight: float
+    total: Tensor, currents: Tensor, variance: Tensor | None, normals: Tensor | None, scale: Scale, weight: float
 ) -> None:
     """Add what converters report of the currents of all row blocks to a sum, in place.
 
@@ -66,6 +69,6 @@ def add_converted(
         return
     with torch.cuda.device(total.device) if total.is_cuda else nullcontext():
         sum_converted[grid](
-            total, currents, variance, normals, scale, weight, len(currents), total.numel(),
+            total, currents, variance, normals, *map(float, scale), weight, len(currents), total.numel(),
             NOISY=noisy, BLOCK=BLOCK, enable_fp_fusion=False,
         )  # fmt: skip

@@ -41,7 +41,7 @@ ANSWERING_FOLDERS = (
     ),
 )
 ANSWERING = (
-    *("registry.py", "schema.py", "patch.py", "precision.py", "changed_copy.py"),
+    *("deferred_checks.py", "registry.py", "schema.py", "patch.py", "precision.py", "changed_copy.py"),
     *(f"{folder}/**/*.py" for folder in ANSWERING_FOLDERS),
     *("study/evaluate_point.py", "study/loaded.py", "study/noise_labels.py", "study/trials/*.py"),
 )
