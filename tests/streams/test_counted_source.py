@@ -6,7 +6,7 @@ import torch
 
 from ohmformer.errors import BadInput
 from ohmformer.streams import PaddedStreams, SampleStreams, Stream, TokenStreams, backends, sample_streams, samples
-from tests.kernels import KERNEL_DEVICE, needs_triton
+from tests.gpu.kernels import KERNEL_DEVICE, needs_triton
 
 CHIP = Stream(0, "chip", 3)
 TWO = (CHIP.child("a"), CHIP.child("b"))

@@ -5,7 +5,7 @@ import torch
 
 from ohmformer.streams import philox
 from ohmformer.streams.places import Places, padded_rows, token_rows, whole_rows
-from tests.kernels import KERNEL_DEVICE, needs_triton, sizes_compiled
+from tests.gpu.kernels import KERNEL_DEVICE, needs_triton, sizes_compiled
 
 SEEDS = (6197007067532723406, 1, (1 << 63) - 1)
 CASES = {

@@ -12,7 +12,7 @@ from ohmformer.array.kernels import converted_sum
 from ohmformer.array.spec import Crossbar
 from ohmformer.streams import PaddedStreams, SampleStreams, Stream, TokenStreams, backends
 from tests.build import SQRT_RANGE, UNIFORM, array, cell
-from tests.kernels import KERNEL_DEVICE, needs_triton, sizes_compiled
+from tests.gpu.kernels import KERNEL_DEVICE, needs_triton, sizes_compiled
 
 READ = cell(write_noise=SQRT_RANGE, read_noise={"kind": "proportional", "sigma": 0.05})
 HARDWARE: dict[str, dict[str, Any]] = {
