@@ -6,6 +6,7 @@ import torch
 
 from ohmformer.errors import BadInput
 from ohmformer.streams import PaddedStreams, SampleStreams, Stream, TokenStreams, backends, sample_streams, samples
+from ohmformer.streams.counted_source import CountedSource
 from tests.gpu.kernels import KERNEL_DEVICE, needs_triton
 
 CHIP = Stream(0, "chip", 3)
@@ -109,3 +110,12 @@ def test_places_that_are_no_tokens_draw_numbers_that_follow_one_another(like: to
 def test_no_values_need_no_numbers(like: torch.Tensor) -> None:
     assert SampleStreams(TWO).normal(2, 0, 5, like=like).shape == (2, 0, 5)
     assert PaddedStreams(TWO, places=2, rows=((), ())).normal(2, 2, 5, like=like).count_nonzero() == 0
+
+
+def test_several_tensors_at_once_are_those_drawn_one_after_another(like: torch.Tensor) -> None:
+    for streams in (SampleStreams(TWO), TokenStreams(TWO, numbers=((0, 1, 2), (-1, 0, 1))), SampleStreams(TWO, (3, 1))):
+        one, other = streams.open(like.device), streams.open(like.device)
+        assert isinstance(other, CountedSource)
+        singly = [one.normal(2, 2, 3, 5, like=like) for _ in range(4)]
+        together = torch.cat([other.normals(3, 2, 2, 3, 5, like=like), other.normals(1, 2, 2, 3, 5, like=like)])
+        assert torch.equal(together, torch.stack(singly))

@@ -48,7 +48,7 @@ def test_the_kernel_compiles_for_a_gpu() -> None:
     numbers = dict.fromkeys(("nth", "programs", "s2", "s1", "s0", "longest_count"), "i32")
     types = {"out": "*fp32", "rows": "*i64", "shown": "*i64", **numbers}
     cases = [
-        (types, {"KIND": kind, "NEXT": following, "SHOWN": shown, "COLUMNS": 6, "BLOCK": 256})
+        (types, {"KIND": kind, "NEXT": following, "SHOWN": shown, "COLUMNS": 7, "BLOCK": 256})
         for kind in (philox.NORMAL, philox.UNIFORM)
         for following, shown in ((True, False), (False, False), (False, True))
     ]

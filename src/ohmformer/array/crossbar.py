@@ -204,7 +204,7 @@ def write_request(values: Tensor, array: Crossbar, **options: Unpack[WriteOption
         "or correct max_code"
     )
     if require((low >= -largest) & (high <= largest), lambda: too_large):
-        codes = codes.clamp(-largest, largest)
+        codes = codes.nan_to_num().clamp_(-largest, largest)
     stream, major = options.get("stream", 0), options.get("major", "outputs")
     unit = encoding.unit_of(w_range, array.max_code)
     stream = Stream(stream) if isinstance(stream, int) else stream

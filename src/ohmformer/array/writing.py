@@ -21,6 +21,7 @@ from ohmformer.device.check import check_cell
 from ohmformer.device.spec import WriteVerify
 from ohmformer.errors import BadInput
 from ohmformer.streams import RandomSource, SampleStreams, Stream, Streams
+from ohmformer.streams.counted_source import CountedSource
 
 Major = Literal["outputs", "inputs"]
 """The axis of a matrix along which random numbers run first."""
@@ -222,6 +223,27 @@ class Writer:
     def normal(self, like: Tensor, source: RandomSource | None = None) -> Tensor:
         """The next standard normals, by default of write noise, of the shape [P, ..., O, I] of `like`."""
         return self._normal(source or self.write_numbers, like, len(like))
+
+    def normals_of_slices(self, like: Tensor, slices: int) -> Tensor:
+        """The standard normals of write noise of the next slices at once, by the counter-based generator.
+
+        Args:
+            like: [P, ..., O, I].
+            slices: S.
+
+        Returns:
+            [S, P, ..., O, I], where entry s has the numbers that the s-th `normal(like)` would return.
+        """
+        source = self.write_numbers
+        assert isinstance(source, CountedSource)
+        P, *matrices, O, I = like.shape
+        inner = (O, I) if self.major == "outputs" else (I, O)
+        if source.by_sample:
+            B, *heads = matrices
+            drawn = source.normals(slices, B, P, *heads, *inner, like=like).transpose(1, 2)
+        else:
+            drawn = source.normals(slices, P, *matrices, *inner, like=like)
+        return drawn if self.major == "outputs" else drawn.transpose(-2, -1)
 
     def _verified(self, eps: Tensor, digits: Tensor, how: WriteVerify, s: int) -> Tensor:
         """Standard normals of single writes, turned into those of verified writes of slice s.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ohmformer.streams import backends, philox
-from ohmformer.streams.places import Places
+from ohmformer.streams.places import Places, repeated
 from ohmformer.streams.sources import RandomSource
 
 
@@ -26,25 +26,32 @@ class CountedSource(RandomSource):
 
     def __init__(self, places: Callable[[tuple[int, ...]], Places], device: torch.device | str) -> None:
         self._places, self._device = places, torch.device(device)
-        self._sent: dict[tuple[int, ...], Places] = {}
+        self._sent: dict[tuple[tuple[int, ...], int | None], Places] = {}
         self._drawn: Counter[int] = Counter()
 
     def normal(self, *shape: int, like: Tensor) -> Tensor:
         """See `RandomSource`."""
         return self._draw(shape, philox.NORMAL).to(like.dtype)
 
+    def normals(self, count: int, *shape: int, like: Tensor) -> Tensor:
+        """The next tensors of standard normals [count, ...], as `count` calls of `normal` give them, drawn at once."""
+        return self._draw(shape, philox.NORMAL, count).to(like.dtype)
+
     def uniform(self, *shape: int, like: Tensor) -> Tensor:
         """See `RandomSource`."""
         return self._draw(shape, philox.UNIFORM).to(like.dtype)
 
-    def _draw(self, shape: tuple[int, ...], kind: int) -> Tensor:
-        if shape not in self._sent:
-            self._sent[shape] = self._places(shape).to(self._device)
-        places = self._sent[shape]
-        out = (torch.empty if places.full else torch.zeros)(shape, dtype=torch.float32, device=self._device)
+    def _draw(self, shape: tuple[int, ...], kind: int, count: int | None = None) -> Tensor:
+        """The next tensor of a shape, or the next `count` tensors [count, ...]."""
+        if (shape, count) not in self._sent:
+            places = self._places(shape)
+            places = places if count is None else repeated(places, count)
+            self._sent[shape, count] = places.to(self._device)
+        places, whole = self._sent[shape, count], shape if count is None else (count, *shape)
+        out = (torch.empty if places.full else torch.zeros)(whole, dtype=torch.float32, device=self._device)
         if out.numel():
             draw_into(out, places, self._drawn[places.numbered], kind)
-        self._drawn[places.numbered] += 1
+        self._drawn[places.numbered] += 1 if count is None else count
         return out
 
 

@@ -68,11 +68,10 @@ def draw(out: Tensor, places: Places, nth: int, kind: int) -> None:
         nth: how many tensors the source drew before.
         kind: `NORMAL` or `UNIFORM`.
     """
-    seed, token, base, total, width, count = places.rows.unsqueeze(-1).unbind(1)
+    seed, token, base, total, width, count, later = places.rows.unsqueeze(-1).unbind(1)
     groups = -(-places.longest // GROUP)
     c0 = torch.arange(groups, device=out.device)[None]
-    constant = torch.zeros_like(token)
-    words = philox((c0, token, constant + nth, constant + kind), (seed & MASK, (seed >> 32) & MASK))
+    words = philox((c0, token, later + nth, torch.full_like(token, kind)), (seed & MASK, (seed >> 32) & MASK))
     numbers = (normals(words) if kind == NORMAL else uniforms(words)).flatten(1)  # [K, 4 G]
     flat = out.view(-1)
     if places.full and places.contiguous:

@@ -68,7 +68,7 @@ def fill(
     seed, token, base = tl.load(entry), tl.load(entry + 1), tl.load(entry + 2)
     total, width, count = tl.load(entry + 3), tl.load(entry + 4), tl.load(entry + 5)
     group = (tl.program_id(0) % programs).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    w0, w1, w2, w3 = words_of(seed, group, token, nth.to(tl.int64), KIND)
+    w0, w1, w2, w3 = words_of(seed, group, token, nth + tl.load(entry + 6), KIND)
     if KIND == 0:
         n0, n1 = pair(w0, w1)
         n2, n3 = pair(w2, w3)

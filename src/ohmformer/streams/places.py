@@ -16,8 +16,9 @@ from math import prod
 import torch
 from torch import Tensor
 
-COLUMNS = 6
-"""Entries of a row: seed, token, base, total (how many numbers it has), width and count."""
+COLUMNS = 7
+"""Entries of a row: seed, token, base, total (how many numbers it has), width, count and later (how many tensors of the
+source come before its own, in a draw of several tensors)."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,11 @@ class Places:
 
     def to(self, device: torch.device) -> Places:
         """The same on a device, in one transfer without waiting for it."""
-        shown = None if self.shown is None else _sent(self.shown, device)
-        return Places(_sent(self.rows, device), shown, self.strides, self.longest, self.size, self.full, self.numbered)
+        shown = None if self.shown is None else sent(self.shown, device)
+        return Places(sent(self.rows, device), shown, self.strides, self.longest, self.size, self.full, self.numbered)
 
 
-def _sent(values: Tensor, device: torch.device) -> Tensor:
+def sent(values: Tensor, device: torch.device) -> Tensor:
     """A copy on a device; to a GPU from pinned memory, which the host need not wait for."""
     return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
 
@@ -65,7 +66,7 @@ def whole_rows(seeds: Sequence[int], shape: Sequence[int]) -> Places:
     rows = torch.zeros(K, COLUMNS, dtype=torch.int64)
     rows[:, 0] = torch.tensor(seeds, dtype=torch.int64)
     rows[:, 2] = torch.arange(K) * each
-    rows[:, 3:] = torch.tensor([each, max(1, each), 1])
+    rows[:, 3:6] = torch.tensor([each, max(1, each), 1])
     return Places(rows, None, (0, 0, 1), each, size, full=True)
 
 
@@ -127,6 +128,13 @@ def token_rows(
     strides = (0, 1, N * X) if growing else (0, N * X, 1)
     full = bool((token >= 0).all())
     return Places(rows.view(B * N, COLUMNS), None, strides, heads * X, prod(shape), full, numbered)
+
+
+def repeated(places: Places, count: int) -> Places:
+    """The places of the next tensors that a source draws, one after the other: [count, ...]."""
+    several = stacked([places] * count)
+    several.rows.view(count, -1, COLUMNS)[..., 6] += torch.arange(count)[:, None]
+    return several
 
 
 def stacked(parts: Sequence[Places]) -> Places:
