@@ -28,7 +28,7 @@ def open_unit(word):
 @triton.jit
 def pair(radius, angle):
     """Two standard normals from two words, by Box and Muller."""
-    r = tl.sqrt(tl.maximum(-2.0 * tl.log(open_unit(radius)), 0.0))
+    r = tl.sqrt_rn(tl.maximum(-2.0 * tl.log(open_unit(radius)), 0.0))
     turn = 6.283185307179586 * open_unit(angle)
     return r * tl.cos(turn), r * tl.sin(turn)
 
