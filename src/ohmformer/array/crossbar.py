@@ -216,7 +216,7 @@ def write_request(values: Tensor, array: Crossbar, **options: Unpack[WriteOption
 
 def _range_of_columns(w_range: Tensor | float | None, like: Tensor) -> Tensor:
     """`WriteOptions.w_range` as a tensor [..., O or 1, 1] in the type of `like`."""
-    w_range = torch.as_tensor(1.0 if w_range is None else w_range).to(like)
+    w_range = like.new_ones(()) if w_range is None else torch.as_tensor(w_range).to(like)
     while w_range.dim() < 2:
         w_range = w_range.unsqueeze(0)
     if w_range.shape[-1] != 1:

@@ -110,5 +110,6 @@ def test_the_kernel_compiles_for_a_gpu() -> None:
     numbers = dict.fromkeys(("zero", "step", "lowest", "highest", "weight"), "fp32")
     types = {**tensors, **numbers, "blocks": "i32", "size": "i32"}
     cases = [(types, {"NOISY": noisy, "BLOCK": 1024}) for noisy in (False, True)]
+    cases.append((types, {"blocks": 1, "size": 1, "NOISY": True, "BLOCK": 1024}))  # numbers that are 1 are constants
     sizes = sizes_compiled("ohmformer.array.kernels.converted_sum_kernel", "sum_converted", cases)
     assert min(sizes) > 1_000

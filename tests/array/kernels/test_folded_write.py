@@ -124,4 +124,6 @@ def test_the_kernel_compiles_for_a_gpu() -> None:
         ({**tensors, **numbers, **sizes}, {"SLICES": slices, "PAIRS": pairs, "BLOCK": 1024})
         for slices, pairs in ((3, False), (4, True))
     ]
+    ones = dict.fromkeys(("magnitudes", "size", "slice_step", "pair_step", "row", "row_step"), 1)
+    cases.append(({**tensors, **numbers, **sizes}, {**ones, "SLICES": 2, "PAIRS": True, "BLOCK": 1024}))
     assert min(sizes_compiled("ohmformer.array.kernels.folded_write_kernel", "fold_slices", cases)) > 1_000
