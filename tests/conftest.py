@@ -14,6 +14,8 @@ import torch
 def pytest_sessionstart() -> None:
     """One thread gives the same sums everywhere; the first call into torch is too slow for a deadline."""
     torch.set_num_threads(1)
+    if not torch.cuda.is_available():  # kernels then run in Triton's interpreter, on tensors of the CPU
+        os.environ.setdefault("TRITON_INTERPRET", "1")
     hypothesis.settings.register_profile("house", parent=hypothesis.settings(), deadline=None)
     hypothesis.settings.load_profile("house")
 

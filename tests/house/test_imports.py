@@ -13,6 +13,7 @@ ROOT_MODULES = {
     *(
         "catalog",
         "changed_copy",
+        "deferred_checks",
         "errors",
         "key_search",
         "lost_lines",
@@ -22,7 +23,6 @@ ROOT_MODULES = {
         "quantities",
         "registry",
         "schema",
-        "streams",
         "textfiles",
         "units",
         "wording",
@@ -32,6 +32,7 @@ ROOT_MODULES = {
 
 ORDER = (
     *(
+        "streams",
         "stats",
         "device",
         "fitting",

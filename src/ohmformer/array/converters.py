@@ -78,12 +78,23 @@ def to_codes_(current: Tensor, adc: Adc, span: Range) -> tuple[Tensor, float, fl
     """
     if adc.bits == "ideal":
         return current, 1.0, 0.0
-    low, high = float(span[0]), float(span[1])
-    around_zero = low < 0 < high and adc.bits > 1
-    step = max(1.0, (high - low) / (2**adc.bits - (2 if around_zero else 1)))
-    zero = 0.0 if around_zero else low
+    zero, step, lowest, highest = code_scale(adc.bits, span)
     codes = (current.sub_(zero) if zero else current).div_(step).round_()
-    return codes.clamp_(round((low - zero) / step), round((high - zero) / step)), step, zero
+    return codes.clamp_(lowest, highest), step, zero
+
+
+def code_scale(bits: int, span: Range) -> tuple[float, float, int, int]:
+    """The current of code 0, the current of one code, and the lowest and the highest code; see `to_codes_`.
+
+    Args:
+        bits: of the converter.
+        span: lowest and highest current of its range; numbers, or tensors on the CPU, for which no device waits.
+    """
+    low, high = float(span[0]), float(span[1])
+    around_zero = low < 0 < high and bits > 1
+    step = max(1.0, (high - low) / (2**bits - (2 if around_zero else 1)))
+    zero = 0.0 if around_zero else low
+    return zero, step, round((low - zero) / step), round((high - zero) / step)
 
 
 def convert_(current: Tensor, adc: Adc, span: Range) -> Tensor:

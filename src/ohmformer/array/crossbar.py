@@ -25,6 +25,7 @@ from ohmformer.array.residual.feedback import ErrorFeedback, corrected
 from ohmformer.array.residual.writing import Kept, WriteSlice, write_residually
 from ohmformer.array.spec import Crossbar
 from ohmformer.array.writing import Columns, Held, Major, Writer, one_sided
+from ohmformer.deferred_checks import require
 from ohmformer.errors import BadInput, suggest
 from ohmformer.streams import SampleStreams, Stream, Streams, TokenStreams
 
@@ -199,12 +200,13 @@ def write_request(values: Tensor, array: Crossbar, **options: Unpack[WriteOption
     slices = array.slices(max_code)
     largest = array.capacity(slices) if array.encoding == "differential" else array.max_code
     low, high = codes.aminmax()
-    if not bool((low >= -largest) & (high <= largest)):
-        kind = "integers" if array.residual is None else "numbers"
-        raise BadInput(
-            f"write: codes must be {kind} within {largest} of zero, the most that {slices} slices hold; clip them, "
-            "or correct max_code"
-        )
+    kind = "integers" if array.residual is None else "numbers"
+    too_large = BadInput(
+        f"write: codes must be {kind} within {largest} of zero, the most that {slices} slices hold; clip them, "
+        "or correct max_code"
+    )
+    if require((low >= -largest) & (high <= largest), lambda: too_large):
+        codes = codes.nan_to_num().clamp_(-largest, largest)
     stream, major = options.get("stream", 0), options.get("major", "outputs")
     unit = encoding.unit_of(w_range, array.max_code)
     stream = Stream(stream) if isinstance(stream, int) else stream
@@ -216,7 +218,7 @@ def write_request(values: Tensor, array: Crossbar, **options: Unpack[WriteOption
 
 def _range_of_columns(w_range: Tensor | float | None, like: Tensor) -> Tensor:
     """`WriteOptions.w_range` as a tensor [..., O or 1, 1] in the type of `like`."""
-    w_range = torch.as_tensor(1.0 if w_range is None else w_range).to(like)
+    w_range = like.new_ones(()) if w_range is None else torch.as_tensor(w_range).to(like)
     while w_range.dim() < 2:
         w_range = w_range.unsqueeze(0)
     if w_range.shape[-1] != 1:

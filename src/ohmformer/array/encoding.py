@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ohmformer.array.chunking import pieces
 from ohmformer.array.spec import Crossbar
+from ohmformer.deferred_checks import require
 from ohmformer.device.interpolation import linear
 from ohmformer.errors import BadInput
 from ohmformer.precision import widened
@@ -74,9 +75,24 @@ def quantize(values: Tensor, array: Crossbar, code_range: Tensor, *, rounded: bo
     Raises:
         BadInput: a value or a range is NaN or infinite, or a range is negative.
     """
-    if not bool(((code_range >= 0) & (code_range < math.inf)).all() & torch.isfinite(values.sum())):
-        raise _unusable("a matrix to be programmed", code_range)
-    return _clamped(values / unit_of(code_range, array.max_code), -array.max_code, array.max_code, rounded)
+    codes = _finite(values / unit_of(code_range, array.max_code), values, code_range, "a matrix to be programmed")
+    return _clamped(codes, -array.max_code, array.max_code, rounded)
+
+
+def _finite(scaled: Tensor, values: Tensor, scale: Tensor, what: str) -> Tensor:
+    """Scaled values, if they and their range are usable; where the check waits, without NaN, which may index a table.
+
+    Args:
+        scaled: values in codes; may be changed.
+        values: as they were.
+        scale: their range.
+        what: subject of the error message.
+
+    Raises:
+        BadInput: a value or a range is NaN or infinite, or a range is negative.
+    """
+    usable = ((scale >= 0) & (scale < math.inf)).all() & torch.isfinite(values.sum())
+    return scaled.nan_to_num_() if require(usable, lambda: _unusable(what, scale)) else scaled
 
 
 def _unusable(what: str, code_range: Tensor) -> BadInput:
@@ -233,11 +249,10 @@ def quantize_input(
     if x_range is None:
         x_range = x.abs().amax(-1, keepdim=True) if array.inputs.range == "dynamic" else x.abs().amax()
     x_range = torch.as_tensor(x_range).to(x)
-    if not bool(((x_range >= 0) & (x_range < math.inf)).all() & torch.isfinite(x.sum())):
-        raise _unusable("an input of a crossbar", x_range)
     top = array.max_input(signed=signed)
     unit = unit_of(x_range, top)
-    return _clamped(x / unit, -top if signed else 0, top, rounded), unit
+    codes = _finite(x / unit, x, x_range, "an input of a crossbar")
+    return _clamped(codes, -top if signed else 0, top, rounded), unit
 
 
 def _clamped(codes: Tensor, low: int, high: int, rounded: bool) -> Tensor:

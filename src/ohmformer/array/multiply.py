@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ohmformer.array import cell_level, converters, encoding
 from ohmformer.array.folded import Conversions, Folded, fold, folded_product
+from ohmformer.array.kernels import converted_sum
 from ohmformer.array.peripherals import drivers, reported
 from ohmformer.array.peripherals.read_keys import of_references
 from ohmformer.array.peripherals.spec import draws_for_reads, mismatched
@@ -185,6 +186,8 @@ def converted_product(
     Returns:
         Results [..., M, O] in code units.
     """
+    if converted_sum.fusible(codes, programmed):
+        return converted_sum.converted_product(codes, programmed, signed=signed, stream=stream, span=span)
     array = programmed.array
     total = codes.new_zeros(())
     reads = column_currents(codes, programmed, signed=signed, stream=stream, noise=stream, span=span)

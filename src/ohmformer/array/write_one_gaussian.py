@@ -56,7 +56,7 @@ def clamp_is_negligible(array: Crossbar) -> bool:
     return bool((std == 0).logical_or_(torch.minimum(mean, ceiling - mean) >= FAR * std).all())
 
 
-def _means_and_stds(array: Crossbar, slices: int) -> tuple[Tensor, Tensor]:
+def means_and_stds(array: Crossbar, slices: int) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation, before the clamp, of the digit that is held, by slice and magnitude: each [S, K]."""
     codes = torch.arange(array.capacity(slices) + 1, dtype=torch.float64)
     digits = torch.stack(list(encoding.slice_digits(codes, array, slices)))
@@ -89,7 +89,7 @@ def write_normal(values: Tensor, array: Crossbar, **options: Unpack[WriteOptions
 def _one_normal_per_value(request: WriteRequest) -> Tensor:
     """What the cells of each value hold together, in codes [..., O, I], from one normal number each."""
     array = request.array
-    means, stds = _means_and_stds(array, request.slices)
+    means, stds = means_and_stds(array, request.slices)
     weights = torch.tensor([array.slice_weight(s) for s in range(request.slices)], dtype=torch.float64)
     variance = (weights[:, None] * stds / array.redundancy).square().sum(dim=0)
     table = (variance + variance[0]).sqrt().to(request.codes)  # the unused half holds code 0
@@ -107,7 +107,7 @@ def _one_normal_per_value(request: WriteRequest) -> Tensor:
 def _one_normal_per_cell(request: WriteRequest) -> Tensor:
     """What the cells of each value hold together, in codes [..., O, I], where each cell is clamped on its own."""
     array = request.array
-    means, stds = (table.to(request.codes) for table in _means_and_stds(array, request.slices))
+    means, stds = (table.to(request.codes) for table in means_and_stds(array, request.slices))
     low = -array.cell.g_min / array.step
     high = None if array.cell.g_ceiling is None else (array.cell.g_ceiling - array.cell.g_min) / array.step
     writer = request.writer("cell")

@@ -22,6 +22,7 @@ from ohmformer.device.check import check_cell
 from ohmformer.device.spec import WriteVerify
 from ohmformer.errors import BadInput
 from ohmformer.streams import RandomSource, SampleStreams, Stream, Streams
+from ohmformer.streams.counted_source import CountedSource
 
 Major = Literal["outputs", "inputs"]
 """The axis of a matrix along which random numbers run first."""
@@ -229,6 +230,27 @@ class Writer:
         """The next standard normals, by default of write noise, of the shape [P, ..., O, I] of `like`."""
         return self._normal(source or self.write_numbers, like, len(like))
 
+    def normals_of_slices(self, like: Tensor, slices: int) -> Tensor:
+        """The standard normals of write noise of the next slices at once, by the counter-based generator.
+
+        Args:
+            like: [P, ..., O, I].
+            slices: S.
+
+        Returns:
+            [S, P, ..., O, I], where entry s has the numbers that the s-th `normal(like)` would return.
+        """
+        source = self.write_numbers
+        assert isinstance(source, CountedSource)
+        P, *matrices, O, I = like.shape
+        inner = (O, I) if self.major == "outputs" else (I, O)
+        if source.by_sample:
+            B, *heads = matrices
+            drawn = source.normals(slices, B, P, *heads, *inner, like=like).transpose(1, 2)
+        else:
+            drawn = source.normals(slices, P, *matrices, *inner, like=like)
+        return drawn if self.major == "outputs" else drawn.transpose(-2, -1)
+
     def _verified(self, eps: Tensor, digits: Tensor, how: WriteVerify, s: int) -> Tensor:
         """Standard normals of single writes, turned into those of verified writes of slice s.
 
@@ -277,7 +299,8 @@ class Writer:
         row_blocks, column_blocks = -(-I // R), -(-O // C)
         arrays = product(range(P), range(prod(heads)), range(column_blocks), range(row_blocks))
         stream = self.fault_stream.child(self.columns, "fault", s)
-        u = torch.stack([stream.child(*position).uniform(C, R, like=like) for position in arrays])
+        of_arrays = SampleStreams(tuple(stream.child(*position) for position in arrays))
+        u = of_arrays.uniform(len(of_arrays.streams), C, R, like=like)
         u = u.reshape(P, *heads, column_blocks, row_blocks, C, R).transpose(-3, -2)
         u = u.reshape(P, *heads, column_blocks * C, row_blocks * R)[..., :O, :I]
         return u.unsqueeze(1) if by_sample else u

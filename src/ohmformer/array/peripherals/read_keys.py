@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from ohmformer.streams import PaddedStreams, RandomSource, SampleStreams, Streams
+from ohmformer.streams.backends import counts
+from ohmformer.streams.places import Places, padded_rows
 
 Counts = tuple[int, ...] | None
 """For each sample, how many places of an axis it has; None if all."""
@@ -43,7 +45,13 @@ class CornerStreams(SampleStreams):
 
     def open(self, device: torch.device | str = "cpu") -> RandomSource:
         """Return a source of the numbers of the streams, from their start."""
+        if counts(device):
+            return super().open(device)
         return _CornerSource(tuple(stream.open(device) for stream in self.streams), self.heights, self.widths)
+
+    def layout(self, shape: tuple[int, ...]) -> Places:
+        """See `SampleStreams.layout`."""
+        return padded_rows(self.seeds, shape, self.heights, self.widths)
 
 
 @dataclass(frozen=True)

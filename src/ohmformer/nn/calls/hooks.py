@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ohmformer.capture.dry_run import DryRun
 from ohmformer.capture.recorder import recording
 from ohmformer.capture.torch_private import in_backward, is_replica, tree_leaves
+from ohmformer.deferred_checks import defer_checks, stop_deferring
 from ohmformer.errors import BadInput
 from ohmformer.nn.calls.beam_search_guard import can_reorder, check_cache, guarded_class
 from ohmformer.nn.calls.call_info import (
@@ -132,6 +133,8 @@ def begin(handle: HookHandle, model: nn.Module, args: tuple[Any, ...], kwargs: d
         raise BadInput(
             f"samples(ids) names {len(info.names)} samples but the batch has {info.batch_size} rows; name one per row"
         )
+    state.fingerprints.begin_call(whole=not info.goes_on and call.step is None)
+    call.checks = defer_checks()
 
 
 @eager
@@ -141,7 +144,7 @@ def finish(handle: HookHandle, _model: nn.Module, _args: object, output: object)
     PyTorch may recompute layers for these gradients, which must then draw the same noise.
 
     Raises:
-        BadInput: cached tokens are not the tokens that were written.
+        BadInput: cached tokens are not the tokens that were written, or a check failed that waited for the end.
     """
     state = handle.state
     state.users.end_call()
@@ -149,6 +152,12 @@ def finish(handle: HookHandle, _model: nn.Module, _args: object, output: object)
     if call is None:  # the call was refused before it began
         return
     call.active = False
+    state.fingerprints.end_call()
+    checks, call.checks = call.checks, None
+    if checks is not None:
+        stop_deferring(checks)
+        if output is not None:  # otherwise the call has failed already
+            checks.end()
     check_cache(call.moved, numbered=bool(call.info.numbers))
     if state.training is not None:
         for t in float_tensors(output):

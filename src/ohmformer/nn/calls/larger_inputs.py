@@ -34,7 +34,7 @@ def magnitudes(named: Mapping[str, Any]) -> dict[str, float]:
         for leaf in tree_leaves(value):
             if isinstance(leaf, Tensor) and plain(leaf) and leaf.is_floating_point() and leaf.numel():
                 low, high = torch.aminmax(leaf.detach())
-                largest[name] = max(largest.get(name, 0.0), -float(low), float(high))
+                largest[name] = max(largest.get(name, 0.0), float(torch.maximum(-low, high)))
     return largest
 
 

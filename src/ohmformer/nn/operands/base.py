@@ -73,7 +73,8 @@ class Operand:
         state: settings and calls, which the whole model shares.
         signed: False if inputs are never negative.
         x_range: calibrated input range, a scalar; None before calibration.
-        adc_range: calibrated converter range by slice; None before calibration, or if none is needed.
+        adc_range: calibrated converter range by slice, on the CPU, so that products need not wait for it; None before
+            calibration, or if none is needed.
         calls_per_forward: how often one forward pass of the model uses the operand.
     """
 
@@ -190,6 +191,7 @@ class Operand:
             noise = streams if draws_for_reads(self.array) else None
             percent = choice.percentile
             seen = column_percentiles(codes, cells, signed=self.signed, percentile=percent, noise=noise)
+            seen = seen[0].cpu(), seen[1].cpu()
             self.adc_range = seen if self.adc_range is None else widest(self.adc_range, seen)
 
     def write_function(self, array: Crossbar, use: Use) -> Callable[..., Any]:

@@ -78,4 +78,4 @@ def set_ranges(operand: Operand, stored: Mapping[str, Tensor]) -> None:
         operand.feedback = ErrorFeedback(tensors["feedback_order"], tensors["feedback_shares"])
         operand.cells.cells, operand.cells.key = None, ()
     if "adc_low" in tensors:
-        operand.adc_range = (tensors["adc_low"], tensors["adc_high"])
+        operand.adc_range = (tensors["adc_low"].cpu(), tensors["adc_high"].cpu())

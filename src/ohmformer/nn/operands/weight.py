@@ -32,6 +32,7 @@ from ohmformer.nn.operands.read_streams import read_streams
 from ohmformer.nn.shared.grown_weights import has_grown, warn_of_growth
 from ohmformer.nn.shared.memory import Mask
 from ohmformer.nn.shared.state import CallInfo, State, Use
+from ohmformer.nn.shared.weight_fingerprints import Sums, totals
 from ohmformer.precision import widened
 from ohmformer.streams import Streams, current_samples
 
@@ -50,7 +51,7 @@ class WeightCells:
     name: str
     cells: Folded | Programmed | None = field(default=None, repr=False)
     key: tuple[object, ...] = field(default=(), repr=False)
-    sums: tuple[float, float] | None = None
+    sums: Sums | None = None
 
 
 @dataclass(eq=False)
@@ -110,7 +111,7 @@ class WeightOperand(Operand):
             return x @ w.transpose(-2, -1)
         if memory_mask is None and self.state.memory.noted:
             memory_mask = self.state.memory.mask_of(x)
-        use, dtype, weights = self.state.use(self.name, self.calls_per_forward), x.dtype, w.detach()
+        use, dtype, weights = self.state.use(self.name, self.calls_per_forward), x.dtype, self._noted(w)
         axes = self.batch_axis_of_use
         axis = axes[use.call_index[0] if use.call_index else 0] if axes else self.batch_axis
         if self.observed is not None and self.state.mode == "observe vectors":
@@ -152,6 +153,11 @@ class WeightOperand(Operand):
         y = self.multiply(x, w, cells, streams).reshape(*lead, w.shape[-2])
         y = y.squeeze(-2) if single else y
         return axis.move_samples_back(y, shape[axis.axis]).to(dtype)
+
+    def _noted(self, w: Tensor) -> Tensor:
+        """Weights without gradients, noted for the next call."""
+        self.state.fingerprints.note(self.name, w)
+        return w.detach()
 
     def _observe_weights(self, w: Tensor, x: Tensor, axis: BatchAxis | None) -> None:
         """Note the size of the weights; refuse inputs for which no read noise could be drawn."""
@@ -245,11 +251,12 @@ class WeightOperand(Operand):
             source.data_ptr(),
             0 if source.is_inference() else source._version,
             (dtype, w.device, tuple(w.shape), source.stride()),
-            scattered(w),
+            state.fingerprints.scattered(w),
         )
         # Sums read all weights, which is as much work as the product with a single token: once a text is enough.
         # A training step writes anew in any case, and weights stay as they are from its call to its gradients.
-        sums = None if use.step is not None else last.sums if use.info.goes_on and key == last.key else totals(w)
+        goes_on = use.info.goes_on and key == last.key
+        sums = None if use.step is not None else last.sums if goes_on else state.fingerprints.totals(w)
         if last.cells is not None and (key, sums) == (last.key, last.sums):
             return last.cells
         if sums is not None and self.calibrated_square is not None and not state.growth_told:
@@ -304,23 +311,6 @@ def samples_in(factor: Tensor, axis: BatchAxis, state: State) -> int | None:
     if known is not None and factor.shape[axis.axis] % known == 0:
         return known
     return None if current_samples() is not None else axis.samples(factor) or None
-
-
-def scattered(w: Tensor) -> tuple[float, ...]:
-    """64 values from all over w.
-
-    With `totals` they reveal changes that PyTorch's version counter misses: those through `.data` (averaged weights,
-    pruning, old optimizers), and those of tensors made in inference mode.
-    """
-    flat = w.reshape(-1)
-    index = (torch.arange(64, device=w.device) * 2654435761) % flat.numel()
-    return tuple(flat[index].float().tolist())
-
-
-def totals(w: Tensor) -> tuple[float, float]:
-    """The sum of w and the sum of its squares; with `scattered` they miss no change that happens in practice."""
-    flat = w.reshape(-1).float()
-    return float(flat.sum()), float(flat.dot(flat))
 
 
 def share_ranges(operands: Iterable[Operand]) -> None:

@@ -11,11 +11,13 @@ import torch
 
 from ohmformer.array.spec import Level
 from ohmformer.capture.torch_private import in_backward
+from ohmformer.deferred_checks import DeferredChecks
 from ohmformer.device.spec import Cell
 from ohmformer.errors import BadInput
 from ohmformer.mitigation.spec import KVClip
 from ohmformer.nn.shared.memory import AttendedMemory, Mask
 from ohmformer.nn.shared.threads import SettingsBlock, Threads, Users
+from ohmformer.nn.shared.weight_fingerprints import Fingerprints
 from ohmformer.streams import Part, Stream, current_samples
 
 Moved = Literal["number", "sample", "overwritten"]
@@ -103,6 +105,7 @@ class Call:
         moved: operand with cached tokens -> the ways in which its cells contradict the cache.
         written: operand -> its last written tokens, which a cache may return.
         token_counts: operand with digital tokens -> the tokens of its uses since these were last counted.
+        checks: of values on a GPU, which wait for the end of the call; None outside of calls.
     """
 
     info: CallInfo = _UNKNOWN
@@ -114,6 +117,7 @@ class Call:
     moved: dict[str, frozenset[Moved]] = field(default_factory=dict)
     written: dict[str, Any] = field(default_factory=dict)
     token_counts: dict[str, Any] = field(default_factory=dict)
+    checks: DeferredChecks | None = None
 
 
 class Use(NamedTuple):
@@ -152,6 +156,7 @@ class State:
         threads: the record of calls of each thread.
         memory: tensors whose rows are not the new tokens of a call, such as outputs of an encoder.
         users: the threads that call the model, and the one that changes its settings.
+        fingerprints: what reveals that weights have changed since they were written.
         growth_told: True if a warning of weights that have grown since the calibration was raised.
     """
 
@@ -166,6 +171,7 @@ class State:
     threads: Threads[Call] = field(default_factory=lambda: Threads(Call))
     memory: AttendedMemory = field(default_factory=AttendedMemory)
     users: Users = field(default_factory=Users)
+    fingerprints: Fingerprints = field(default_factory=Fingerprints)
     growth_told: bool = False
 
     def __getstate__(self) -> dict[str, object]:

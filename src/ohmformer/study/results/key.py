@@ -32,10 +32,23 @@ MODEL_PACKAGES = {"hf": ("transformers",), "timm": ("timm",)}
 
 PACKAGE = Path(__file__).parents[2]
 ANSWERING_FOLDERS = (
-    *("stats", "device", "array", "mitigation", "mapping", "hardware", "capture", "routing", "models", "tasks", "nn"),
+    *(
+        "streams",
+        "stats",
+        "device",
+        "array",
+        "mitigation",
+        "mapping",
+        "hardware",
+        "capture",
+        "routing",
+        "models",
+        "tasks",
+        "nn",
+    ),
 )
 ANSWERING = (
-    *("streams.py", "registry.py", "schema.py", "patch.py", "precision.py", "changed_copy.py"),
+    *("deferred_checks.py", "registry.py", "schema.py", "patch.py", "precision.py", "changed_copy.py"),
     *(f"{folder}/**/*.py" for folder in ANSWERING_FOLDERS),
     *("study/evaluate_point.py", "study/loaded.py", "study/noise_labels.py", "study/trials/*.py"),
 )

@@ -9,7 +9,6 @@ import torch
 
 from ohmformer.errors import BadInput
 from ohmformer.streams import (
-    BLOCK,
     PaddedStreams,
     SampleStreams,
     Stream,
@@ -18,6 +17,7 @@ from ohmformer.streams import (
     sample_streams,
     samples,
 )
+from ohmformer.streams.sources import BLOCK
 
 LIKE = torch.empty(0)
 CHIP = Stream(0, "chip", 3)

@@ -1,0 +1,106 @@
+"""Numbers that reveal whether weights have changed since they were written; on a GPU read for all layers at once."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ohmformer import deferred_checks
+
+PLACES = 64
+"""Values of a matrix that are compared one by one."""
+Sums = tuple[float, float]
+"""The sum of a matrix and the sum of its squares."""
+
+
+def scattered(w: Tensor) -> tuple[float, ...]:
+    """`PLACES` values from all over w.
+
+    With `totals` they reveal changes that PyTorch's version counter misses: those through `.data` (averaged weights,
+    pruning, old optimizers), and those of tensors made in inference mode.
+    """
+    return tuple(_scattered(w).tolist())
+
+
+def totals(w: Tensor) -> Sums:
+    """The sum of w and the sum of its squares; with `scattered` they miss no change that happens in practice."""
+    first, second = _totals(w)
+    return float(first), float(second)
+
+
+def _scattered(w: Tensor) -> Tensor:
+    flat = w.reshape(-1)
+    index = (torch.arange(PLACES, device=w.device) * 2654435761) % flat.numel()
+    return flat[index].float()
+
+
+def _totals(w: Tensor) -> tuple[Tensor, Tensor]:
+    flat = w.reshape(-1).float()
+    return flat.sum(), flat.dot(flat)
+
+
+class Fingerprints:
+    """The numbers of the weights of a model, by `scattered` and `totals`.
+
+    On a GPU the host waits for every number that it reads. So a call of the model begins by reading those of all
+    weights that the call before has used, in one go. They hold while the call runs. Copies of it are empty.
+    """
+
+    def __init__(self) -> None:
+        self._used: dict[str, weakref.ref[Tensor]] = {}
+        self._here = threading.local()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Fingerprints, ()
+
+    def note(self, name: str, w: Tensor) -> None:
+        """Note the weights of an operand, so that the next call reads them with the others."""
+        if deferred_checks.waits(w.device):
+            self._used[name] = weakref.ref(w)
+
+    def begin_call(self, *, whole: bool) -> None:
+        """Read the numbers of all weights; without `whole` those of `scattered` alone."""
+        weights = [w for ref in list(self._used.values()) if (w := ref()) is not None and w.numel()]
+        self._here.read = {}
+        for device in {w.device for w in weights}:
+            on_device = [w.detach() for w in weights if w.device == device]
+            self._here.read |= dict(zip(map(_key, on_device), _read(on_device, whole=whole), strict=True))
+
+    def end_call(self) -> None:
+        """Forget the numbers, since weights may change now."""
+        self._here.read = {}
+
+    def scattered(self, w: Tensor) -> tuple[float, ...]:
+        """`scattered` of a matrix, read with the others if it could be."""
+        found = self._found(w)
+        return scattered(w) if found is None else found[:PLACES]
+
+    def totals(self, w: Tensor) -> Sums:
+        """`totals` of a matrix, read with the others if it could be."""
+        found = self._found(w)
+        return totals(w) if found is None or len(found) == PLACES else (found[PLACES], found[PLACES + 1])
+
+    def _found(self, w: Tensor) -> tuple[float, ...] | None:
+        read: dict[object, tuple[float, ...]] = getattr(self._here, "read", {})
+        return read.get(_key(w)) if read else None
+
+
+def _key(w: Tensor) -> object:
+    """What tells one state of a matrix from another while a call runs."""
+    version = 0 if w.is_inference() else w._version
+    return w.data_ptr(), version, w.device, w.dtype, tuple(w.shape), w.stride()
+
+
+def _read(weights: Iterable[Tensor], *, whole: bool) -> list[tuple[float, ...]]:
+    """The numbers of matrices on one device, in one transfer."""
+    parts: Callable[[Tensor], Tensor] = _whole if whole else _scattered
+    return [tuple(row) for row in torch.stack([parts(w) for w in weights]).tolist()]
+
+
+def _whole(w: Tensor) -> Tensor:
+    return torch.cat([_scattered(w), torch.stack(_totals(w))])

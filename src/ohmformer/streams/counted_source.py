@@ -1,0 +1,71 @@
+"""Sources whose numbers come from the counter-based generator: those of all keys of a tensor at once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ohmformer.streams import backends, philox
+from ohmformer.streams.places import Places, repeated
+from ohmformer.streams.sources import RandomSource
+
+
+class CountedSource(RandomSource):
+    """Random numbers of streams whose first axis is samples, by the counter-based generator.
+
+    The numbers of the n-th tensor that it draws depend on n, so they follow on those of the tensors before.
+
+    Args:
+        places: where the numbers of each stream stand in a tensor of a shape.
+        device: where the tensors live.
+    """
+
+    def __init__(self, places: Callable[[tuple[int, ...]], Places], device: torch.device | str) -> None:
+        self._places, self._device = places, torch.device(device)
+        self._sent: dict[tuple[tuple[int, ...], int | None], Places] = {}
+        self._drawn: Counter[int] = Counter()
+
+    def normal(self, *shape: int, like: Tensor) -> Tensor:
+        """See `RandomSource`."""
+        return self._draw(shape, philox.NORMAL).to(like.dtype)
+
+    def normals(self, count: int, *shape: int, like: Tensor) -> Tensor:
+        """The next tensors of standard normals [count, ...], as `count` calls of `normal` give them, drawn at once."""
+        return self._draw(shape, philox.NORMAL, count).to(like.dtype)
+
+    def uniform(self, *shape: int, like: Tensor) -> Tensor:
+        """See `RandomSource`."""
+        return self._draw(shape, philox.UNIFORM).to(like.dtype)
+
+    def _draw(self, shape: tuple[int, ...], kind: int, count: int | None = None) -> Tensor:
+        """The next tensor of a shape, or the next `count` tensors [count, ...]."""
+        if (shape, count) not in self._sent:
+            places = self._places(shape)
+            places = places if count is None else repeated(places, count)
+            self._sent[shape, count] = places.to(self._device)
+        places, whole = self._sent[shape, count], shape if count is None else (count, *shape)
+        out = (torch.empty if places.full else torch.zeros)(whole, dtype=torch.float32, device=self._device)
+        if out.numel():
+            draw_into(out, places, self._drawn[places.numbered], kind)
+        self._drawn[places.numbered] += 1 if count is None else count
+        return out
+
+
+class CountedStreamSource(CountedSource):
+    """The same of one stream, for tensors of any shape."""
+
+    by_sample: ClassVar[bool] = False
+
+
+def draw_into(out: Tensor, places: Places, nth: int, kind: int) -> None:
+    """`philox.draw` by the backend of the device of `out`."""
+    if backends.backend_of(out.device) == "philox_kernel":
+        from ohmformer.streams import philox_kernel
+
+        philox_kernel.draw(out, places, nth, kind)
+    else:
+        philox.draw(out, places, nth, kind)
