@@ -156,7 +156,8 @@ class WeightOperand(Operand):
 
     def _noted(self, w: Tensor) -> Tensor:
         """Weights without gradients, noted for the next call."""
-        self.state.fingerprints.note(self.name, w)
+        if not self.released:
+            self.state.fingerprints.note(self.name, w)
         return w.detach()
 
     def _observe_weights(self, w: Tensor, x: Tensor, axis: BatchAxis | None) -> None:
