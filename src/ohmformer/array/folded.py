@@ -9,6 +9,7 @@ matrices that share one call, such as samples and heads.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from ohmformer.array.programmed import Programmed, read_variance
 from ohmformer.array.spec import Crossbar
 from ohmformer.array.writing import Held
 from ohmformer.errors import BadInput
+from ohmformer.precision import coarse, coarse_product
 from ohmformer.streams import Streams
 
 
@@ -43,6 +45,11 @@ class Folded:
     unit: Tensor
     slices: int = 0
     mismatch: Mismatch | None = None
+
+    @cached_property
+    def coarse_variance(self) -> Tensor | None:
+        """`variance` for `coarse_product`."""
+        return None if self.variance is None else coarse(self.variance)
 
 
 class SliceSum:
@@ -166,7 +173,7 @@ def folded_product(
     if not drivers.plain(array):
         sent, power = drivers.folded_inputs(codes, array, signed=signed, stream=stream)
     y = sent @ cells.values.transpose(-2, -1)
-    if cells.variance is not None:
+    if cells.coarse_variance is not None:
         if stream is None:
             raise BadInput(
                 "the cells have read noise but no stream was given; pass stream=Stream(seed, ...) or an integer"
@@ -177,11 +184,12 @@ def folded_product(
 
 def _with_read_noise(y: Tensor, power: Tensor, cells: Folded, array: Crossbar, stream: Streams) -> Tensor:
     """Results [..., M, O] with read noise; `power` [..., M, I] are the factors on the variances of the cells."""
-    assert cells.variance is not None
-    std = (power @ cells.variance.transpose(-2, -1)).sqrt_()
+    assert cells.coarse_variance is not None
+    power = coarse(power)
+    std = coarse_product(power, cells.coarse_variance).sqrt_()
     y = y.addcmul_(std, stream.child("read").normal(*std.shape, like=std))
     if cells.reference_variance is not None:
-        std = (power @ cells.reference_variance.transpose(-2, -1)).sqrt_()
+        std = coarse_product(power, coarse(cells.reference_variance)).sqrt_()
         numbers = of_references(stream.child("read reference"), array.columns)
         shared = std.mul_(numbers.normal(*std.shape, like=std))
         shared = shared.repeat_interleave(array.columns, dim=-1)[..., : y.shape[-1]]

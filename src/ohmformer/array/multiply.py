@@ -27,7 +27,7 @@ from ohmformer.array.programmed import Programmed
 from ohmformer.array.spec import Crossbar, Level, analog
 from ohmformer.device import noise
 from ohmformer.errors import BadInput
-from ohmformer.precision import widened
+from ohmformer.precision import coarse, coarse_product, widened
 from ohmformer.streams import Stream, Streams
 
 LEVELS: tuple[Level, ...] = get_args(Level)
@@ -221,11 +221,12 @@ def column_currents(
         input units, a new tensor.
     """
     array = programmed.array
-    powers: Tensor | None = None
     if drivers.plain(array):
         planes, weights = encoding.bit_planes(codes, array, signed=signed)
+        powers = planes if stream is None or array.inputs.kind == "bit_serial" else planes.square()
     else:
         planes, powers, weights = drivers.driven(codes, array, signed=signed, stream=noise)
+    powers = powers if stream is None else coarse(powers)
     ideal = not array.peripherals.output_noise and programmed.mismatch is None
     converted = None if ideal else _Converters(programmed, codes, noise, span)
     reads = itertools.product(range(0, programmed.inputs, array.rows), range(programmed.slices), range(len(weights)))
@@ -234,15 +235,14 @@ def column_currents(
         applied = planes[z][..., rows]
         for k, side in enumerate(programmed.sides[s]):
             y = applied @ side.digits[..., rows].transpose(-2, -1)
-            if stream is not None and side.variance is not None:
+            if stream is not None and side.coarse_variance is not None:
                 numbers = stream.child("read", z, s, first, k)
                 numbers = of_references(numbers, array.columns) if k and programmed.reference is not None else numbers
-                power = applied if array.inputs.kind == "bit_serial" else applied.square()
-                power = power if powers is None else powers[z][..., rows]
-                std = (power @ side.variance[..., rows].transpose(-2, -1)).sqrt_()
+                power = powers[z][..., rows]
+                std = coarse_product(power, side.coarse_variance[..., rows]).sqrt_()
                 y = y.addcmul_(std, numbers.normal(*std.shape, like=std))
-                if side.shared_variance is not None:
-                    std = (power @ side.shared_variance[..., rows].transpose(-2, -1)).sqrt_()
+                if side.coarse_shared_variance is not None:
+                    std = coarse_product(power, side.coarse_shared_variance[..., rows]).sqrt_()
                     references = of_references(numbers.child("reference"), array.columns)
                     shared = std.mul_(references.normal(*std.shape, like=std))
                     y -= shared.repeat_interleave(array.columns, dim=-1)[..., : y.shape[-1]]

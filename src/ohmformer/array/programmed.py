@@ -18,6 +18,7 @@ from ohmformer.array.peripherals.mismatch import Mismatch
 from ohmformer.array.spec import Crossbar
 from ohmformer.array.writing import Held
 from ohmformer.device import noise
+from ohmformer.precision import coarse
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,16 @@ class Side:
     digits: Tensor
     variance: Tensor | None
     shared_variance: Tensor | None = None
+
+    @cached_property
+    def coarse_variance(self) -> Tensor | None:
+        """`variance` for `coarse_product`."""
+        return None if self.variance is None else coarse(self.variance)
+
+    @cached_property
+    def coarse_shared_variance(self) -> Tensor | None:
+        """`shared_variance` for `coarse_product`."""
+        return None if self.shared_variance is None else coarse(self.shared_variance)
 
 
 @dataclass(frozen=True)
@@ -133,7 +144,7 @@ def read_variance(held: Held, array: Crossbar) -> Tensor | None:
     if held.read_std is not None:
         return held.read_std.square()
     g_written = None if held.written is None else array.cell.g_min + array.step * held.written
-    g = array.cell.g_min + array.step * held.digits
+    g = (array.step * held.digits).add_(array.cell.g_min)
     if held.ages is None:
         std = noise.read_std(g, array.cell, age=array.age, written=g_written)
     else:

@@ -44,13 +44,13 @@ class WeightCells:
         name: keys their noise.
         cells: what they hold; None before the first call.
         key: everything beside the values of the weights that decided how they were written.
-        sums: of the weights that were written, see `totals`.
+        checksum: of the weights that were written, see `checksum`.
     """
 
     name: str
     cells: Folded | Programmed | None = field(default=None, repr=False)
     key: tuple[object, ...] = field(default=(), repr=False)
-    sums: tuple[float, float] | None = None
+    checksum: int | None = None
 
 
 @dataclass(eq=False)
@@ -151,7 +151,7 @@ class WeightOperand(Operand):
 
     def _observe_weights(self, w: Tensor, x: Tensor, axis: BatchAxis | None) -> None:
         """Note the size of the weights; refuse inputs for which no read noise could be drawn."""
-        self.range_guessed, self.calibrated_square, self.state.growth_told = False, totals(w)[1], False
+        self.range_guessed, self.calibrated_square, self.state.growth_told = False, square_sum(w), False
         if self.noisy_reads and axis is not None:
             self._samples(x, axis)
 
@@ -232,15 +232,17 @@ class WeightOperand(Operand):
             (dtype, w.device, tuple(w.shape), source.stride()),
             scattered(w),
         )
-        # Sums read all weights, which is as much work as the product with a single token: once a text is enough.
+        # A checksum reads all weights, which is as much work as the product with a single token: once a text is enough.
         # A training step writes anew in any case, and weights stay as they are from its call to its gradients.
-        sums = None if use.step is not None else last.sums if use.info.goes_on and key == last.key else totals(w)
-        if last.cells is not None and (key, sums) == (last.key, last.sums):
+        goes_on = use.info.goes_on and key == last.key
+        bits = None if use.step is not None else last.checksum if goes_on else checksum(w)
+        if last.cells is not None and (key, bits) == (last.key, last.checksum):
             return last.cells
-        if sums is not None and self.calibrated_square is not None and not state.growth_told:
-            state.growth_told = has_grown(self.calibrated_square, sums[1])
+        if bits is not None and self.calibrated_square is not None and not state.growth_told:
+            now = square_sum(w)
+            state.growth_told = has_grown(self.calibrated_square, now)
             if state.growth_told:
-                warn_of_growth(self.name, self.calibrated_square, sums[1])
+                warn_of_growth(self.name, self.calibrated_square, now)
         w = self.transformed_weights(w.to(dtype))
         array = self.written_array(use)
         cells: Folded | Programmed = self.write_function(array, use)(
@@ -252,7 +254,7 @@ class WeightOperand(Operand):
             fault_stream=use.stream.child("faults", last.name),
             feedback=self._corrections(use),
         )
-        last.cells, last.key, last.sums = cells, key, sums
+        last.cells, last.key, last.checksum = cells, key, bits
         return cells  # another thread may have written last.cells by now
 
     def _corrections(self, use: Use) -> ErrorFeedback | None:
@@ -280,7 +282,7 @@ def samples_in(factor: Tensor, axis: BatchAxis, state: State) -> int | None:
 def scattered(w: Tensor) -> tuple[float, ...]:
     """64 values from all over w.
 
-    With `totals` they reveal changes that PyTorch's version counter misses: those through `.data` (averaged weights,
+    With `checksum` they reveal changes that PyTorch's version counter misses: those through `.data` (averaged weights,
     pruning, old optimizers), and those of tensors made in inference mode.
     """
     flat = w.reshape(-1)
@@ -288,10 +290,19 @@ def scattered(w: Tensor) -> tuple[float, ...]:
     return tuple(flat[index].float().tolist())
 
 
-def totals(w: Tensor) -> tuple[float, float]:
-    """The sum of w and the sum of its squares; with `scattered` they miss no change that happens in practice."""
+def checksum(w: Tensor) -> int:
+    """The sum of the bits of w as whole numbers, modulo 2^64: a change of any one value changes it."""
+    memory = w.reshape(-1).view(torch.uint8)
+    memory = memory if memory.storage_offset() % 8 == 0 else memory.clone()
+    end = memory.numel() // 8 * 8
+    rest: list[int] = memory[end:].tolist()
+    return int(memory[:end].view(torch.int64).sum()) + sum(rest)
+
+
+def square_sum(w: Tensor) -> float:
+    """The sum of the squares of w."""
     flat = w.reshape(-1).float()
-    return float(flat.sum()), float(flat.dot(flat))
+    return float(flat.dot(flat))
 
 
 def share_ranges(operands: Iterable[Operand]) -> None:
