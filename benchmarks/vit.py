@@ -36,8 +36,8 @@ SMALL = 20_000
 """Values below which an operation takes the time of its call."""
 TRIED = """
 What plain PyTorch does in the same places: products in float32 with the bias inside, one fused operation for
-attention, no random numbers, and about 110 M values in other passes. What hardware adds on one thread of a Xeon with AMX
-(ns for each value, warm caches; two to five times as much where a new tensor has to come from memory):
+attention, no random numbers, and about 110 M values in other passes. What hardware adds on one thread of a Xeon with
+AMX (ns for each value, warm caches; two to five times as much where a new tensor has to come from memory):
 
 - Normal numbers, 3.8 to 4.0 ns: K and V 3.6 M (two halves of a pair 7.3 M, four cells 14.5 M), read noise 24 M, read
   noise in front of converters 65 M. With K and V these alone are 0.07, 0.13, 0.26, 0.6 and 1.3 times the digital model.
@@ -55,8 +55,8 @@ What made passes faster:
 
 What did not:
 
-- Passes in pieces that fit into the cache: noise 0.73 to 0.78 in place of 0.71 ms for 605,000 values, conversion 0.75 in
-  place of 0.67, quantization 0.79 in place of 0.66. Calls cost what the cache saves.
+- Passes in pieces that fit into the cache: noise 0.73 to 0.78 in place of 0.71 ms for 605,000 values, conversion 0.75
+  in place of 0.67, quantization 0.79 in place of 0.66. Calls cost what the cache saves.
 - One batched product for all blocks of rows: three products of 128 rows take 3.2 ms, one of 384 rows takes 3.7.
 - Integer products (`_int_mm`, 0.3 to 0.75 ms, exact): 8 bits are too few for squares and variances, and two parts of
   each take as long as float32.

@@ -292,8 +292,10 @@ def scattered(w: Tensor) -> tuple[float, ...]:
 
 def checksum(w: Tensor) -> int:
     """The sum of the bits of w as whole numbers, modulo 2^64: a change of any one value changes it."""
-    memory = w.reshape(-1).view(torch.uint8)
-    memory = memory if memory.storage_offset() % 8 == 0 else memory.clone()
+    flat = w.reshape(-1)
+    if flat.stride(0) != 1 or flat.storage_offset() * flat.element_size() % 8:
+        flat = flat.clone(memory_format=torch.contiguous_format)
+    memory = flat.view(torch.uint8)
     end = memory.numel() // 8 * 8
     rest: list[int] = memory[end:].tolist()
     return int(memory[:end].view(torch.int64).sum()) + sum(rest)
