@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import platform
-from collections import defaultdict
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from shapes import LEVELS, SHAPES, on_crossbars
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from turns import medians, show
-from two_states import VIEWS, values
+from two_states import values
 
 import ohmformer as of
 
@@ -82,27 +81,19 @@ def measure(models: dict[str, nn.Module], images: torch.Tensor, rounds: int) -> 
 
 @torch.inference_mode()
 def spent(model: nn.Module, images: torch.Tensor, rounds: int) -> str:
-    """The cells of a table: milliseconds, and millions of values, of each kind of operation in one pass.
-
-    Each operation counts with its shortest time of all rounds. Values are those of the largest input of a call.
-    """
-    shortest: dict[tuple[str, str], tuple[float, float]] = {}
+    """The cells of a table: milliseconds of each kind of operation in one pass, each operation at its fastest."""
+    shortest: dict[tuple[str, str], float] = {}
     with of.samples(range(len(images))):
         for _ in range(rounds):
             with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as seen:
                 model(images)
             for each in seen.key_averages(group_by_input_shape=True):
-                size = max((values(shape) for shape in each.input_shapes), default=0)
-                name, took = each.key.removeprefix("aten::"), each.self_cpu_time_total / 1e3
+                size, name = max(map(values, each.input_shapes), default=0), each.key.removeprefix("aten::")
                 kind = KINDS.get(name, "other passes" if size >= SMALL else "small operations")
-                count = 0.0 if each.key in VIEWS else each.count * size / 1e6
-                key = (kind, f"{name} {each.input_shapes}")
-                shortest[key] = min(shortest.get(key, (took, count)), (took, count))
-    found: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
-    for (kind, _), (took, count) in shortest.items():
-        found[kind][0] += took
-        found[kind][1] += count
-    return " | ".join(f"{found[kind][0]:.0f} ({found[kind][1]:,.0f} M)" for kind in COLUMNS)
+                key, took = (kind, f"{name} {each.input_shapes}"), each.self_cpu_time_total / 1e3
+                shortest[key] = min(shortest.get(key, took), took)
+    sums = {kind: sum(took for (of_kind, _), took in shortest.items() if of_kind == kind) for kind in COLUMNS}
+    return " | ".join(f"{took:.0f}" for took in sums.values())
 
 
 def main() -> None:
@@ -126,8 +117,7 @@ def main() -> None:
             for name, seconds in found.items()
         ),
         "",
-        "Milliseconds of the operations of a pass, each at its fastest, and in brackets the values that they work on. "
-        "What Python takes between them is not in the sum.",
+        "Milliseconds of the operations of a pass, each at its fastest. What Python takes between them is not in the sum.",
         "",
         f"| DeiT-S shape | {' | '.join(COLUMNS)} |",
         f"|---|{'--:|' * len(COLUMNS)}",
