@@ -117,7 +117,7 @@ def main() -> None:
             for name, seconds in found.items()
         ),
         "",
-        "Milliseconds of the operations of a pass, each at its fastest. What Python takes between them is not in the sum.",
+        "Milliseconds of the operations of a pass, each at its fastest, without what Python takes between them.",
         "",
         f"| DeiT-S shape | {' | '.join(COLUMNS)} |",
         f"|---|{'--:|' * len(COLUMNS)}",
