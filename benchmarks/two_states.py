@@ -102,16 +102,16 @@ def _values_by_operation(operations: list[tuple[str, str, int]]) -> dict[str, in
     """Operation -> number of values in the largest inputs of its calls in a pass; views are left out."""
     found: Counter[str] = Counter()
     for name, shapes, count in operations:
-        sizes = [_values(shape) for shape in json.loads(shapes) if isinstance(shape, list)]
+        sizes = [values(shape) for shape in json.loads(shapes) if isinstance(shape, list)]
         if name not in VIEWS:
             found[name.removeprefix("aten::")] += count * max(sizes, default=0)
     return found
 
 
-def _values(shape: list[Any]) -> int:
+def values(shape: list[Any]) -> int:
     """The number of values of a shape; that of the largest of a list of shapes."""
     if shape and isinstance(shape[0], list):
-        return max(_values(each) for each in shape)
+        return max(values(each) for each in shape)
     size = 1
     for n in shape:
         size *= n

@@ -30,20 +30,20 @@ def full_range(w: Tensor, array: Crossbar) -> Tensor:
     Returns:
         A percentile of the magnitudes, [..., 1, 1] or [..., O, 1].
     """
-    return magnitude_range(w.abs(), (-1,) if array.scale == "column" else (-2, -1), array.percentile)
+    return magnitude_range(w, (-1,) if array.scale == "column" else (-2, -1), array.percentile)
 
 
-def magnitude_range(magnitudes: Tensor, dims: tuple[int, ...], percent: float) -> Tensor:
-    """A percentile of magnitudes over some axes, which keep size one.
+def magnitude_range(values: Tensor, dims: tuple[int, ...], percent: float) -> Tensor:
+    """A percentile of the magnitudes of values over some axes, which keep size one.
 
     Args:
-        magnitudes: non-negative values. NaN in the input propagates to the result.
+        values: of any sign. NaN in the input propagates to the result.
         dims: the axes to reduce.
         percent: in (0, 100]; 100 is the maximum. The percentile is a value that occurs: there is no interpolation.
     """
-    if percent >= 100:
-        return magnitudes.amax(dim=dims, keepdim=True)
-    dims = tuple(dim % magnitudes.dim() for dim in dims)
+    if percent >= 100:  # from both ends, without a tensor of all magnitudes
+        return torch.maximum(values.amax(dim=dims, keepdim=True), -values.amin(dim=dims, keepdim=True))
+    magnitudes, dims = values.abs(), tuple(dim % values.dim() for dim in dims)
     kept = [dim for dim in range(magnitudes.dim()) if dim not in dims]
     rows = magnitudes.permute(*kept, *dims).flatten(len(kept)).float()
     rank = max(1, math.ceil(percent / 100 * rows.shape[-1]))
@@ -120,7 +120,7 @@ def checked_matrix(values: Tensor, who: str) -> Tensor:
 def signed_digits(codes: Tensor, array: Crossbar, slices: int) -> Iterator[Tensor]:
     """The digits [P, ..., O, I] of integer codes [..., O, I], slice by slice, the least significant first."""
     if array.encoding == "differential":
-        codes = torch.stack([codes.clamp(min=0), (-codes).clamp(min=0)])
+        codes = torch.stack([codes, -codes]).clamp_(min=0)
     else:
         codes = (codes + 2 ** (array.bits - 1)).unsqueeze(0)
     return slice_digits(codes, array, slices)
@@ -149,11 +149,12 @@ def slice_digits(codes: Tensor, array: Crossbar, slices: int) -> Iterator[Tensor
 
 
 def _positional_digits(codes: Tensor, base: int, slices: int) -> Iterator[Tensor]:
-    """The usual digits below `base`, where each number has exactly one spelling."""
-    for _ in range(slices):
+    """The usual digits below `base`, where each number has exactly one spelling; the last slice holds what is left."""
+    for _ in range(slices - 1):
         rest = (codes / base).floor_()
         yield torch.sub(codes, rest, alpha=base)
         codes = rest
+    yield codes
 
 
 def _greedy_digits(codes: Tensor, array: Crossbar, slices: int) -> Iterator[Tensor]:

@@ -224,9 +224,9 @@ def column_currents(
         input units, a new tensor.
     """
     array = programmed.array
-    powers: Tensor | None = None
     if drivers.plain(array):
         planes, weights = encoding.bit_planes(codes, array, signed=signed)
+        powers = planes if stream is None or array.inputs.kind == "bit_serial" else planes.square()
     else:
         planes, powers, weights = drivers.driven(codes, array, signed=signed, stream=noise)
     ideal = not array.peripherals.output_noise and programmed.mismatch is None
@@ -240,8 +240,7 @@ def column_currents(
             if stream is not None and side.variance is not None:
                 numbers = stream.child("read", z, s, first, k)
                 numbers = of_references(numbers, array.columns) if k and programmed.reference is not None else numbers
-                power = applied if array.inputs.kind == "bit_serial" else applied.square()
-                power = power if powers is None else powers[z][..., rows]
+                power = powers[z][..., rows]
                 std = (power @ side.variance[..., rows].transpose(-2, -1)).sqrt_()
                 y = y.addcmul_(std, numbers.normal(*std.shape, like=std))
                 if side.shared_variance is not None:

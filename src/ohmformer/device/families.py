@@ -176,7 +176,7 @@ class GaussianWriteNoise(WriteNoise):
 
     def after_write(self, g: Tensor, cell: CellRange, eps: Tensor) -> Tensor:
         """m + s eps."""
-        return self.write_std(g, cell) * eps + self.write_mean(g, cell)
+        return (self.write_std(g, cell) * eps).add_(self.write_mean(g, cell))
 
     def silent_at_g_min(self, cell: CellRange) -> bool:
         """True if s(G_min) = 0 and m(G_min) = G_min."""

@@ -187,6 +187,12 @@ def test_the_chip_that_is_held_still_computes_after_a_refusal(given_up: Any) -> 
     assert torch.equal(output(given_up, IMAGES), before)
 
 
+def test_an_empty_batch_still_gives_an_empty_result() -> None:
+    model = nn.Sequential(nn.Linear(16, 4))
+    given_up = of.convert(model, PER_CELL, sample=torch.randn(2, 16), level="noise", keep_original=False)
+    assert given_up(torch.empty(0, 16)).shape == (0, 4)
+
+
 def test_a_model_that_reads_a_weight_itself_is_refused() -> None:
     class Reads(nn.Module):
         def __init__(self) -> None:

@@ -13,6 +13,7 @@ from torch.nn.utils import parametrizations, parametrize, prune
 
 import ohmformer as of
 from ohmformer import BadInput
+from ohmformer.nn.shared.weight_fingerprints import checksum
 
 HARDWARE = of.replace(of.load("clipformer_tcad_2024"), "projection.array.cell.write_noise.gamma", 0.0)
 IMAGES = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(1))
@@ -129,3 +130,27 @@ def test_a_changed_forward_is_named_as_a_cause() -> None:
     converted.more = True
     with pytest.raises(BadInput, match=r"or, if set_attn_implementation, get_peft_model, torch.jit.trace"):
         converted(IMAGES[:, 0, :, :4])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("size", [1, 3, 64, 1025])
+def test_a_checksum_sees_a_change_of_any_one_weight(dtype: torch.dtype, size: int) -> None:
+    w = torch.randn(size + 1, generator=torch.Generator().manual_seed(size)).to(dtype)[1:]  # not aligned to 8 bytes
+    before = checksum(w)
+    assert checksum(w.clone()) == before == checksum(torch.stack([w, w], dim=1)[:, 0])
+    for place in {0, size // 2, size - 1}:
+        for change in (Tensor.neg, lambda v: torch.nextafter(v.double(), v.double() * 2).to(dtype) * 1.01):
+            changed = w.clone()
+            changed[place] = change(changed[place])
+            assert checksum(changed) != before
+
+
+def test_a_change_of_one_weight_behind_the_version_counter_is_used() -> None:
+    model = nn.Sequential(nn.Linear(40, 40))
+    x = torch.randn(2, 40)
+    converted = of.convert(model, HARDWARE, sample=x, level="noise")
+    with torch.no_grad(), of.samples(range(2)):
+        before = converted(x)
+        assert torch.equal(converted(x), before)
+        converted[0].weight.data[17, 23] = 0.5 + converted[0].weight.data[17, 23].abs().neg()  # type: ignore[index]
+        assert not torch.equal(converted(x), before)

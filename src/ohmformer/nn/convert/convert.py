@@ -89,24 +89,32 @@ def convert(
     config, ages = as_config(model, hardware, clip, weights, level, rules, seed, chip), check_ages(ages)
     sample = checked_sample(model, sample, config.rules)
     converted = share_parameters(model)
-    state = State(level=config.level, seed=config.seed, chip=config.chip, clip=config.clip)
     with evaluation_mode(converted), unchanged_buffers(model), without_fast_path():
-        with refusing_random_models(model, sample):
-            run = _dry_run(converted, sample)
-            replacer = Replacer(converted, config.hardware, state, config.rules, run, config.weights, ages)
-            table = replacer.replace()
-        state.causal = any(map(_is_causal, replacer.operands)) or all_cross_attention(run, sample)
-        handle = Handle(
-            state, table, tuple(replacer.operands), sample, (config.seed, config.chip), config.hardware, config.rules,
-            run.axis, config.weights, ages=ages)  # fmt: skip
-        converted.ohmformer_crossbars = handle  # type: ignore[assignment]
-        _attach(converted, handle, run, replacer)
-        self_check.check(model, converted, state, _always_used(handle.operands), sample, run.axis)
+        handle = _on_crossbars(model, converted, sample, config, ages)
         _calibrate(model, converted, handle)
         _report(converted, handle, verbose)
         if not keep_original:
             release_weights(model, converted, handle)
     return converted
+
+
+def _on_crossbars(
+    model: Model, converted: Model, sample: Any, config: ConvertConfig, ages: Ages | float | None
+) -> Handle:
+    """Replace the modules of the copy by those on crossbars, and check them against the original."""
+    state = State(level=config.level, seed=config.seed, chip=config.chip, clip=config.clip)
+    with refusing_random_models(model, sample):
+        run = _dry_run(converted, sample)
+        replacer = Replacer(converted, config.hardware, state, config.rules, run, config.weights, ages)
+        table = replacer.replace()
+    state.causal = any(map(_is_causal, replacer.operands)) or all_cross_attention(run, sample)
+    handle = Handle(
+        state, table, tuple(replacer.operands), sample, (config.seed, config.chip), config.hardware, config.rules,
+        run.axis, config.weights, ages=ages)  # fmt: skip
+    converted.ohmformer_crossbars = handle  # type: ignore[assignment]
+    _attach(converted, handle, run, replacer)
+    self_check.check(model, converted, state, _always_used(handle.operands), sample, run.axis)
+    return handle
 
 
 def _dry_run(converted: nn.Module, sample: Any) -> DryRun:

@@ -84,7 +84,8 @@ class AttentionSite:
             if self.key is None
             else multiply(self.key, query, key, self.groups, valid, sees_unwritten=spread)
         )
-        weights = softmax(scores * (query.shape[-1] ** -0.5 if scale is None else scale), mask)
+        scale = query.shape[-1] ** -0.5 if scale is None else scale
+        weights = softmax(scores * scale if scores.requires_grad else scores.mul_(scale), mask)
         p = F.dropout(weights, dropout_p) if dropout_p > 0 else weights
         if self.value is None:
             output = p @ every_head(value, H)

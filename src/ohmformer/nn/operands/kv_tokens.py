@@ -53,6 +53,6 @@ def percentile_range(values: Tensor, dims: tuple[int, ...], percent: float, unpa
     Places that hold no token are zero and do not count.
     """
     if percent >= 100 or unpadding is None or -2 not in dims:
-        return encoding.magnitude_range(values.abs(), dims, percent)
-    rows = zip(values.abs().unbind(0), unpadding.lengths, strict=True)
+        return encoding.magnitude_range(values, dims, percent)
+    rows = zip(values.unbind(0), unpadding.lengths, strict=True)
     return torch.stack([encoding.magnitude_range(row[:, : max(1, n)], dims, percent) for row, n in rows])

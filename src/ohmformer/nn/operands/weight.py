@@ -32,7 +32,7 @@ from ohmformer.nn.operands.read_streams import read_streams
 from ohmformer.nn.shared.grown_weights import has_grown, warn_of_growth
 from ohmformer.nn.shared.memory import Mask
 from ohmformer.nn.shared.state import CallInfo, State, Use
-from ohmformer.nn.shared.weight_fingerprints import Sums, totals
+from ohmformer.nn.shared.weight_fingerprints import square_sum
 from ohmformer.precision import widened
 from ohmformer.streams import Streams, current_samples
 
@@ -45,13 +45,13 @@ class WeightCells:
         name: keys their noise.
         cells: what they hold; None before the first call.
         key: everything beside the values of the weights that decided how they were written.
-        sums: of the weights that were written, see `totals`.
+        checksum: of the weights that were written, see `weight_fingerprints.checksum`.
     """
 
     name: str
     cells: Folded | Programmed | None = field(default=None, repr=False)
     key: tuple[object, ...] = field(default=(), repr=False)
-    sums: Sums | None = None
+    checksum: int | None = None
 
 
 @dataclass(eq=False)
@@ -104,11 +104,9 @@ class WeightOperand(Operand):
         Raises:
             BadInput: inputs and weights have different types; or read noise is drawn and the samples are not known.
         """
-        refuse_hidden(self.name, x, *(() if self.released else (w,)))
-        if self.released and self.state.mode not in ("run", "run weights"):
-            raise BadInput(self.given_up)
+        self._check_values(x, w)
         if x.numel() == 0:
-            return x @ w.transpose(-2, -1)
+            return x @ (torch.empty_like(w, device=x.device) if self.released else w).transpose(-2, -1)
         if memory_mask is None and self.state.memory.noted:
             memory_mask = self.state.memory.mask_of(x)
         use, dtype, weights = self.state.use(self.name, self.calls_per_forward), x.dtype, self._noted(w)
@@ -154,6 +152,12 @@ class WeightOperand(Operand):
         y = y.squeeze(-2) if single else y
         return axis.move_samples_back(y, shape[axis.axis]).to(dtype)
 
+    def _check_values(self, x: Tensor, w: Tensor) -> None:
+        """Refuse factors without values, but for weights that were given up and are needed in cells alone."""
+        refuse_hidden(self.name, x, *(() if self.released else (w,)))
+        if self.released and self.state.mode not in ("run", "run weights"):
+            raise BadInput(self.given_up)
+
     def _noted(self, w: Tensor) -> Tensor:
         """Weights without gradients, noted for the next call."""
         if not self.released:
@@ -162,7 +166,7 @@ class WeightOperand(Operand):
 
     def _observe_weights(self, w: Tensor, x: Tensor, axis: BatchAxis | None) -> None:
         """Note the size of the weights; refuse inputs for which no read noise could be drawn."""
-        self.range_guessed, self.calibrated_square, self.state.growth_told = False, totals(w)[1], False
+        self.range_guessed, self.calibrated_square, self.state.growth_told = False, square_sum(w), False
         if self.noisy_reads and axis is not None:
             self._samples(x, axis)
 
@@ -254,16 +258,17 @@ class WeightOperand(Operand):
             (dtype, w.device, tuple(w.shape), source.stride()),
             state.fingerprints.scattered(w),
         )
-        # Sums read all weights, which is as much work as the product with a single token: once a text is enough.
+        # A checksum reads all weights, which is as much work as the product with a single token: once a text is enough.
         # A training step writes anew in any case, and weights stay as they are from its call to its gradients.
         goes_on = use.info.goes_on and key == last.key
-        sums = None if use.step is not None else last.sums if goes_on else state.fingerprints.totals(w)
-        if last.cells is not None and (key, sums) == (last.key, last.sums):
+        bits = None if use.step is not None else last.checksum if goes_on else state.fingerprints.checksum(w)
+        if last.cells is not None and (key, bits) == (last.key, last.checksum):
             return last.cells
-        if sums is not None and self.calibrated_square is not None and not state.growth_told:
-            state.growth_told = has_grown(self.calibrated_square, sums[1])
+        if bits is not None and self.calibrated_square is not None and not state.growth_told:
+            now = square_sum(w)
+            state.growth_told = has_grown(self.calibrated_square, now)
             if state.growth_told:
-                warn_of_growth(self.name, self.calibrated_square, sums[1])
+                warn_of_growth(self.name, self.calibrated_square, now)
         w = self.transformed_weights(w.to(dtype))
         array = self.written_array(use)
         cells: Folded | Programmed = self.write_function(array, use)(
@@ -275,7 +280,7 @@ class WeightOperand(Operand):
             fault_stream=use.stream.child("faults", last.name),
             feedback=self._corrections(use),
         )
-        last.cells, last.key, last.sums = cells, key, sums
+        last.cells, last.key, last.checksum = cells, key, bits
         return cells  # another thread may have written last.cells by now
 
     def release(self, w: Tensor) -> None:

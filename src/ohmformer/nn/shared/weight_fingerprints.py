@@ -14,38 +14,45 @@ from ohmformer import deferred_checks
 
 PLACES = 64
 """Values of a matrix that are compared one by one."""
-Sums = tuple[float, float]
-"""The sum of a matrix and the sum of its squares."""
 
 
-def scattered(w: Tensor) -> tuple[float, ...]:
-    """`PLACES` values from all over w.
+def scattered(w: Tensor) -> tuple[int, ...]:
+    """The bits of `PLACES` values from all over w, in float32.
 
-    With `totals` they reveal changes that PyTorch's version counter misses: those through `.data` (averaged weights,
+    With `checksum` they reveal changes that PyTorch's version counter misses: those through `.data` (averaged weights,
     pruning, old optimizers), and those of tensors made in inference mode.
     """
     return tuple(_scattered(w).tolist())
 
 
-def totals(w: Tensor) -> Sums:
-    """The sum of w and the sum of its squares; with `scattered` they miss no change that happens in practice."""
-    first, second = _totals(w)
-    return float(first), float(second)
+def checksum(w: Tensor) -> int:
+    """The sum of the bits of w as whole numbers, modulo 2^64: a change of any one value changes it."""
+    return int(_checksum(w))
+
+
+def square_sum(w: Tensor) -> float:
+    """The sum of the squares of w."""
+    flat = w.reshape(-1).float()
+    return float(flat.dot(flat))
 
 
 def _scattered(w: Tensor) -> Tensor:
     flat = w.reshape(-1)
     index = (torch.arange(PLACES, device=w.device) * 2654435761) % flat.numel()
-    return flat[index].float()
+    return flat[index].float().view(torch.int32).long()
 
 
-def _totals(w: Tensor) -> tuple[Tensor, Tensor]:
-    flat = w.reshape(-1).float()
-    return flat.sum(), flat.dot(flat)
+def _checksum(w: Tensor) -> Tensor:
+    flat = w.reshape(-1)
+    if flat.stride(0) != 1 or flat.storage_offset() * flat.element_size() % 8:
+        flat = flat.clone(memory_format=torch.contiguous_format)
+    memory = flat.view(torch.uint8)
+    end = memory.numel() // 8 * 8
+    return memory[:end].view(torch.int64).sum() + memory[end:].sum()
 
 
 class Fingerprints:
-    """The numbers of the weights of a model, by `scattered` and `totals`.
+    """The numbers of the weights of a model, by `scattered` and `checksum`.
 
     On a GPU the host waits for every number that it reads. So a call of the model begins by reading those of all
     weights that the call before has used, in one go. They hold while the call runs. Copies of it are empty.
@@ -75,18 +82,18 @@ class Fingerprints:
         """Forget the numbers, since weights may change now."""
         self._here.read = {}
 
-    def scattered(self, w: Tensor) -> tuple[float, ...]:
+    def scattered(self, w: Tensor) -> tuple[int, ...]:
         """`scattered` of a matrix, read with the others if it could be."""
         found = self._found(w)
         return scattered(w) if found is None else found[:PLACES]
 
-    def totals(self, w: Tensor) -> Sums:
-        """`totals` of a matrix, read with the others if it could be."""
+    def checksum(self, w: Tensor) -> int:
+        """`checksum` of a matrix, read with the others if it could be."""
         found = self._found(w)
-        return totals(w) if found is None or len(found) == PLACES else (found[PLACES], found[PLACES + 1])
+        return checksum(w) if found is None or len(found) == PLACES else found[PLACES]
 
-    def _found(self, w: Tensor) -> tuple[float, ...] | None:
-        read: dict[object, tuple[float, ...]] = getattr(self._here, "read", {})
+    def _found(self, w: Tensor) -> tuple[int, ...] | None:
+        read: dict[object, tuple[int, ...]] = getattr(self._here, "read", {})
         return read.get(_key(w)) if read else None
 
 
@@ -96,11 +103,11 @@ def _key(w: Tensor) -> object:
     return w.data_ptr(), version, w.device, w.dtype, tuple(w.shape), w.stride()
 
 
-def _read(weights: Iterable[Tensor], *, whole: bool) -> list[tuple[float, ...]]:
+def _read(weights: Iterable[Tensor], *, whole: bool) -> list[tuple[int, ...]]:
     """The numbers of matrices on one device, in one transfer."""
     parts: Callable[[Tensor], Tensor] = _whole if whole else _scattered
     return [tuple(row) for row in torch.stack([parts(w) for w in weights]).tolist()]
 
 
 def _whole(w: Tensor) -> Tensor:
-    return torch.cat([_scattered(w), torch.stack(_totals(w))])
+    return torch.cat([_scattered(w), _checksum(w)[None]])
