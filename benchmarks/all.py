@@ -27,6 +27,7 @@ from torch.profiler import ProfilerActivity, profile
 from turns import medians
 
 import ohmformer as of
+from ohmformer.streams.backends import drawn_on
 
 DEFAULTS = {"cpu": (["deit", "smollm2-decode"], [2]), "cuda": (list(SHAPES), [2, 8, 64])}
 """Device -> shapes and batches."""
@@ -121,7 +122,8 @@ def heading(device: torch.device) -> str:
     triton = " with Triton" if os.environ.get("AIHWKIT_USE_TRITON") else ""
     return (
         f"# Speed on {card}\n\ntorch {torch.__version__}, ohmformer {version('ohmformer')}{peer}{triton}. Medians; the "
-        "rows of a table take turns. GiB is the most memory that one pass had allocated, all models included."
+        "rows of a table take turns. GiB is the most memory that one pass had allocated, all models included. "
+        f"Generator of random numbers: {drawn_on(device)}."
     )
 
 

@@ -24,6 +24,7 @@ from ohmformer.hardware.spec import CrossbarEngine
 from ohmformer.mitigation.spec import KVClip
 from ohmformer.models.load import make_model, model_digest
 from ohmformer.models.spec import ModelChoice
+from ohmformer.streams.backends import drawn_on
 from ohmformer.study.results.key import Identity, digest
 from ohmformer.study.spec import Settings
 from ohmformer.study.trials.checks import check_trials
@@ -99,7 +100,7 @@ def identify(settings: Settings) -> Identity:
                 raise BadInput(f"mitigation.{error}") from None
     _, task = loaded(settings.model, settings.task)
     check_trials(settings, task)
-    return Identity(model=_model_digest(settings.model, settings.task), task=task.digest)
+    return Identity(_model_digest(settings.model, settings.task), task.digest, device=drawn_on("cpu"))
 
 
 def check_identity(settings: Settings, identity: Identity) -> None:

@@ -104,6 +104,16 @@ def test_other_hardware_and_devices_take_the_plain_code(monkeypatch: pytest.Monk
     assert not converted_sum.fusible(torch.zeros(1), programmed)
 
 
+def test_half_precision_and_autocast_take_the_plain_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = hardware("bit serial")
+    programmed = write(operands(spec)[1].cpu(), spec, stream=1)
+    monkeypatch.setattr(backends, "backend_of", lambda device: "philox_kernel")
+    assert converted_sum.fusible(torch.zeros(1), programmed)
+    assert not converted_sum.fusible(torch.zeros(1, dtype=torch.float64), programmed)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert not converted_sum.fusible(torch.zeros(1), programmed)
+
+
 @needs_triton
 def test_the_kernel_compiles_for_a_gpu() -> None:
     tensors = dict.fromkeys(("total", "currents", "variance", "normals"), "*fp32")

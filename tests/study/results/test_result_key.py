@@ -75,7 +75,7 @@ def test_other_versions_are_another_answer(monkeypatch: pytest.MonkeyPatch) -> N
 def test_other_code_is_another_answer_but_not_another_report(tmp_path: Path) -> None:
     def digest(**files: str) -> str:
         root = tmp_path / str(len(list(tmp_path.iterdir())))
-        for folder in ("nn", "study", "report"):
+        for folder in ("nn", "study", "report", "streams"):
             (root / folder).mkdir(parents=True)
         for name, text in {"nn/linear": "1", "study/evaluate_point": "1", **files}.items():
             (root / f"{name}.py").write_text(text)
@@ -86,7 +86,7 @@ def test_other_code_is_another_answer_but_not_another_report(tmp_path: Path) -> 
         len(
             {
                 digest(),
-                *(digest(**{name: "2"}) for name in ("nn/linear", "study/evaluate_point", "nn/other", "streams")),
+                *(digest(**{name: "2"}) for name in ("nn/linear", "study/evaluate_point", "nn/other", "streams/keys")),
             }
         )
         == 5

@@ -22,13 +22,14 @@ from ohmformer.streams.backends import has_kernels
 def fusible(codes: Tensor, programmed: Programmed) -> bool:
     """True if `converted_product` supports the hardware, and the device has kernels.
 
-    It supports pairs in float32 that row drivers without noise, mismatch and distortion drive, and converters that
-    round, without noise and mismatch of their own.
+    It supports pairs in float32, outside of autocast, behind row drivers without noise, mismatch and distortion, and
+    converters that round, without noise and mismatch of their own.
     """
     array = programmed.array
     plain = drivers.plain(array) and not array.peripherals.output_noise and programmed.mismatch is None
-    pairs = programmed.reference is None and array.adc.bits != "ideal" and codes.dtype is torch.float32
-    return plain and pairs and has_kernels(codes.device)
+    pairs = programmed.reference is None and array.adc.bits != "ideal"
+    single = codes.dtype is torch.float32 and not torch.is_autocast_enabled(codes.device.type)
+    return plain and pairs and single and has_kernels(codes.device)
 
 
 def converted_product(

@@ -72,6 +72,7 @@ OPTIONAL = ("ages", "prices")
 class Identity:
     """Digests of the model and the data that a study names, and the device on which they ran.
 
+    `device` names the type of the device and the generator of its random numbers, see `streams.backends.drawn_on`.
     `ages` is the digest of the times of K and V; empty where no timeline gives them. `prices` is the digest of what
     decides the prices of candidates for K and V; empty where no budget compares them.
     """
