@@ -183,3 +183,12 @@ def test_python_takes_a_mapping_and_refuses_what_is_no_study(tmp_path: Path) -> 
     assert len(results.designs) == 5
     with pytest.raises(BadInput, match="study is an int"):
         search(3)  # type: ignore[arg-type]
+
+
+def test_a_finished_search_in_a_folder_that_may_only_be_read_is_shown(foreign: Path) -> None:
+    before = found(foreign, search={"trials": 6})
+    for path in (*foreign.iterdir(), foreign):
+        path.chmod(0o500 if path.is_dir() else 0o400)
+    assert found(foreign, search={"trials": 6}) == before
+    with pytest.raises(BadInput, match=r"search.journal: may only be read, and 3 of 9 designs are missing; choose"):
+        found(foreign, search={"trials": 9})

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from optuna.storages.journal import JournalFileBackend
@@ -33,30 +37,46 @@ class Journal:
 
     Attributes:
         backend: the journal for Optuna.
+        readonly: True if the file may only be read; then `backend` is a copy, which is gone in the end.
     """
 
     def __init__(self, file: Path) -> None:
         """Open the file, or make it, and cut off a record that was not written whole.
 
         Raises:
-            BadInput: it cannot be opened for writing, or another program holds it.
+            BadInput: it can neither be opened for writing nor read, or another program holds it.
         """
-        self._file = file
+        self._copies, self.readonly = ExitStack(), False
         try:
             self._held = open(file, "ab+")  # noqa: SIM115 (held until `close`)
         except OSError as error:
-            raise BadInput(f"{file}: cannot be written ({error.strerror}); choose another folder with --out") from None
+            if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM) or not os.access(file, os.R_OK):
+                raise BadInput(
+                    f"{file}: cannot be written ({error.strerror}); choose another folder with --out"
+                ) from None
+            file, self.readonly = self._copy_of(file), True
+            self._held = open(file, "ab+")  # noqa: SIM115
         try:
             if fcntl is not None:
                 fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._cut_unfinished()
         except BlockingIOError:
-            self._held.close()
+            self.close()
             raise BadInput(f"{file}: another search uses it; let that end, or choose another --out") from None
         except OSError as error:
-            self._held.close()
+            self.close()
             raise BadInput(f"{file}: cannot be used ({error.strerror}); choose another folder with --out") from None
         self.backend = _Backend(str(file))
+
+    def _copy_of(self, file: Path) -> Path:
+        """A copy of the file, for as long as the journal is open."""
+        try:
+            folder = self._copies.enter_context(TemporaryDirectory(prefix="ohmformer-", ignore_cleanup_errors=True))
+            return Path(shutil.copyfile(file, Path(folder) / file.name))
+        except OSError as error:
+            self._copies.close()
+            reason = f"may only be read, and cannot be copied ({error.strerror})"
+            raise BadInput(f"{file}: {reason}; choose another folder with --out") from None
 
     def _cut_unfinished(self) -> None:
         self._held.seek(0)
@@ -76,3 +96,4 @@ class Journal:
     def close(self) -> None:
         """Let go of the file."""
         self._held.close()
+        self._copies.close()

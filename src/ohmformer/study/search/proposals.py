@@ -129,7 +129,15 @@ class Proposals:
             size: number of designs.
             most: number of designs after which the search ends.
             first: designs that come before all others.
+
+        Raises:
+            BadInput: the file cannot be written.
         """
+        if self.journal.readonly:
+            raise BadInput(
+                f"{self.file}: may only be read, and {most - len(self.done)} of {most} designs are missing; choose "
+                "another folder with --out"
+            )
         asked: list[Asked] = []
         closed = any(each.user_attrs.get(BATCH) == self._next for each in self._in_state("COMPLETE"))
         with self._in_one_line():
