@@ -73,6 +73,10 @@ def _in_unit(unit: str) -> Any:
     return Field(allow_inf_nan=False, json_schema_extra={"unit": unit})
 
 
+_PERCENT = Field(json_schema_extra={"share": True})
+"""Marks a number that files may also write as text in percent."""
+
+
 def _bounded(unit: str) -> AfterValidator:
     return AfterValidator(lambda value: units.check_magnitude(value, unit))
 
@@ -168,24 +172,30 @@ Real = Annotated[float, Field(allow_inf_nan=False), _within(LEAST_MAGNITUDE, 1e3
 """A coefficient, positive or negative."""
 Factor = Annotated[float, Field(allow_inf_nan=False, gt=0), _within(1e-6, 1e6)]
 """A positive ratio, such as operations per element or bytes per value."""
-Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1, allow_inf_nan=False), _within(LEAST_MAGNITUDE, 1)]
+Share = Annotated[
+    float, BeforeValidator(_share), _PERCENT, Field(ge=0, le=1, allow_inf_nan=False), _within(LEAST_MAGNITUDE, 1)
+]
 """A fraction from 0 to 1, also as text such as "3 %"."""
 PositiveShare = Annotated[Share, Field(gt=0)]
 Mismatch = Annotated[
-    float, BeforeValidator(_share), Field(ge=0, le=0.5, allow_inf_nan=False), _within(LEAST_MAGNITUDE, 1)
+    float, BeforeValidator(_share), _PERCENT, Field(ge=0, le=0.5, allow_inf_nan=False), _within(LEAST_MAGNITUDE, 1)
 ]
 """A fraction from 0 to 0.5, also as text such as "3 %"."""
 Efficiency = Annotated[PositiveShare, _within(1e-6, 1)]
 """The share of a peak rate that is reached; times are divided by it."""
-FullScale = Annotated[float, BeforeValidator(_share), Field(gt=0, le=4, allow_inf_nan=False)]
+FullScale = Annotated[float, BeforeValidator(_share), _PERCENT, Field(gt=0, le=4, allow_inf_nan=False)]
 """Full scale as a share of the largest magnitude, from above 0 to 4; also as text such as "140 %"."""
-Fraction = Annotated[float, BeforeValidator(_share), Field(ge=0, allow_inf_nan=False), _within(LEAST_MAGNITUDE, 1e3)]
+Fraction = Annotated[
+    float, BeforeValidator(_share), _PERCENT, Field(ge=0, allow_inf_nan=False), _within(LEAST_MAGNITUDE, 1e3)
+]
 """A non-negative fraction that may exceed 1, such as a relative deviation; also as text such as "3 %"."""
 Deviation = Annotated[
-    float, BeforeValidator(_share), Field(ge=0, le=10, allow_inf_nan=False), _within(LEAST_MAGNITUDE, 10)
+    float, BeforeValidator(_share), _PERCENT, Field(ge=0, le=10, allow_inf_nan=False), _within(LEAST_MAGNITUDE, 10)
 ]
 """A relative deviation or the exponent of a power law, from 0 to 10; also as text such as "3 %"."""
-SignedFraction = Annotated[float, BeforeValidator(_share), Field(allow_inf_nan=False), _within(LEAST_MAGNITUDE, 1e3)]
+SignedFraction = Annotated[
+    float, BeforeValidator(_share), _PERCENT, Field(allow_inf_nan=False), _within(LEAST_MAGNITUDE, 1e3)
+]
 MetricValue = Annotated[SignedFraction, WrapValidator(_noting_percent)]
 """A value or a difference of a metric; a `Percentage` if given in percent, which only fractions allow."""
 Percentile = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False), _within(1e-3, 100)]

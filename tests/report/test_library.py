@@ -8,6 +8,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from rich.console import Console
 from rich.table import Table
@@ -138,6 +139,44 @@ CELL: dict[str, Any] = {"g_min": "1 uS", "g_max": "10 uS"}
 def test_the_schema_refuses_what_the_reader_refuses(cell: dict[str, Any]) -> None:
     assert complaints("cell", {"cell": CELL}) == []
     assert complaints("cell", {"cell": cell})
+
+
+@pytest.mark.parametrize(
+    "file", sorted((Path(__file__).parents[2] / "examples").glob("*.toml")), ids=lambda file: file.name
+)
+def test_examples_satisfy_the_schema(file: Path) -> None:
+    """A search was refused as an unknown key."""
+    content = tomllib.loads(file.read_text(encoding="utf-8"))
+    assert complaints("study" if "task" in content else "costs", content) == []
+
+
+def test_shares_may_be_written_in_percent() -> None:
+    """Numbers in percent, as the documentation writes them, were refused."""
+    cell = {**CELL, "write_noise": {"kind": "uniform", "sigma": "3 %"}, "faults": {"stuck_at_g_min": "0.5 %"}}
+    assert complaints("cell", {"cell": cell}) == []
+    study = {"name": "x", "model": {"source": "bundled:fashion-vit"}, "hardware": {"base": "clipformer_tcad_2024"}}
+    study |= {"task": {"source": "bundled:fashion-mnist"}}
+    assert complaints("study", {**study, "trials": {"ci_halfwidth": "0.5 %", "yield_above": "85 %"}}) == []
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        {"choose": [{"path": "dataflow.block", "values": [1]}]},
+        {"objectives": ["aera"], "choose": [{"path": "dataflow.block", "values": [1]}]},
+        {"objectives": ["area"], "choose": []},
+        {"objectives": ["area"], "choose": [{"path": "dataflow.block"}]},
+        {"objectives": ["area"], "choose": [{"path": "dataflow.block", "low": 1}]},
+        {"objectives": ["area"], "choose": [{"path": "dataflow.block", "valeus": [1]}]},
+        {"objectives": ["area"], "choose": [{"path": "dataflow.block", "values": [1]}], "trials": 0},
+    ],
+)
+def test_the_schema_refuses_what_a_search_refuses(search: dict[str, Any]) -> None:
+    study = {"name": "x", "model": {"source": "shapes:bert-base"}, "hardware": {"base": "xformer_tvlsi_2023"}}
+    good = {"objectives": ["area"], "choose": [{"path": "dataflow.block", "values": [1]}]}
+    validator = jsonschema.Draft202012Validator(file_schema("costs"))
+    assert list(validator.iter_errors({**study, "search": good})) == []
+    assert list(validator.iter_errors({**study, "search": search}))
 
 
 def test_an_unknown_kind_of_file_is_refused() -> None:

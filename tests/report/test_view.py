@@ -105,3 +105,8 @@ def test_the_share_of_digital_tokens_stands_below_the_table() -> None:
     assert digital_line(study(*shares)) == "digital tokens of K and V: 2.00 % to 10.00 %"
     with pytest.raises(ValueError, match="digital_tokens"):
         changed(point(0.5), "accuracy.digital_tokens", 1.5)
+
+
+def test_an_empty_table_has_a_name() -> None:
+    names = [setting("rules", value) for value in ({}, {"*.head": "digital"})]
+    assert names == ["rules = none", "rules = *.head digital"]

@@ -54,6 +54,7 @@ class Measurements:
         cell: [N], numbers of the cells; None likewise.
         left_out: number of rows without a target or a measured value.
         where: name of the file or table, for messages.
+        unread: titles of the columns that are not read.
     """
 
     target: Array
@@ -63,6 +64,7 @@ class Measurements:
     cell: Array | None
     left_out: int
     where: str
+    unread: tuple[str, ...] = ()
 
     def rows(self, which: npt.NDArray[np.bool_]) -> Measurements:
         """Return the rows for which `which` is true."""
@@ -85,7 +87,8 @@ def read_measurements(file: str) -> Measurements:
     texts = {name: [row[index] for row in rows] for name, (index, _) in columns.items()}
     _check_commas(texts, file, numbers)
     units_of = {name: unit for name, (_, unit) in columns.items()}
-    return _measurements(texts, units_of, file, numbers, comma=True)
+    table = _measurements(texts, units_of, file, numbers, comma=True)
+    return replace(table, unread=_unread(header, columns))
 
 
 def _table(file: str) -> tuple[list[str], list[list[str]], list[int]]:
@@ -172,7 +175,8 @@ def measurements_of(frame: Any) -> Measurements:
         raise BadInput(f"frame: columns have different lengths {lengths}; give one value for each measurement")
     si = {"target": "S", "measured": "S", "time": "s", "cycle": "", "cell": ""}
     units_of = {name: unit or si[name] for name, (_, unit) in columns.items()}
-    return _measurements(values, units_of, "frame", range(2, 2 + len(values["target"])), comma=False)
+    table = _measurements(values, units_of, "frame", range(2, 2 + len(values["target"])), comma=False)
+    return replace(table, unread=_unread([str(name) for name in names], columns))
 
 
 def _named(header: Sequence[str], where: str) -> dict[str, tuple[int, str]]:
@@ -200,6 +204,12 @@ def _named(header: Sequence[str], where: str) -> dict[str, tuple[int, str]]:
                 f"'{column} [uS]'{alone}"
             )
     return found
+
+
+def _unread(header: Sequence[str], columns: Mapping[str, tuple[int, str]]) -> tuple[str, ...]:
+    """The titles of the columns that nothing is read from."""
+    read = {index for index, _ in columns.values()}
+    return tuple(title.strip() for index, title in enumerate(header) if index not in read and title.strip())
 
 
 def _name_and_unit(title: str) -> tuple[str, str]:

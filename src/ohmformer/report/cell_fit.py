@@ -15,6 +15,7 @@ from scipy import stats
 from ohmformer import units
 from ohmformer.errors import BadInput, cut, suggest
 from ohmformer.fitting.fit import DOUBTFUL, CellFit
+from ohmformer.fitting.measurements import NAMES
 from ohmformer.report.figure import COLORS, STYLE
 from ohmformer.report.figure_files import encoded
 from ohmformer.terminal.files import write_bytes
@@ -54,6 +55,15 @@ def sentences(fit: CellFit) -> list[str]:
     if fit.left_out:
         rows, are = ("1 row", "is") if fit.left_out == 1 else (f"{fit.left_out} rows", "are")
         said.append(f"{rows} without a target, a measured value or a time {are} left out.")
+    if fit.measured.unread:
+        said.append(
+            f"Not read: {', '.join(clean(cut(title)) for title in fit.measured.unread)}. Known: {', '.join(NAMES)}."
+        )
+    if fit.drift is not None and fit.measured.cell is None:
+        said.append(
+            "No column says which cell was measured, so drift is fitted to the mean of each target: its spread is not "
+            "that of cells."
+        )
     if fit.drift is not None:
         named = fit.drift.kind or "none that differs from zero by three standard errors"
         said.append(f"Drift: {named}.")

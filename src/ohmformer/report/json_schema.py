@@ -13,6 +13,7 @@ from ohmformer.provenance import Source
 from ohmformer.report.library import SPECS
 from ohmformer.schema import Spec
 from ohmformer.study.results.spec import results_schema
+from ohmformer.study.search.table_schema import SEARCH
 from ohmformer.study.spec import CostSettings, Settings, Whole
 
 Schema = dict[str, Any]
@@ -67,6 +68,7 @@ def _study_schema(cls: type[Spec], other: type[Spec]) -> Schema:
         "model": model,
         "rules": RULES,
         "sweep": {"anyOf": [axes, {"type": "array", "items": axes}]},
+        "search": SEARCH,
     }
     return {**_table(properties, ["name", *sections["required"]]), "title": "Ohmformer study", "$defs": definitions}
 
@@ -122,7 +124,10 @@ def _value(schema: Schema) -> Schema:
 
 
 def _quantity(schema: Schema) -> Schema:
-    """A number with a unit is text in files."""
+    """A number with a unit is text in files, and a share may be."""
+    if "share" in schema:
+        number = {key: value for key, value in schema.items() if key != "share"}
+        return {"anyOf": [number, {"type": "string", "pattern": r"%\s*$", "description": "in percent, such as '3 %'"}]}
     if "unit" in schema:
         return {"type": "string", "description": f"a quantity in {schema['unit']}, such as '10 {schema['unit']}'"}
     if "anyOf" in schema:

@@ -116,9 +116,9 @@ def setting(path: str, value: Any) -> str:
 
 
 def table_words(table: dict[str, Any]) -> str:
-    """A swept table in words: its kind, if it has one, and what else it says."""
+    """A swept table in words: its kind, if it has one, and what else it says; 'none' for an empty one."""
     kind = [str(table["kind"]).replace("_", " ")] if "kind" in table else []
-    return ", ".join([*kind, *(f"{name} {value}" for name, value in table.items() if name != "kind")])
+    return ", ".join([*kind, *(f"{name} {value}" for name, value in table.items() if name != "kind")]) or "none"
 
 
 def clip_name(clip: Any) -> str:

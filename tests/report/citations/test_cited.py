@@ -62,3 +62,9 @@ def test_the_program_is_cited_as_its_citation_file_says() -> None:
     line = as_text(bibliography()["ohmformer"])
     assert f"version {version}" in line
     assert line.startswith(author)
+
+
+def test_what_a_search_may_choose_is_cited() -> None:
+    """Only the study as it stands without its search used to be."""
+    text, _ = references(str(Path(__file__).parents[3] / "examples" / "13_search.toml"), [], "bibtex")
+    assert {"clipformer2024", "xformer2023", "itrs2011", "quarot2024"} <= set(keys(text))

@@ -27,6 +27,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"search": {"constraints": ["area < 3 mm2"]}}, "has <; write <= or >="),
     ({"search": {"constraints": ["area <= 3"]}}, "'3' has no unit"),
     ({"search": {"constraints": ["area <= 3 pJ"]}}, "has the unit 'pJ'"),
+    (
+        {"search": {"constraints": ["loss >= 1 %"]}},
+        "leaves out the best designs, since lower values are better; write <=",
+    ),
     ({"search": {"constraints": ["small"]}}, "is not a constraint; write one such as"),
     ({"search": {"constraints": "area <= 3 mm2"}}, "is not a list of texts"),
     ({"search": {"trials": 0}}, "search.trials = 0: must be a whole number from 1"),
@@ -123,6 +127,13 @@ def test_bounds_are_those_of_the_unit() -> None:
     assert goals_of(["perplexity"], ["perplexity <= 25"], METRICS["perplexity"]).constraints[0].bound == 25
     with pytest.raises(BadInput, match="the metric of the task is top1"):
         goals_of(["perplexity"], [], METRICS["top1"])
+    for metric, text, message in (
+        ("top1", "accuracy <= 50 %", "leaves out the best designs, since higher values are better; write >="),
+        ("top1", "accuracy >= 150 %", "'150 %' is no value of accuracy, from 0 to 100"),
+        ("perplexity", "perplexity >= 25", "leaves out the best designs, since lower values are better; write <="),
+    ):
+        with pytest.raises(BadInput, match=message):
+            goals_of(["area"], [text], METRICS[metric])
 
 
 def test_unlimited_values_keep_lower_bounds() -> None:

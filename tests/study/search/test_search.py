@@ -19,10 +19,12 @@ pytest.importorskip("optuna")
 from ohmformer.errors import BadInput
 from ohmformer.study.cost import price
 from ohmformer.study.results.search import SearchResults
+from ohmformer.study.results.spec import PointResult
 from ohmformer.study.search.search import search
+from ohmformer.study.spec import Settings
 from tests.cli.drivers import stopped_if_it_fails
 from tests.study.search import build
-from tests.study.search.build import GAMMAS, found, request
+from tests.study.search.build import GAMMAS, formula, found, request
 from tests.study.small import LOG
 
 OBJECTIVES = ("loss", "energy", "area")
@@ -88,6 +90,22 @@ def test_constraints_of_both_halves_hold(brute_force: Any, tmp_path: Path) -> No
     assert outside
     assert all("area <= " in design.why or "loss <= 4 %" in design.why for design in outside)
     assert all(design.accuracy is None for design in outside if "area <= " in design.why)
+    assert not any("by their mean" in note for note in results.notes)
+
+
+def test_bounds_that_only_means_keep_are_told(tmp_path: Path) -> None:
+    def vague(settings: Settings) -> PointResult:
+        plain = formula(settings).model_dump(by_alias=True)
+        slices = settings.hardware.attention.key.array.bits_per_cell  # type: ignore[attr-defined]
+        mean, half = plain["accuracy"]["mean"], 0.06 if slices == 1 else 0.0
+        plain["accuracy"]["ci95"] = (mean - half, min(1.0, mean + half))
+        return PointResult.model_validate(plain)
+
+    results = found(tmp_path, search={"constraints": ["loss <= 4 %"]}, evaluate=vague)
+    beyond = [each for each in results.front if each.choices["slices"] == 1]
+    assert 0 < len(beyond) < len(results.front)
+    count = f"{len(beyond)} of {len(results.front)} designs of the front keep it by their mean"
+    assert [note for note in results.notes if note.startswith(f"loss <= 4 %: {count}")]
 
 
 def plain(results: SearchResults) -> Any:

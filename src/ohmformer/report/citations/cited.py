@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from ohmformer.mitigation.budget import KVBudget
 from ohmformer.mitigation.spec import Conditioning, KVClip, WeightMitigation
 from ohmformer.report.citations.bibliography import as_text, bibliography
 from ohmformer.schema import Spec, load
-from ohmformer.study.read_study import locate_study, read_whole
+from ohmformer.study.read_study import locate_study, read_document, read_whole
+from ohmformer.study.search.request import read_request
 from ohmformer.study.spec import Mitigation, Whole
 from ohmformer.workload.shapes import PREFIX, Transformer
 
@@ -33,8 +35,8 @@ def references(study: str, sets: list[str], form: str) -> tuple[str, list[str]]:
         BadInput: the study cannot be read.
     """
     file, used = locate_study(study), dict[str, str]()
-    for point in read_whole(study, sets).points:
-        for key, where in _keys(point.settings):
+    for settings in _all_settings(study, file, sets):
+        for key, where in _keys(settings):
             used.setdefault(key, where)
     known = bibliography([file.parent])
     lines = [
@@ -46,6 +48,13 @@ def references(study: str, sets: list[str], form: str) -> tuple[str, list[str]]:
     if form == "text":
         return "".join(f"[{key}] {as_text(known[key])}\n" for key in keys), lines
     return "\n\n".join(known[key] for key in keys) + "\n", lines
+
+
+def _all_settings(study: str, file: Path, sets: list[str]) -> Iterator[Whole]:
+    """The settings of all points; of a search also those of designs in which every value of every choice occurs."""
+    yield from (point.settings for point in read_whole(study, sets).points)
+    if "search" in read_document(file):
+        yield from read_request(study, sets).checked
 
 
 def _keys(settings: Whole) -> Iterator[tuple[str, str]]:

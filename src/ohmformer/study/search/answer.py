@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from math import isfinite
 
@@ -10,7 +11,7 @@ from ohmformer.study.cost import price_notes
 from ohmformer.study.results.key import versions
 from ohmformer.study.results.search import SearchedDesign, SearchedQuantity, SearchResults, State
 from ohmformer.study.search.evaluate import Outcome
-from ohmformer.study.search.goals import Goals, Quantity
+from ohmformer.study.search.goals import Goals, Quantity, kept_by_mean_alone
 from ohmformer.study.search.pareto import dominating, front
 from ohmformer.study.search.request import Request
 from ohmformer.study.search.spec import Design
@@ -109,8 +110,24 @@ def _notes(
     best = [each for each in designs if each.state == "front"]
     if not best:
         notes.append(_nearest(goals, found))
+    notes += _unsure(goals, best)
     settings = [request.settings_of(found[each.number - 1][0])[1].costs() for each in best]
     return [*notes, *price_notes(settings)]
+
+
+def _unsure(goals: Goals, best: Sequence[SearchedDesign]) -> list[str]:
+    """A sentence on each constraint that designs of the front keep by their mean, but not by their interval."""
+    unsure = Counter(
+        each.text
+        for design in best
+        if design.accuracy is not None
+        for each in kept_by_mean_alone(goals, design.accuracy.software, design.accuracy.ci95)
+    )
+    return [
+        f"{text}: {count} of {len(best)} designs of the front keep it by their mean, while their 95 % intervals reach "
+        "beyond it; more chips (trials.chips) and samples (task.limit) narrow these"
+        for text, count in unsure.items()
+    ]
 
 
 def _nearest(goals: Goals, found: Sequence[tuple[Design, Outcome]]) -> str:

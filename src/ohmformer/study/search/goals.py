@@ -110,7 +110,7 @@ def split_constraint(text: str) -> tuple[str, str, str]:
     """Name, `<=` or `>=`, and bound of a constraint.
 
     Raises:
-        BadInput: it has another form, or bounds a quantity on the side where it is best.
+        BadInput: it has another form, or bounds the loss on the side where it is best.
     """
     where = f"search.constraints: {shown(text)}"
     found = _BOUND.fullmatch(text) if len(text) <= 200 else None
@@ -122,7 +122,20 @@ def split_constraint(text: str) -> tuple[str, str, str]:
         raise BadInput(f"{where}: has {relation}; write <= or >=")
     if name in COSTS:
         _cost_bound(COSTS[name], bound, where)
+    elif name == LOSS:
+        _check_side("lower", relation, where)
     return name, relation, bound
+
+
+def _check_side(better: Better, relation: str, where: str) -> None:
+    """Refuse a measured quantity whose best side is bounded: the software model would be outside, and so all designs.
+
+    Raises:
+        BadInput: it is.
+    """
+    right = "<=" if better == "lower" else ">="
+    if relation != right:
+        raise BadInput(f"{where}: leaves out the best designs, since {better} values are better; write {right}")
 
 
 @dataclass(frozen=True)
@@ -222,6 +235,7 @@ def _constraint(text: str, metric: Metric | None) -> Constraint:
             raise BadInput(f"{where}: {error}") from None
     else:
         assert metric is not None
+        _check_side(metric.better, relation, where)
         number = _metric_bound(metric, bound, where)
     return Constraint(text, quantity, relation == "<=", number)
 
@@ -250,6 +264,9 @@ def _metric_bound(metric: Metric, bound: str, where: str) -> float:
         ) from None
     if not math.isfinite(number):
         raise BadInput(f"{where}: {shown(bound)} must be a finite number; correct it")
+    low, high = metric.limits or (-math.inf, math.inf)
+    if not low <= number * metric.factor <= high:
+        raise BadInput(f"{where}: {shown(bound)} is no value of {metric.title}, from {low:g} to {high:g}; correct it")
     return number
 
 
@@ -274,6 +291,16 @@ def measured_values(goals: Goals, software: float, mean: float) -> dict[str, flo
         for each in goals.quantities
         if each.measured
     }
+
+
+def kept_by_mean_alone(goals: Goals, software: float, ci95: tuple[float, float]) -> list[Constraint]:
+    """The constraints on the metric or its loss that the worse end of a 95 % interval of the metric violates."""
+    if goals.metric is None:
+        return []
+    worse = measured_values(goals, software, ci95[0] if goals.metric.better == "higher" else ci95[1])
+    return [
+        each for each in goals.constraints if each.quantity.measured and each.violation(worse[each.quantity.name]) > 0
+    ]
 
 
 def shown_quantity(name: str, unit: str, value: float) -> str:
