@@ -30,6 +30,12 @@ trials.chips = 1
 Run = Callable[..., tuple[int, str]]
 
 
+@pytest.fixture(autouse=True)
+def without_kinds_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kinds that other tests have registered in this process do not count."""
+    monkeypatch.setattr(fingerprints.registry, "is_own", lambda kind: True)
+
+
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
     file = tmp_path / "study.toml"

@@ -110,6 +110,12 @@ def test_keys_cover_every_module_that_computes_costs() -> None:
 
 READING = {
     *("terminal.files", "study.read_study", "study.sweep", "study.overwriting", "study.permission"),
-    *("study.results.document", "study.store.old_code", "study.noise_labels", "study.loaded"),
+    *(
+        "study.results.collection",
+        "study.results.document",
+        "study.store.old_code",
+        "study.noise_labels",
+        "study.loaded",
+    ),
 }
 """What reads studies into settings, and writes files."""
