@@ -25,6 +25,7 @@ def outputs(monkeypatch: pytest.MonkeyPatch, backend: str, model: nn.Module, x: 
     return y
 
 
+@pytest.mark.slow
 @needs_triton
 @pytest.mark.parametrize(
     ("model", "x", "level", "hardware", "used"),

@@ -43,6 +43,7 @@ def test_the_kernel_leaves_values_of_no_stream_alone() -> None:
     assert int((out == 9).sum()) == 60 - 7 * 4
 
 
+@pytest.mark.slow
 @needs_triton
 def test_the_kernel_compiles_for_a_gpu() -> None:
     numbers = dict.fromkeys(("nth", "programs", "s2", "s1", "s0", "longest_count"), "i32")

@@ -64,6 +64,7 @@ def test_the_kernel_gives_what_the_plain_code_gives(monkeypatch: pytest.MonkeyPa
     torch.testing.assert_close(fused, plain, rtol=1e-5, atol=1e-4 * float(plain.abs().max()))
 
 
+@pytest.mark.slow
 @needs_triton
 @pytest.mark.parametrize("name", STREAMS)
 def test_reads_draw_the_same_numbers_for_samples_padding_and_tokens(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
@@ -114,6 +115,7 @@ def test_half_precision_and_autocast_take_the_plain_code(monkeypatch: pytest.Mon
         assert not converted_sum.fusible(torch.zeros(1), programmed)
 
 
+@pytest.mark.slow
 @needs_triton
 def test_the_kernel_compiles_for_a_gpu() -> None:
     tensors = dict.fromkeys(("total", "currents", "variance", "normals"), "*fp32")

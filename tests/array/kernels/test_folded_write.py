@@ -72,6 +72,7 @@ def test_the_kernel_writes_what_the_plain_code_writes(monkeypatch: pytest.Monkey
     same(*both_ways(monkeypatch, spec, stream=STREAMS["samples"]), codes(spec))
 
 
+@pytest.mark.slow
 @needs_triton
 @pytest.mark.parametrize("major", ["outputs", "inputs"])
 @pytest.mark.parametrize("halves", ["one half with noise", "both halves with noise"])
@@ -115,6 +116,7 @@ def test_other_hardware_and_devices_take_the_plain_code(monkeypatch: pytest.Monk
     assert not folded_write.fusible(request, read_noise=kind == "reads")
 
 
+@pytest.mark.slow
 @needs_triton
 def test_the_kernel_compiles_for_a_gpu() -> None:
     tensors = dict.fromkeys(("out", "codes", "normals", "tables"), "*fp32")

@@ -69,7 +69,7 @@ def unread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ohmformer.study.run.identify", refuse)
 
 
-@pytest.mark.parametrize("verb", ["accuracy", "run"])
+@pytest.mark.parametrize("verb", ["accuracy", pytest.param("run", marks=pytest.mark.slow)])
 def test_an_unchanged_study_is_shown_without_being_read(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
@@ -97,6 +97,7 @@ def stored(folder: Path, statement: str, *values: Any) -> list[Any]:
     return found
 
 
+@pytest.mark.slow
 def test_a_damaged_row_is_computed_again(run: Run, tmp_path: Path) -> None:
     run()
     before = files(tmp_path / "out")
@@ -107,6 +108,7 @@ def test_a_damaged_row_is_computed_again(run: Run, tmp_path: Path) -> None:
     assert stored(tmp_path / "out", "SELECT result FROM results WHERE key = ?", row[0]) == [(row[1],)]
 
 
+@pytest.mark.slow
 def test_rows_that_another_program_has_changed_are_read_anew(run: Run, tmp_path: Path) -> None:
     """Its rows may be intact: what is shown and written is what the store holds now."""
     run()
@@ -121,6 +123,7 @@ def test_rows_that_another_program_has_changed_are_read_anew(run: Run, tmp_path:
     assert "12.3" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["UPDATE shown SET content = '{}'", "DELETE FROM points", "DROP TABLE shown"])
 def test_without_an_intact_note_all_is_read(run: Run, tmp_path: Path, damage: str) -> None:
     run()
@@ -129,6 +132,7 @@ def test_without_an_intact_note_all_is_read(run: Run, tmp_path: Path, damage: st
     assert "unchanged in out" in run()[1]
 
 
+@pytest.mark.slow
 def test_other_settings_options_and_verbs_are_read(run: Run, study: Path) -> None:
     run()
     for options in (("--set", "seed=1"), ("--fresh",), ("--allow-python", "os")):
@@ -140,6 +144,7 @@ def test_other_settings_options_and_verbs_are_read(run: Run, study: Path) -> Non
     assert "written to out" in run("run")[1]
 
 
+@pytest.mark.slow
 def test_a_model_of_the_user_is_always_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     text = STUDY.replace("bundled:fashion-vit", "python:tests.study.small:model").replace(
