@@ -14,7 +14,7 @@ from ohmformer.report.caveats import caveats
 from ohmformer.report.figure import MANY, _legend_corner, draw, save_figure
 from ohmformer.report.table import capture_lines, study_tables
 from ohmformer.report.verdict import Gain, clip_verdicts, gain
-from ohmformer.report.view import MOST_ROWS, view
+from ohmformer.report.view import MOST_ROWS, more_rows, view
 from ohmformer.study.results.spec import Accuracy, StudyResults
 from tests.report.results import DEMO, FIXED, GAMMA, changed, point, study, swept
 
@@ -60,6 +60,11 @@ def test_a_long_table_ends_with_a_line_on_the_rest(labeled: bool) -> None:
     long = shown(count)
     assert "1,300 more rows are in results.json; ohmformer export FOLDER -o FILE.csv writes all" in long
     assert long.count("50.0 [") == MOST_ROWS
+
+
+def test_a_long_table_of_what_no_folder_holds_names_the_option_that_writes_it() -> None:
+    assert more_rows(MOST_ROWS + 3, stored=False) == ["3 more rows are not shown; --json FILE writes all points"]
+    assert more_rows(MOST_ROWS, stored=False) == []
 
 
 def test_many_points_are_a_line_with_a_band_of_their_intervals() -> None:

@@ -54,7 +54,7 @@ def cost(
         costs = costs_with_record(costs, command_line("cost", study, sets or ()), study, points)
     if trace is not None:
         write(dumps(runs_of(points.points[0].settings)[0].timeline.chrome_trace()), trace)
-    show(cost_tables(costs), to_stderr=_to_stdout(json, trace))
+    show(cost_tables(costs, stored=False), to_stderr=_to_stdout(json, trace))
     write_document(costs, json)
 
 

@@ -23,8 +23,13 @@ from ohmformer.study.results.spec import (
 YEAR, DAY, HOUR = 31557600.0, 86400.0, 3600.0
 
 
-def cost_tables(costs: StudyCosts) -> Group:
-    """A row for each point; for a single point also where its energy and its time go."""
+def cost_tables(costs: StudyCosts, *, stored: bool = True) -> Group:
+    """A row for each point; for a single point also where its energy and its time go.
+
+    Args:
+        costs: the points.
+        stored: as in `more_rows`.
+    """
     points = costs.points
     caption = "\n".join([_caption(named_wears(points)), *costs.notes])
     table = Table(title=costs.study, title_justify="left", caption_justify="left", caption=caption)
@@ -33,7 +38,7 @@ def cost_tables(costs: StudyCosts) -> Group:
     for point in points[:MOST_ROWS]:
         table.add_row(point_name(point), *_numbers(point.cost))
     if len(points) > 1:
-        return Group(table, *more_rows(len(points)))
+        return Group(table, *more_rows(len(points), stored=stored))
     (only,) = points
     return Group(
         table,

@@ -27,7 +27,7 @@ def serving_tables(results: StudyServed) -> Group:
     for point in points[:MOST_ROWS]:
         table.add_row(point_name(point), *_numbers(point.cost))
     if len(points) > 1:
-        return Group(table, *more_rows(len(points), export=False))
+        return Group(table, *more_rows(len(points), stored=False))
     cost = points[0].cost
     tables = [table, _parts(cost), _steady(cost), shares("energy by component", cost.energy_by.component, "J")]
     return Group(*filter(None, tables), shares("energy by operation", cost.energy_by.operation, "J"))

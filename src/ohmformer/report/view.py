@@ -31,19 +31,20 @@ class View:
     bars: tuple[tuple[str, MeasuredPoint], ...]
 
 
-def more_rows(count: int, *, export: bool = True) -> list[str]:
+def more_rows(count: int, *, stored: bool = True) -> list[str]:
     """A line on the rows that a table on a terminal leaves out; nothing where it has all.
 
     Args:
         count: the number of rows that there are.
-        export: True if `ohmformer export` has these points, too.
+        stored: True if the folder of the study has all points; False if only the option `--json` writes them.
     """
     more = count - MOST_ROWS
     if more <= 0:
         return []
     rows = "1 more row is" if more == 1 else f"{more:,} more rows are"
-    other = "; ohmformer export FOLDER -o FILE.csv writes all points as one table" if export else ""
-    return [f"{rows} in results.json{other}"]
+    if not stored:
+        return [f"{rows} not shown; --json FILE writes all points"]
+    return [f"{rows} in results.json; ohmformer export FOLDER -o FILE.csv writes all points as one table"]
 
 
 def metric_titles(results: StudyResults) -> list[str]:
