@@ -30,17 +30,18 @@ def release_weights(model: nn.Module, converted: nn.Module, handle: Handle) -> N
         BadInput: the model itself reads the values of a weight.
     """
     kept = {id(parameter) for parameter in _read_by_others(converted)}
-    layers = {id(layer.weight): layer.weight for layer in _layers(converted) if id(layer.weight) not in kept}
-    while layers:
-        _, weight = layers.popitem()
-        for layer in _layers(converted):
-            if layer.weight is weight:
-                layer.ohmformer_weight.release(weight.detach())
+    holders = _holders(model, converted)
+    layers: dict[int, list[CrossbarLinear]] = {}
+    for layer in _layers(converted):
+        if id(layer.weight) not in kept:
+            layers.setdefault(id(layer.weight), []).append(layer)
+    for key, tied in layers.items():
+        weight = tied[0].weight
+        for layer in tied:
+            layer.ohmformer_weight.release(weight.detach())
         without_values = nn.Parameter(torch.empty_like(weight, device="meta"), requires_grad=False)
-        for module in (*model.modules(), *converted.modules()):
-            for name, parameter in module._parameters.items():
-                if parameter is weight:
-                    module._parameters[name] = without_values
+        for module, name in holders[key]:
+            module._parameters[name] = without_values
     try:
         with torch.no_grad(), named_rows(handle.sample, handle.axis):
             call(converted, handle.sample)
@@ -65,6 +66,15 @@ def check_kept(model: nn.Module, verb: str) -> None:
 def _layers(model: nn.Module) -> Iterator[CrossbarLinear]:
     """The linear layers of a model that are on crossbars."""
     return (module for module in model.modules() if isinstance(module, CrossbarLinear))
+
+
+def _holders(*models: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
+    """Identity of each parameter -> the modules that have it, each with the name that it has there."""
+    found: dict[int, list[tuple[nn.Module, str]]] = {}
+    for module in (module for model in models for module in model.modules()):
+        for name, parameter in module._parameters.items():
+            found.setdefault(id(parameter), []).append((module, name))
+    return found
 
 
 def _read_by_others(converted: nn.Module) -> Iterator[nn.Parameter]:
