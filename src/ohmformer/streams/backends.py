@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
@@ -43,3 +44,10 @@ def drawn_on(device: torch.device | str) -> str:
 def has_kernels(device: torch.device | str) -> bool:
     """True if steps of a product may be computed by kernels of Triton on a device."""
     return backend_of(device) == "philox_kernel"
+
+
+def launching_on(t: torch.Tensor) -> AbstractContextManager[object]:
+    """Context in which kernels are launched on the GPU of a tensor; in the interpreter there is none."""
+    import torch
+
+    return torch.cuda.device(t.device) if t.is_cuda else nullcontext()

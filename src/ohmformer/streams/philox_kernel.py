@@ -5,13 +5,11 @@ It needs Triton, so nothing imports this file before a tensor on a GPU asks for 
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from ohmformer.streams.backends import launching_on
 from ohmformer.streams.philox import GROUP
 from ohmformer.streams.places import COLUMNS, Places
 
@@ -91,7 +89,7 @@ def draw(out: Tensor, places: Places, nth: int, kind: int) -> None:
     if 0 in grid:
         return
     shown = places.rows if places.shown is None else places.shown
-    with torch.cuda.device(out.device) if out.is_cuda else nullcontext():
+    with launching_on(out):
         fill[grid](
             out, places.rows, shown, nth, programs, *places.strides, shown.shape[1],
             KIND=kind, NEXT=places.contiguous, SHOWN=places.shown is not None, COLUMNS=COLUMNS, BLOCK=BLOCK,

@@ -5,12 +5,11 @@ It needs Triton, so nothing imports this file before a product on a GPU asks for
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+from ohmformer.streams.backends import launching_on
 
 BLOCK = 1024
 """Results of one program."""
@@ -67,7 +66,7 @@ def add_converted(
     grid = (triton.cdiv(total.numel(), BLOCK),)
     if 0 in grid:
         return
-    with torch.cuda.device(total.device) if total.is_cuda else nullcontext():
+    with launching_on(total):
         sum_converted[grid](
             total, currents, variance, normals, *map(float, scale), weight, len(currents), total.numel(),
             NOISY=noisy, BLOCK=BLOCK, enable_fp_fusion=False,

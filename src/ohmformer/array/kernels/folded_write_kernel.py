@@ -5,12 +5,12 @@ It needs Triton, so nothing imports this file before a write on a GPU asks for i
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+from ohmformer.streams.backends import launching_on
 
 BLOCK = 1024
 """Values of one program."""
@@ -71,7 +71,7 @@ def held(codes: Tensor, normals: Tensor, tables: Tensor, bounds: tuple[float, fl
     inside = normals.stride(1) if P > 1 else size
     # One row is what lies between the two halves of a pair: the matrices of a sample, or all.
     grid = (triton.cdiv(size, BLOCK),)
-    with torch.cuda.device(codes.device) if codes.is_cuda else nullcontext():
+    with launching_on(codes):
         fold_slices[grid](
             out, codes, normals, tables, *bounds, float(copies), tables.shape[-1], size,
             P * size, inside, inside, P * inside,
