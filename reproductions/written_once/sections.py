@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from common.curves import Curves
@@ -154,17 +153,6 @@ def _heading(found: Curves) -> str:
         f"Software: {metric.show(found.software)}{unit}. {title}, and in parentheses the {difference} from software "
         f"with its 95 % interval; {sizes}."
     )
-
-
-def readback_block(kv: Curves | None, found: Curves | None) -> str:
-    """The table of read-backs through converters, with exact read-back in front."""
-    if found is None:
-        return NOTHING
-    exact = {} if kv is None else {method: kv.found.get(method, {}) for method in (SAME, TWICE)}
-    there = {method: {gamma: column[gamma] for gamma in found.gammas if gamma in column}
-             for method, column in exact.items()}  # fmt: skip
-    both = {**{method: column for method, column in there.items() if column}, **found.found}
-    return study_block(replace(found, found=both, asked=found.asked + sum(map(len, there.values()))))
 
 
 def cost_block(found: Found) -> str:

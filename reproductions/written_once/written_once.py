@@ -20,7 +20,7 @@ from common.panels import draw_all
 from drawing import DRAWN
 from judging import judged_block
 from methods import HERE, RESULTS, STUDIES, curves
-from sections import answer_block, cells_block, cost_block, readback_block, study_block
+from sections import answer_block, cells_block, cost_block, study_block
 
 from ohmformer.errors import BadInput
 
@@ -37,7 +37,6 @@ def blocks(results: Path) -> dict[str, str]:
     return {
         **tables,
         CELLS: cells_block(CELLS, results),
-        "vit_s_readback": readback_block(found["vit_s_kv"], found["vit_s_readback"]),
         "answer": answer_block(found),
         "judged": judged_block(found),
         "cost": cost_block(found),
