@@ -29,6 +29,9 @@ from ohmformer.wording import with_article
 
 T = TypeVar("T")
 
+USERS_CODE = "code of the model or the task"
+"""Whose code runs while points are identified and evaluated, for messages."""
+
 STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Signals that stop a run."""
 

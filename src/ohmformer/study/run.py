@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ohmformer.errors import BadInput
-from ohmformer.models.user_code import guarded
+from ohmformer.models.user_code import USERS_CODE, guarded
 from ohmformer.study.executors.local import LocalWorkers
 from ohmformer.study.executors.spec import DEATHS, ExecutorLost, Workers, completed
 from ohmformer.study.executors.worker import unguarded
@@ -33,9 +33,6 @@ from ohmformer.terminal.progress import Bar, bar
 from ohmformer.terminal.signals import Stopped
 
 Evaluate = Callable[[Settings], PointResult]
-
-USERS_CODE = "code of the model or the task"
-"""Whose code runs while points are identified and evaluated, for messages."""
 
 DIED = "its process died, perhaps for lack of memory; lower simulation.batch or task.limit, and run again"
 

@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from ohmformer import catalog, cli
+from ohmformer.study import loaded
 from ohmformer.study.results import key as result_key
 from ohmformer.study.store import fingerprint as fingerprints
 from ohmformer.study.store.fingerprint import fingerprint
+from ohmformer.study.store.same_models import same_models
 from ohmformer.study.store.tables import row_checksum
+from tests.tasks import tiny
 
 STUDY = """name = "again"
 model.source = "bundled:fashion-vit"
@@ -312,3 +316,45 @@ def test_a_trace_is_written_though_costs_are_stored(price: Run, tmp_path: Path) 
     price()
     assert price("cost", "--trace", "trace.json")[0] == 0
     assert (tmp_path / "trace.json").stat().st_size > 1000
+
+
+OWN = """name = "own"
+model.source = "hf:model"
+task = { source = "imagefolder:images", calibration = 4, limit = 4 }
+hardware.base = "clipformer_tcad_2024"
+trials.chips = 1
+"""
+
+
+def test_a_model_of_ones_own_is_loaded_but_its_points_are_not_read(
+    run: Run, study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study.write_text(OWN)
+    tiny.deit(study.parent / "model")
+    tiny.photographs(study.parent / "images", each=4)
+    code, first = run()
+    assert code == 0
+    with monkeypatch.context() as patch:
+        unread(patch)
+        _forget_models()
+        assert run()[1].splitlines()[:-1] == first.splitlines()[:-1]
+    weights = load_file(study.parent / "model" / "model.safetensors")
+    weights["classifier.bias"] += 0.5
+    save_file(weights, study.parent / "model" / "model.safetensors", {"format": "pt"})
+    _forget_models()
+    assert "written to out" in run()[1]
+    assert "unchanged in out" in run()[1]
+    _forget_models()
+    tiny.photographs(study.parent / "images", each=5)
+    assert "written to out" in run()[1]
+
+
+def test_a_model_of_another_version_of_its_package_is_another_one() -> None:
+    assert same_models([], {"transformers": "1"})
+    assert not same_models([{"model": {}, "task": {}, "identity": {}}], {"transformers": "1"})
+
+
+def _forget_models() -> None:
+    """As in a new process."""
+    for kept in (loaded._body, loaded.loaded, loaded._model_digest):
+        kept.cache_clear()

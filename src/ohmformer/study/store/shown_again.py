@@ -1,4 +1,4 @@
-"""Shows a study again that has not changed: neither its points are checked nor its model and data loaded.
+"""Shows a study again that has not changed: its points are not checked, nor is a model of the package loaded.
 
 When a study has been shown, the store notes its fingerprint, which points it has, and everything of the results beside
 them. If the fingerprint is the same later, so are all keys; if the rows have the same checksums, so are all results.
@@ -18,15 +18,12 @@ from ohmformer.errors import BadInput
 from ohmformer.study.results.collection import no_garbage
 from ohmformer.study.results.key import digest
 from ohmformer.study.results.spec import MeasuredPoint, PricedPoint, StudyCosts, StudyResults
+from ohmformer.study.store.same_models import noted_models, same_models
 from ohmformer.study.store.store import Store, StoredPoint
-from ohmformer.workload.shapes import PREFIX
 
 if TYPE_CHECKING:
     from ohmformer.study.spec import CostSettings, Settings, Study
     from ohmformer.study.store.fingerprint import Fingerprint
-
-PACKAGED = ("bundled:", PREFIX)
-"""Beginnings of the sources of models, data and tables of dimensions that are part of the package."""
 
 FILES = {StudyResults: ("results.json", "figure.svg", "figure.png"), StudyCosts: ("results.json",)}
 """The files of a study that was shown: of one with accuracies, and of costs alone."""
@@ -62,7 +59,8 @@ def note_shown(
         keys: of the accuracy of each point, or of its cost in a study of costs alone.
         fingerprint: of the study, the same before it was read and now.
     """
-    if not _as_computed(results) or not all(source.startswith(PACKAGED) for source in _sources(study)):
+    models = noted_models(study) if _as_computed(results) else None
+    if models is None:
         return
     with suppress(BadInput), Store(folder / "results.sqlite") as store:
         listed = [point for point in store.points() if point.study == results.study]
@@ -74,6 +72,7 @@ def note_shown(
             "fingerprint": fingerprint.digest,
             "costs_alone": isinstance(results, StudyCosts),
             "head": head,
+            "models": models,
             "files": _digests(folder, type(results)),
             **_digests_of(store, listed),
         }
@@ -100,6 +99,8 @@ def shown_again(folder: Path, fingerprint: Fingerprint) -> ShownAgain | None:
         listed = [point for point in store.points() if point.study == study]
         if {name: noted[name] for name in ("points", "rows")} != _digests_of(store, listed):
             return None
+        if not same_models(noted["models"], noted["head"]["versions"]):
+            return None
         document = StudyCosts if noted["costs_alone"] else StudyResults
         with no_garbage():
             points = _costs(store, listed) if noted["costs_alone"] else _points(store, listed)
@@ -116,13 +117,6 @@ def _as_computed(results: StudyResults | StudyCosts) -> bool:
     if isinstance(results, StudyCosts):
         return all(point.accuracy is None for point in results.points)
     return not results.comparisons and all(point.old_code is None and not _compares(point) for point in results.points)
-
-
-def _sources(study: Study[Settings] | Study[CostSettings]) -> set[str]:
-    """Where models, data and tables of dimensions come from."""
-    settings = [point.settings for point in study.points]
-    tasks = [each.task.source for each in settings if each.task is not None]
-    return {*(each.model.source for each in settings), *tasks}
 
 
 def _costs(store: Store, listed: Sequence[StoredPoint]) -> tuple[PricedPoint, ...] | None:
