@@ -156,10 +156,11 @@ def _costs_folder(out: str, name: str) -> Path:
         BadInput: it holds results of another study, or accuracies of this one, which costs would displace.
     """
     from ohmformer.study.store.store import Store
+    from ohmformer.study.store.usable import why_empty
 
     folder = results_folder(out, name)
     file = folder / "results.sqlite"
-    if file.is_file():
+    if file.is_file() and not why_empty(file):
         with Store(file) as store:
             if any(point.key for point in store.points() if point.study == name):
                 raise BadInput(

@@ -27,6 +27,7 @@ from ohmformer.study.spec import Point, Settings, Study
 from ohmformer.study.store.local_disk import one_driver
 from ohmformer.study.store.old_code import check_code, code_in_words, old_code
 from ohmformer.study.store.store import Store, StoredPoint
+from ohmformer.study.store.usable import why_empty
 from ohmformer.study.timing.ages import ages_of
 from ohmformer.terminal.files import make_folder, write_text
 from ohmformer.terminal.progress import Bar, bar
@@ -95,7 +96,10 @@ def run_with_keys(
     keys = [one.key for one in each]
     jobs = (_Job(evaluate, *parts) for parts in zip(study.points, identities, each, strict=True))
     todo = dict(zip(keys, jobs, strict=True))
+    empty = why_empty(out / "results.sqlite")
     with _store(out) as store, ExitStack() as locks:
+        if empty:
+            _tell(empty, progress)
         if fresh:
             locks.enter_context(one_driver(out))
             store.forget(keys)

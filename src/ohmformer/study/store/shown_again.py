@@ -20,6 +20,7 @@ from ohmformer.study.results.key import digest
 from ohmformer.study.results.spec import MeasuredPoint, PricedPoint, StudyCosts, StudyResults
 from ohmformer.study.store.same_models import noted_models, same_models
 from ohmformer.study.store.store import Store, StoredPoint
+from ohmformer.study.store.usable import why_empty
 
 if TYPE_CHECKING:
     from ohmformer.study.spec import CostSettings, Settings, Study
@@ -89,10 +90,11 @@ def shown_again(folder: Path, fingerprint: Fingerprint) -> ShownAgain | None:
     Returns:
         The results; None if anything has changed, or a row is missing or damaged.
     """
-    if not (folder / "results.sqlite").is_file():
+    file = folder / "results.sqlite"
+    if not file.is_file() or why_empty(file):
         return None
     study = fingerprint.name
-    with suppress(BadInput), Store(folder / "results.sqlite") as store:
+    with suppress(BadInput), Store(file) as store:
         noted: dict[str, Any] = json.loads(store.shown(study) or "{}")
         if noted.get("fingerprint") != fingerprint.digest:
             return None

@@ -32,6 +32,8 @@ from ohmformer.study.results.spec import Chosen
 from ohmformer.study.spec import CostSettings, Study
 from ohmformer.study.store.local_disk import network_file_system, one_driver
 from ohmformer.study.store.store import Store, StoredPoint
+from ohmformer.study.store.usable import why_empty
+from ohmformer.terminal.console import tell
 from ohmformer.terminal.files import make_folder
 from ohmformer.workload.shapes import Transformer
 from ohmformer.workload.spec import Workload
@@ -62,7 +64,10 @@ def stored_prices(study: Study[CostSettings], folder: Path, *, fresh: bool = Fal
         yield StoredPrices(None, folder, ExitStack(), fresh)
         return
     make_folder(folder)
+    empty = why_empty(folder / "results.sqlite")
     with Store(folder / "results.sqlite") as store, ExitStack() as locks:
+        if empty:
+            tell(empty)
         prices = StoredPrices(store, folder, locks, fresh)
         try:
             yield prices
