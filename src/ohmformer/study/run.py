@@ -30,12 +30,16 @@ from ohmformer.study.store.store import Store, StoredPoint
 from ohmformer.study.store.usable import why_empty
 from ohmformer.study.timing.ages import ages_of
 from ohmformer.terminal.files import make_folder, write_text
+from ohmformer.terminal.memory import lacks_memory
 from ohmformer.terminal.progress import Bar, bar
 from ohmformer.terminal.signals import Stopped
 
 Evaluate = Callable[[Settings], PointResult]
 
 DIED = "its process died, perhaps for lack of memory; lower simulation.batch or task.limit, and run again"
+FULL = (
+    "memory is full; lower simulation.batch or task.limit, or compute fewer points at a time (--workers), and run again"
+)
 
 
 def run_study(
@@ -340,11 +344,15 @@ class _Computation:
             with suppress(BadInput):
                 write_text(file, "\n".join(_failure_text(failed, why) for failed, why in self.failed))
                 more = f"; details are in {file}"
-        what = str(error) if isinstance(error, BadInput) else f"{type(error).__name__}: {error}"
+        what = FULL if lacks_memory(error) else str(error) if isinstance(error, BadInput) else _in_words(error)
         counts = f"{len(self.failed)} of {self.total} points failed ({self._count()})"
         who = "the only point failed" if self.total == 1 else f"{counts}, first {job}" if job.point.set else counts
         place = f"{self.where}: " if self.where else ""
         raise BadInput(f"{place}{who}: {what}{more}") from error
+
+
+def _in_words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _failure_text(job: _Job, error: BaseException) -> str:
