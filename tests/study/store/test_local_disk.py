@@ -47,7 +47,7 @@ def test_what_is_mounted_on_demand_is_recognized(tmp_path: Path, monkeypatch: py
     def mount(folder: Path) -> Any:
         found = look(folder)
         with mounts.open("a") as file:
-            file.write(f"24 23 0:31 / {folder} rw - nfs4 server:/home/me rw\n")
+            file.write(f"24 23 0:31 / {folder} rw - nfs4 server:/users rw\n")
         return found
 
     monkeypatch.setattr(os, "scandir", mount)
