@@ -35,6 +35,14 @@ trials.chips = 2
 "hardware.attention.array.cell.write_noise.gamma" = {values}
 """
 
+COSTS = """name = "driver, costs alone"
+model.source = "shapes:bert-base"
+hardware.base = "clipformer_tcad_2024"
+
+[sweep]
+"cost.rate" = {values}
+"""
+
 MEANING = """Times are of one process and {points:,} points. Processor time is what the driver needs; wall time
 also holds waits for the disk and for other programs. The evaluation of a new point is free here: it returns a
 result that is there already. Whole commands also hold their start (Python, PyTorch, model and data)."""
@@ -107,6 +115,9 @@ def main(points: int = POINTS) -> None:
         accuracy = ("accuracy", str(file), "--out", str(folder), "--workers", "1")
         first, again = command(*accuracy), command(*accuracy)
         exported = command("export", str(folder), "-o", str(Path(name) / "out.csv"))
+        file, folder = Path(name) / "costs.toml", Path(name) / "costs"
+        file.write_text(COSTS.format(values=[f"{1 + point / points} Hz" for point in range(points)]))
+        priced = [command(verb, str(file), "--out", str(folder)) for verb in ("run", "run", "cost", "cost")]
     print("# Work of the driver\n")
     print(MEANING.format(points=points))
     print("\n| part | processor time per point | wall time per point |\n|---|---|---|")
@@ -118,6 +129,10 @@ def main(points: int = POINTS) -> None:
         ("`accuracy`, all stored by calls from Python", first),
         ("`accuracy` again, unchanged", again),
         ("`export` to CSV", exported),
+        ("`run` of costs alone, all computed", priced[0]),
+        ("`run` of costs alone again, unchanged", priced[1]),
+        ("`cost --out` of the same, all stored by `run`", priced[2]),
+        ("`cost --out` again, unchanged", priced[3]),
     ):
         print(f"| {title} | {cpu:.1f} s | {wall:.1f} s |")
 

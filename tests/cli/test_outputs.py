@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from ohmformer.cli.output import write_files
+from ohmformer.study.store.store import Store, StoredPoint
 from tests.cli.test_cli import Run, ohmformer  # noqa: F401  (a fixture)
 
 LIBRARY = Path(__file__).parents[2] / "src" / "ohmformer" / "library"
@@ -64,6 +66,33 @@ def test_results_of_another_study_are_not_written_over(
     assert code == 2
     assert "choose another folder with --out" in err
     assert (folder / "results.json").read_text() == content
+
+
+def test_costs_do_not_displace_accuracies(ohmformer: Run, study: Path, tmp_path: Path) -> None:  # noqa: F811
+    folder = tmp_path / "out"
+    name = tomllib.loads(study.read_text())["name"]
+    folder.mkdir()
+    with Store(folder / "results.sqlite") as store:
+        store.note_points(name, [StoredPoint(name, {}, key="1")])
+    code, _, err = ohmformer("cost", str(study), "--out", str(folder))
+    assert code == 2
+    assert "holds accuracies of this study" in err
+    assert [file.name for file in folder.iterdir()] == ["results.sqlite"]
+
+
+def test_costs_are_stored_where_they_are_asked_for(
+    ohmformer: Run,  # noqa: F811
+    study: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plain = ohmformer("cost", str(study))[1]
+    assert [file.name for file in tmp_path.iterdir()] == [study.name]
+    code, out, _ = ohmformer("cost", str(study), "--out", "out")
+    assert code == 0
+    assert out == f"{plain}written to out: results.json, results.sqlite\n"
+    assert "--fresh: has no effect without --out" in ohmformer("cost", str(study), "--fresh")[2]
 
 
 def test_a_folder_that_may_not_be_written_keeps_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

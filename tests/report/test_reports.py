@@ -15,7 +15,7 @@ from ohmformer.report.figure import MANY, _legend_corner, draw, save_figure
 from ohmformer.report.table import capture_lines, study_tables
 from ohmformer.report.verdict import Gain, clip_verdicts, gain
 from ohmformer.report.view import MOST_ROWS, more_rows, view
-from ohmformer.study.results.spec import Accuracy, StudyResults
+from ohmformer.study.results.spec import Accuracy, Capture, StudyResults
 from tests.report.results import DEMO, FIXED, GAMMA, changed, point, study, swept
 
 
@@ -229,6 +229,13 @@ def test_what_ran_where_is_said_once() -> None:
     (line,) = capture_lines(DEMO)
     assert "on crossbars: 3 x W, 1 Q K" in line
     assert "Digital: stem (Conv2d is not converted)" in line
+
+
+def test_two_digital_products_of_a_module_are_counted() -> None:
+    capture = Capture(crossbars={"x W": 1}, digital=("attn (by rule)", "attn (by rule)", "stem (by rule)"))
+    point = DEMO.points[0].model_copy(update={"capture": capture})
+    (line,) = capture_lines(DEMO.model_copy(update={"points": (point,)}))
+    assert "Digital: 2 products of attn (by rule), stem (by rule), beside" in line
 
 
 def test_an_extrapolation_is_said_and_shaded() -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ohmformer.cli.options import (
     Batch,
     Chunk,
+    CostOut,
     Generate,
     Json,
     Out,
     Platforms,
     Prompt,
     Python,
+    Resume,
     Sets,
     StudyName,
     Trace,
@@ -28,33 +32,56 @@ from ohmformer.cli.output import (
 from ohmformer.cli.recording import command_line, costs_with_record
 from ohmformer.cli.stopping import stopping
 from ohmformer.errors import BadInput
-from ohmformer.terminal.signals import NOTHING_STORED
+from ohmformer.terminal.signals import GO_ON, NOTHING_STORED
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def cost(
     study: StudyName,
     sets: Sets = None,
+    out: CostOut = None,
     json: Json = None,
     trace: Trace = None,
+    resume: Resume = True,
     python: Python = None,
 ) -> None:
     """Compute latency, energy, area, utilization and lifetime of a study's model on its accelerator."""
     from json import dumps
 
+    from ohmformer.cli.finished_study import Again, report_costs
     from ohmformer.report.cost_table import cost_tables
-    from ohmformer.study.cost import read_costs, runs_of, study_costs
-    from ohmformer.study.permission import check_python
 
+    if out is None and not resume:
+        raise BadInput("--fresh: has no effect without --out, since nothing is stored; leave it out")
     stopping.says = NOTHING_STORED
     _check_files(json, trace)
+    again = None if out is None else Again("cost", study, sets or ())
+    if again is not None and trace is None and resume and not python and again.shown(out, json):
+        return
+    from ohmformer.study.cost import read_costs, runs_of, study_costs
+    from ohmformer.study.permission import check_python
+    from ohmformer.study.store.stored_costs import stored_prices
+
     points = read_costs(study, sets or [])
     check_python((point.settings for point in points.points), python or (), points.where)
-    costs = study_costs(points)
-    if json is not None:
+    folder, keys = None if out is None else _costs_folder(out, points.name), list[str]()
+    if folder is None:
+        costs = study_costs(points)
+    else:
+        stopping.says = GO_ON
+        with stored_prices(points, folder, fresh=not resume) as price:
+            costs, keys = study_costs(points, price=price), price.keys
+    if json is not None or folder is not None:
         costs = costs_with_record(costs, command_line("cost", study, sets or ()), study, points)
     if trace is not None:
         write(dumps(runs_of(points.points[0].settings)[0].timeline.chrome_trace()), trace)
-    show(cost_tables(costs, stored=False), to_stderr=_to_stdout(json, trace))
+    if folder is None or again is None:
+        show(cost_tables(costs, stored=False), to_stderr=_to_stdout(json, trace))
+    else:
+        report_costs(costs, folder, to_stderr=_to_stdout(json, trace))
+        again.note(folder, points, costs, keys)
     write_document(costs, json)
 
 
@@ -120,6 +147,27 @@ def compare(
     )
     show(compare_table(costs), to_stderr=goes_to_stdout(json))
     write_document(costs, json)
+
+
+def _costs_folder(out: str, name: str) -> Path:
+    """The folder of `--out` for the costs of a study.
+
+    Raises:
+        BadInput: it holds results of another study, or accuracies of this one, which costs would displace.
+    """
+    from ohmformer.study.store.store import Store
+    from ohmformer.study.store.usable import why_empty
+
+    folder = results_folder(out, name)
+    file = folder / "results.sqlite"
+    if file.is_file() and not why_empty(file):
+        with Store(file) as store:
+            if any(point.key for point in store.points() if point.study == name):
+                raise BadInput(
+                    f"{folder}: holds accuracies of this study, and results.json would lose them; ohmformer run stores "
+                    "both halves, or choose another folder with --out"
+                )
+    return folder
 
 
 def _check_files(json: str | None, trace: str | None) -> None:

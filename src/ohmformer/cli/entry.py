@@ -22,6 +22,7 @@ from ohmformer.cli.stopping import Verbs, stopping
 from ohmformer.cli.study_verbs import accuracy, run
 from ohmformer.cli.validate_verb import validate
 from ohmformer.errors import BadInput, shown
+from ohmformer.terminal.memory import lacks_memory
 
 NO_NUMBERS = {
     "Input should be a valid integer, unable to parse string as an integer": "not a whole number; give one",
@@ -93,6 +94,9 @@ def _exit_code() -> int:
             from ohmformer.terminal.console import unwritten
 
             return unwritten(error)
+        if isinstance(error, (MemoryError, ImportError, OSError, RuntimeError)) and lacks_memory(error):
+            tell("ohmformer: memory is full; what is stored stays, so give the command more memory, and run it again")
+            return 2
         if not hasattr(error, "format_message"):
             raise
         return _misused(error)

@@ -50,6 +50,17 @@ Out = Annotated[
         callback=_path,
     ),
 ]
+CostOut = Annotated[
+    str | None,
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        help="Store costs in this folder, reuse those that it has, and write results.json there; by default nothing is "
+        "stored.",
+        show_default=False,
+        callback=_path,
+    ),
+]
 Json = Annotated[
     str | None,
     typer.Option(

@@ -105,7 +105,7 @@ def write_files(folder: Path, texts: Mapping[str, str], save_figures: Callable[[
         folder: the folder.
         texts: name -> text of a file.
         save_figures: writes the figures, after the files, and returns their paths.
-        stored: name of the file that already holds what a later call goes on with.
+        stored: name of the file that holds what a later call goes on with, if there is one.
 
     Returns:
         The sentence that says where they are, or that the folder keeps the files that it has.
@@ -117,7 +117,8 @@ def write_files(folder: Path, texts: Mapping[str, str], save_figures: Callable[[
         return f"read from {folder}, which may not be written: its files stay as they are"
     for name, text in texts.items():
         write(text, str(folder / name))
-    return f"written to {folder}: {', '.join([*texts, stored, *(file.name for file in save_figures())])}"
+    there = [stored] if os.path.exists(folder / stored) else []
+    return f"written to {folder}: {', '.join([*texts, *there, *(file.name for file in save_figures())])}"
 
 
 def show(content: Any, *, to_stderr: bool = False) -> None:

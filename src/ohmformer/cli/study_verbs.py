@@ -13,9 +13,7 @@ from ohmformer.errors import BadInput
 from ohmformer.terminal.signals import GO_ON
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
+    from ohmformer.cli.finished_study import Again
     from ohmformer.study.results.spec import StudyCosts, StudyResults
     from ohmformer.study.spec import CostSettings, Settings, Study
 
@@ -32,7 +30,9 @@ def run(
     python: Python = None,
 ) -> None:
     """Measure the accuracy of a study and compute the cost of each of its points. Stored accuracies are reused."""
-    again = _Again("run", study, sets or ())
+    from ohmformer.cli.finished_study import Again
+
+    again = Again("run", study, sets or ())
     if not (cluster or keep_old or python) and resume and again.shown(out, json, workers):
         return
     from ohmformer.study.join_cost import has_accuracy
@@ -66,7 +66,7 @@ def run(
                     f"{whole.where}: {option} {value}: has no effect, since the study has no accuracy, and costs are "
                     "computed in one process; leave it out"
                 )
-        write_document(_priced(cost_half(whole), asked, out, json, fresh=not resume), json)
+        write_document(priced(cost_half(whole), asked, out, json, fresh=not resume, again=again), json)
 
 
 def accuracy(
@@ -81,7 +81,9 @@ def accuracy(
     python: Python = None,
 ) -> None:
     """Measure the accuracy of a study, without its cost. Stored results are reused."""
-    again = _Again("accuracy", study, sets or ())
+    from ohmformer.cli.finished_study import Again
+
+    again = Again("accuracy", study, sets or ())
     if not (cluster or keep_old or python) and resume and again.shown(out, json, workers):
         return
     from ohmformer.study.permission import check_python
@@ -109,7 +111,7 @@ def measured(
     cluster: str | None = None,
     costs: Study[CostSettings] | None = None,
     keep_old: bool = False,
-    again: _Again | None = None,
+    again: Again | None = None,
 ) -> StudyResults:
     """Compute a study, show it, and write results.json and the figure into its folder.
 
@@ -155,50 +157,22 @@ def measured(
     return results
 
 
-class _Again:
-    """Shows a study that has not changed since it was shown last, without reading its points and loading its model."""
-
-    def __init__(self, verb: str, study: str, sets: Sequence[str]) -> None:
-        from ohmformer.study.store.fingerprint import fingerprint
-
-        self.command = verb, study, sets
-        self.before = fingerprint(*self.command)
-
-    def shown(self, out: str | None, json: str | None, workers: int | None) -> bool:
-        """True if all was stored, and has been shown and written.
-
-        Raises:
-            BadInput: a file cannot be written, or the folder holds something else.
-        """
-        if self.before is None or (workers is not None and workers < 1):
-            return False
-        check_writable(json)
-        stopping.says = GO_ON
-        from ohmformer.study.store.shown_again import shown_again
-
-        folder = results_folder(out, self.before.name)
-        found = shown_again(folder, self.before)
-        if found is None:
-            return False
-        from ohmformer.cli.finished_study import report_study
-
-        report_study(found.results, folder, to_stderr=goes_to_stdout(json), unchanged=found.files)
-        write_document(found.results, json)
-        return True
-
-    def note(self, folder: Path, study: Study[Settings], results: StudyResults, keys: Sequence[str]) -> None:
-        """Note what was shown, if study and code are still those that were read."""
-        from ohmformer.study.store.fingerprint import fingerprint
-        from ohmformer.study.store.shown_again import note_shown
-
-        if self.before is not None and self.before == fingerprint(*self.command):
-            note_shown(folder, study, results, keys, self.before)
-
-
-def _priced(
-    study: Study[CostSettings], asked: tuple[str, str], out: str | None, json: str | None, *, fresh: bool
+def priced(
+    study: Study[CostSettings], asked: tuple[str, str], out: str | None, json: str | None, *, fresh: bool, again: Again
 ) -> StudyCosts:
-    """Compute the costs of a study without measurable accuracy, show them, and write results.json to its folder."""
+    """Compute the costs of a study without measurable accuracy, show them, and write results.json to its folder.
+
+    Args:
+        study: the cost half.
+        asked: the command line that gives the same results, and the file or name of the study.
+        out: folder of the results; None for the default one.
+        json: file of `--json`. If it is standard output, tables go to standard error.
+        fresh: True to compute stored costs again.
+        again: notes what was shown.
+
+    Raises:
+        BadInput: a point has no price, or a file cannot be written.
+    """
     from ohmformer.cli.finished_study import report_costs
     from ohmformer.study.join_cost import costs_alone
     from ohmformer.study.store.stored_costs import stored_prices
@@ -209,4 +183,5 @@ def _priced(
     with stored_prices(study, folder, fresh=fresh) as price:
         costs = costs_with_record(costs_alone(study, price=price), *asked, study)
     report_costs(costs, folder, to_stderr=goes_to_stdout(json))
+    again.note(folder, study, costs, price.keys)
     return costs

@@ -266,7 +266,8 @@ def _rule(value: Any, context: Mapping[str, Any]) -> Rule:
     raise Misplaced(
         (),
         value if isinstance(value, (int, float, list)) else None,
-        f"is of type {type(value).__name__}; give a Rule, a Crossbar, the name of an engine or array, a table or None",
+        f"is of type {type(value).__name__}; give 'digital', the name of an engine or array, or a table (in Python "
+        "also a Rule, a Crossbar or None)",
     )
 
 

@@ -29,6 +29,9 @@ from ohmformer.wording import with_article
 
 T = TypeVar("T")
 
+USERS_CODE = "code of the model or the task"
+"""Whose code runs while points are identified and evaluated, for messages."""
+
 STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Signals that stop a run."""
 
@@ -48,16 +51,35 @@ GLOBALS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
     (lambda: bool(torch.full((1,), 1e-40, device="cpu") / 2 == 0), torch.set_flush_denormal),
     (lambda: torch.get_rng_state().numpy().tobytes(), lambda state: torch.set_rng_state(_bytes(state))),
     (np.geterr, lambda modes: np.seterr(**modes)),
-    (
-        lambda: pickle.dumps(np.random.get_state()),  # noqa: NPY002
-        lambda state: np.random.set_state(pickle.loads(state)),  # noqa: NPY002
-    ),
+    (lambda: _numpy_state(), lambda state: _set_numpy_state(state)),
     (random.getstate, random.setstate),
     (sys.getrecursionlimit, sys.setrecursionlimit),
 )
 """Functions that get and set what is global to the process and may change numbers or break other points."""
 
 _set_handler = signal.signal
+
+_handler_of: Callable[[int], Any] = importlib.import_module("_signal").getsignal
+"""`signal.getsignal`, which makes an enumeration of each number and handler, and takes ten times as long."""
+
+SIGNALS = tuple(map(int, signal.valid_signals()))
+
+
+def _numpy_state() -> Any:
+    """The state of NumPy's global generator, so that states can be compared."""
+    state = np.random.get_state()  # noqa: NPY002
+    if not isinstance(state, tuple):  # of another generator than NumPy's own
+        return pickle.dumps(state)
+    name, numbers, *others = state
+    return (name, numbers.tobytes(), *others)
+
+
+def _set_numpy_state(state: Any) -> None:
+    if isinstance(state, tuple):
+        name, numbers, *others = state
+        np.random.set_state((name, np.frombuffer(numbers, np.uint32), *others))  # noqa: NPY002
+    else:
+        np.random.set_state(pickle.loads(state))  # noqa: NPY002
 
 
 def _bytes(state: bytes) -> torch.Tensor:
@@ -139,7 +161,7 @@ def _signals_kept(arrived: list[int]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    handlers: dict[int, Any] = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    handlers = {number: _handler_of(number) for number in SIGNALS}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, []) if hasattr(signal, "pthread_sigmask") else None
     timer = signal.getitimer(signal.ITIMER_REAL) if hasattr(signal, "getitimer") else None
 
@@ -154,7 +176,7 @@ def _signals_kept(arrived: list[int]) -> Iterator[None]:
         return signal.getsignal(number) if number in STOPS else set_before(number, handler)
 
     set_before = signal.signal
-    for number in STOPS:
+    for number in map(int, STOPS):
         if callable(handlers[number]):
             _set_handler(number, record)
     setattr(signal, "signal", set_other)  # noqa: B010
@@ -163,7 +185,7 @@ def _signals_kept(arrived: list[int]) -> Iterator[None]:
     finally:
         setattr(signal, "signal", set_before)  # noqa: B010
         for number, handler in handlers.items():
-            if handler is not None and signal.getsignal(number) != handler:
+            if handler is not None and _handler_of(number) != handler:
                 _set_handler(number, handler)
         if mask is not None and signal.pthread_sigmask(signal.SIG_BLOCK, []) != mask:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -22,6 +22,9 @@ from ohmformer.study.results.spec import (
 
 YEAR, DAY, HOUR = 31557600.0, 86400.0, 3600.0
 
+MOST_WEARS = 12
+"""Lines on assumptions behind lifetimes, and names in one of them; where points need more, lines name spans."""
+
 
 def cost_tables(costs: StudyCosts, *, stored: bool = True) -> Group:
     """A row for each point; for a single point also where its energy and its time go.
@@ -99,19 +102,21 @@ def member_words(members: list[MeasuredPoint], sizes: Mapping[str, int]) -> str:
 
 
 def _wear_spans(wears: Sequence[Wear | None]) -> list[str]:
-    """Assumptions behind the lifetimes of many points: one line for each kind of cells and arrays."""
+    """Assumptions behind the lifetimes of many points: one line for each kind of cells and arrays, up to some."""
     kinds: dict[tuple[Any, ...], list[Wear]] = {}
     for wear in wears:
         if _wears_out(wear):
             key = wear.endurance, wear.endurance_source, wear.pulses_per_write, wear.arrays
             kinds.setdefault(key, []).append(wear)
-    return [
+    lines = [
         "lifetime: "
         + _wear_words(
             same[0], _span([wear.writes_per_cell_s for wear in same]), _span([wear.rate_per_s for wear in same])
         )
-        for same in kinds.values()
+        for same in list(kinds.values())[:MOST_WEARS]
     ]
+    more = len(kinds) - MOST_WEARS
+    return [*lines, f"lifetime: {more:,} more kinds of cells or endurances"] if more > 0 else lines
 
 
 def _wears_out(wear: Wear | None) -> TypeGuard[Wear]:
@@ -188,7 +193,7 @@ def named_wears(points: Sequence[PricedPoint | ServedPoint]) -> list[tuple[str, 
 
 
 def caption_of(wears: Sequence[tuple[str, Wear | None]]) -> list[str]:
-    """Assumptions behind the lifetimes, as lines of a caption.
+    """Assumptions behind the lifetimes, as lines of a caption; spans of them where many points differ.
 
     Args:
         wears: name of the platform or point, and its wear; the name is empty where the line needs none.
@@ -198,7 +203,14 @@ def caption_of(wears: Sequence[tuple[str, Wear | None]]) -> list[str]:
         if _wears_out(wear):
             words = _wear_words(wear, f"{wear.writes_per_cell_s:.3g}", f"{wear.rate_per_s:.4g}")
             lines.setdefault(words, []).extend([name] if name else [])
-    return [f"lifetime{' of ' + ', '.join(names) if names else ''}: {words}" for words, names in lines.items()]
+    if len(lines) > MOST_WEARS:
+        return _wear_spans([wear for _, wear in wears])
+    return [f"lifetime{' of ' + _names(names) if names else ''}: {words}" for words, names in lines.items()]
+
+
+def _names(names: Sequence[str]) -> str:
+    more = len(names) - MOST_WEARS
+    return ", ".join(names[:MOST_WEARS]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def shares(title: str, parts: Mapping[str, float], unit: str) -> Table:

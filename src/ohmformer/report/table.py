@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from rich.console import Group
@@ -161,7 +162,8 @@ def capture_lines(results: StudyResults) -> list[str]:
 
 def _capture_line(capture: Capture) -> str:
     on_crossbars = ", ".join(f"{count} {product}" for product, count in capture.crossbars.items()) or "nothing"
-    digital = ", ".join(capture.digital) or "nothing"
+    counts = Counter(capture.digital).items()
+    digital = ", ".join(f"{count} products of {name}" if count > 1 else name for name, count in counts) or "nothing"
     return f"Products on crossbars: {on_crossbars}. Digital: {digital}, beside softmax, normalization and activations."
 
 

@@ -100,7 +100,16 @@ def identify(settings: Settings) -> Identity:
                 raise BadInput(f"mitigation.{error}") from None
     _, task = loaded(settings.model, settings.task)
     check_trials(settings, task)
-    return Identity(_model_digest(settings.model, settings.task), task.digest, device=drawn_on("cpu"))
+    return identity_of(settings.model, settings.task)
+
+
+def identity_of(model: ModelChoice, task: TaskChoice) -> Identity:
+    """Digests of a model and of data, which it loads.
+
+    Raises:
+        BadInput: they cannot be loaded.
+    """
+    return Identity(_model_digest(model, task), loaded(model, task)[1].digest, device=drawn_on("cpu"))
 
 
 def check_identity(settings: Settings, identity: Identity) -> None:

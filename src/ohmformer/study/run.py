@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ohmformer.errors import BadInput
-from ohmformer.models.user_code import guarded
+from ohmformer.models.user_code import USERS_CODE, guarded
 from ohmformer.study.executors.local import LocalWorkers
 from ohmformer.study.executors.spec import DEATHS, ExecutorLost, Workers, completed
 from ohmformer.study.executors.worker import unguarded
@@ -27,17 +27,19 @@ from ohmformer.study.spec import Point, Settings, Study
 from ohmformer.study.store.local_disk import one_driver
 from ohmformer.study.store.old_code import check_code, code_in_words, old_code
 from ohmformer.study.store.store import Store, StoredPoint
+from ohmformer.study.store.usable import why_empty
 from ohmformer.study.timing.ages import ages_of
 from ohmformer.terminal.files import make_folder, write_text
+from ohmformer.terminal.memory import lacks_memory
 from ohmformer.terminal.progress import Bar, bar
 from ohmformer.terminal.signals import Stopped
 
 Evaluate = Callable[[Settings], PointResult]
 
-USERS_CODE = "code of the model or the task"
-"""Whose code runs while points are identified and evaluated, for messages."""
-
 DIED = "its process died, perhaps for lack of memory; lower simulation.batch or task.limit, and run again"
+FULL = (
+    "memory is full; lower simulation.batch or task.limit, or compute fewer points at a time (--workers), and run again"
+)
 
 
 def run_study(
@@ -98,7 +100,10 @@ def run_with_keys(
     keys = [one.key for one in each]
     jobs = (_Job(evaluate, *parts) for parts in zip(study.points, identities, each, strict=True))
     todo = dict(zip(keys, jobs, strict=True))
+    empty = why_empty(out / "results.sqlite")
     with _store(out) as store, ExitStack() as locks:
+        if empty:
+            _tell(empty, progress)
         if fresh:
             locks.enter_context(one_driver(out))
             store.forget(keys)
@@ -339,11 +344,15 @@ class _Computation:
             with suppress(BadInput):
                 write_text(file, "\n".join(_failure_text(failed, why) for failed, why in self.failed))
                 more = f"; details are in {file}"
-        what = str(error) if isinstance(error, BadInput) else f"{type(error).__name__}: {error}"
+        what = FULL if lacks_memory(error) else str(error) if isinstance(error, BadInput) else _in_words(error)
         counts = f"{len(self.failed)} of {self.total} points failed ({self._count()})"
         who = "the only point failed" if self.total == 1 else f"{counts}, first {job}" if job.point.set else counts
         place = f"{self.where}: " if self.where else ""
         raise BadInput(f"{place}{who}: {what}{more}") from error
+
+
+def _in_words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _failure_text(job: _Job, error: BaseException) -> str:

@@ -200,7 +200,9 @@ def opened(document: Document) -> tuple[str, list[Sweep]]:
         raise BadInput("name: is missing; add a line such as name = 'my study'")
     if "search" in document and "sweep" in document:
         raise BadInput("sweep and search: a study has one of them, since both say which points there are; remove one")
-    document.pop("search", None)  # `ohmformer search` reads it; other verbs take the study without it
+    search = document.pop("search", {})  # `ohmformer search` reads it; other verbs take the study without it
+    if not isinstance(search, dict):
+        raise BadInput(f"search = {shown(search)}: is not a table; write [search], or leave it out")
     sweeps = read_sweeps(document.pop("sweep", []))
     _check_hardware(document.get("hardware"))
     for unknown in sorted(set(document) - set(SECTIONS)):

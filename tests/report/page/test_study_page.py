@@ -6,10 +6,11 @@ import pytest
 
 from ohmformer.errors import BadInput
 from ohmformer.report.page.content import Page
+from ohmformer.report.page.record_sections import ran_section
 from ohmformer.report.page.study_page import study_page
 from ohmformer.report.page.trade_off import front
 from ohmformer.study.results.requirements import Requirements
-from ohmformer.study.results.spec import ClaimResults, MeasuredPoint, StudyResults
+from ohmformer.study.results.spec import Capture, ClaimResults, MeasuredPoint, StudyResults
 from tests.report.page.documents import both, cost, costs, record
 from tests.report.results import DEMO, changed, point, study
 
@@ -105,6 +106,28 @@ def test_the_question_names_what_is_swept() -> None:
     question = dict(study_page(both()).question)
     assert question["swept: write noise γ"] == "0, 3, 6"
     assert question["points"] == "12"
+
+
+def test_the_question_cuts_long_values() -> None:
+    tables = [{"mean": True, "basis": f"{letter * 300}"} for letter in "ab"]
+    page = study_page(study(*(DEMO.points[0].model_copy(update={"set": {"rules.x": table}}) for table in tables)))
+    swept = dict(page.question)["swept: rules.x"]
+    assert swept.startswith("2 values, from mean True")
+    assert len(swept) < 250
+
+
+def test_the_table_of_products_counts_those_of_each_module_and_point() -> None:
+    captures = [
+        Capture(crossbars={"x W": 3}, digital=("attn (by rule)", "attn (by rule)")),
+        Capture(crossbars={"x W": 3, "Q K": 1}, digital=()),
+    ]
+    section = ran_section(captures, None)
+    assert section is not None
+    assert section.tables[0].rows[:3] == (
+        ("x W", "crossbars", "3"),
+        ("Q K", "crossbars", "0 to 1"),
+        ("attn (by rule)", "digital units", "0 to 2"),
+    )
 
 
 def test_hardware_that_is_swept_is_no_setting_of_all_points() -> None:

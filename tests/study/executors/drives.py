@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from ohmformer.errors import BadInput
 from ohmformer.study.executors.choose import chosen_workers
@@ -47,6 +48,13 @@ def dies_at_one(settings: Settings) -> PointResult:
     """An evaluation that kills its process whenever it meets one point."""
     if gamma(settings) == 1.0:
         os.kill(os.getpid(), signal.SIGKILL)
+    return evaluate_with_cost_half(settings)
+
+
+def full_at_one(settings: Settings) -> PointResult:
+    """An evaluation that asks for more memory than any machine has at one point."""
+    if gamma(settings) == 1.0:
+        torch.empty(10**15)
     return evaluate_with_cost_half(settings)
 
 

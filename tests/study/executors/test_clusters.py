@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from ohmformer.study.executors.dask_workers import DaskWorkers
+from ohmformer.study.run import FULL
 from tests.cli.drivers import stopped_if_it_fails
 from tests.study.executors.drives import DASK, FOLDER, GAMMAS, RAY, rows
 from tests.study.processes import PATHS, alive, wait_until
@@ -102,6 +103,21 @@ def test_a_point_that_always_kills_its_worker_ends_with_one_line(cluster: str, t
     assert out == [FAILED]
     assert len(err) == 1, err
     assert err[0].startswith(DIED)
+    assert len(rows(tmp_path / "out")["results"]) == len(GAMMAS) - 1
+
+
+@pytest.mark.parametrize("cluster", ["pool", *CLUSTERS])
+def test_a_point_without_memory_ends_with_one_line(cluster: str, tmp_path: Path) -> None:
+    """A limit of the system, or of a batch system, refuses memory; the worker lives on."""
+    name = None if cluster == "pool" else cluster
+    out, err = driven(tmp_path, f"{name!r}, {str(tmp_path / 'out')!r}, full_at_one")
+    assert err == []
+    assert out == [
+        FAILED.replace(
+            "its process died, perhaps for lack of memory; lower simulation.batch or task.limit, and run again",
+            f"{FULL}; details are in {tmp_path / 'out' / 'errors.txt'}",
+        )
+    ]
     assert len(rows(tmp_path / "out")["results"]) == len(GAMMAS) - 1
 
 

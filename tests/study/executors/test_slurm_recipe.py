@@ -33,6 +33,7 @@ sweep."trials.chips" = {chips}
 
 SRUN = """#!/bin/bash
 trap 'kill $(jobs -p)' TERM
+while [[ $1 == --* ]]; do shift; done
 for ((task = 0; task < 2; task++)); do "$@" & done
 wait
 """
@@ -92,12 +93,16 @@ def test_the_recipe_for_slurm_runs_a_study_and_keeps_what_is_stored_when_its_tim
     assert process.returncode == 143, err
     assert "stopped: 2 of 3 points stored; run again to go on" in err
     assert stored(tmp_path / "runs" / "study") == 2
+    assert not local.exists()
+    for name in ("wal", "shm"):  # as after a command that was killed
+        (tmp_path / "runs" / "study" / f"results.sqlite-{name}").touch()
     (tmp_path / "study.toml").write_text(STUDY.format(chips=[2, 3, 4]))
     with stopped_if_it_fails(start(job, tmp_path)) as process:
         err = process.communicate(timeout=280)[1]
     assert process.returncode == 0, err
     results = json.loads((tmp_path / "runs" / "study" / "results.json").read_text())
     assert [len(point["accuracy"]["chips"]) for point in results["points"]] == [2, 3, 4]
+    assert not list((tmp_path / "runs" / "study").glob("results.sqlite-*"))
     assert wait_until(lambda: not in_group(process.pid)), "scheduler or workers live on"
 
 

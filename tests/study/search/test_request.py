@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from math import inf, nan
 from typing import Any
 
 import pytest
@@ -53,6 +54,9 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"choose": [{"path": "hardware.attention.array.sise", "values": [32]}]}, "sise"),
     ({"choose": [{"path": "dataflow.block", "low": 8, "high": 4}]}, "low = 8: must be below high = 4"),
     ({"choose": [{"path": "dataflow.block", "low": 8}]}, "high: is missing"),
+    ({"choose": [{"path": "cost.rate", "low": nan, "high": 4}]}, "low = nan: must be a finite number"),
+    ({"choose": [{"path": "cost.rate", "low": 1, "high": inf}]}, "high = inf: must be a finite number"),
+    ({"choose": [{"path": "cost.rate", "low": "1 Hz", "high": 4}]}, "low = '1 Hz': must be a number; write its unit"),
     ({"choose": [{"path": "cost.rate", "low": 1, "high": 4, "step": 9}]}, "step = 9: must be above 0"),
     ({"choose": [{**SIZE, "when": {"slices": 1}}]}, "no choice before this one is called 'slices'"),
     ({"choose": [SIZE, {**SLICES, "when": {"size": 48}}]}, "when.size = 48: is no value of size"),
@@ -74,6 +78,12 @@ def test_bad_tables_are_refused_in_one_line(changes: dict[str, Any], message: st
         read_request(study)
     assert message in str(refused.value)
     assert str(refused.value).startswith("study: ")
+
+
+def test_every_verb_refuses_a_search_that_is_no_table() -> None:
+    for value in (nan, 3, "fast", [1]):
+        with pytest.raises(BadInput, match=r"study: search = .*: is not a table"):
+            make_whole({**document(), "search": value})
 
 
 def test_a_study_without_search_is_refused() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,6 +37,21 @@ def test_the_file_system_of_a_path_is_that_of_the_nearest_mount(tmp_path: Path, 
     mounts = tmp_path / "mountinfo"
     mounts.write_text(MOUNTS)
     assert network_file_system(Path(path), mounts) == found
+
+
+def test_what_is_mounted_on_demand_is_recognized(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anybody looks into such a folder, the list names the automounter alone."""
+    mounts, look = tmp_path / "mountinfo", os.scandir
+    mounts.write_text(f"22 1 8:1 / / rw - ext4 /dev/sda1 rw\n23 22 0:30 / {tmp_path} rw - autofs /etc/auto.home rw\n")
+
+    def mount(folder: Path) -> Any:
+        found = look(folder)
+        with mounts.open("a") as file:
+            file.write(f"24 23 0:31 / {folder} rw - nfs4 server:/users rw\n")
+        return found
+
+    monkeypatch.setattr(os, "scandir", mount)
+    assert network_file_system(tmp_path / "ohmformer-runs" / "new", mounts) == "nfs4"
 
 
 def test_without_a_list_of_mounts_nothing_is_known(tmp_path: Path) -> None:

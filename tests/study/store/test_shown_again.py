@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
-from ohmformer import cli
+from ohmformer import catalog, cli
+from ohmformer.study import loaded
 from ohmformer.study.results import key as result_key
 from ohmformer.study.store import fingerprint as fingerprints
 from ohmformer.study.store.fingerprint import fingerprint
+from ohmformer.study.store.same_models import same_models
 from ohmformer.study.store.tables import row_checksum
+from tests.tasks import tiny
 
 STUDY = """name = "again"
 model.source = "bundled:fashion-vit"
@@ -203,3 +207,154 @@ def test_there_is_no_fingerprint_where_further_files_may_take_part(
     monkeypatch.undo()
     for name in ("missing.toml", "unknown study", ""):
         assert fingerprint("accuracy", name, []) is None
+
+
+COSTS = """name = "costs again"
+model.source = "shapes:bert-base"
+hardware.base = "clipformer_tcad_2024"
+
+[sweep]
+"cost.rate" = ["1 Hz", "2 Hz"]
+"""
+
+
+@pytest.fixture
+def price(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """Run `run` or `cost` on a study of costs alone: exit code and standard output, or the line of an error."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "costs.toml").write_text(COSTS)
+
+    def call(verb: str = "cost", *options: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["ohmformer", verb, "costs.toml", "--out", "out", *options])
+        code, said = cli.main(), capsys.readouterr()
+        return code, said.err if code else said.out
+
+    return call
+
+
+@pytest.mark.parametrize("verb", ["cost", "run"])
+def test_unchanged_costs_alone_are_shown_without_being_read(
+    price: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    code, first = price(verb, "--json", "first.json")
+    assert code == 0
+    before = (tmp_path / "out" / "results.json").read_bytes()
+    assert before == (tmp_path / "first.json").read_bytes()
+    with monkeypatch.context() as patch:
+        unread(patch)
+        code, second = price(verb, "--json", "second.json")
+        assert code == 0
+        assert "unchanged in out: results.json, results.sqlite" in second
+        assert second.splitlines()[:-1] == first.splitlines()[:-1]
+        assert (tmp_path / "second.json").read_bytes() == before
+        (tmp_path / "out" / "results.json").unlink()
+        assert "written to out" in price(verb)[1]
+    assert (tmp_path / "out" / "results.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("verb", ["cost", "run"])
+def test_changed_costs_alone_are_read(price: Run, tmp_path: Path, verb: str) -> None:
+    price(verb)
+    for options in (("--set", "cost.leveling=true"), ("--fresh",), ("--allow-python", "os")):
+        assert "written to out" in price(verb, *options)[1]
+    assert "unchanged in out" in price(verb)[1]
+    assert "written to out" in price("cost" if verb == "run" else "run")[1]
+    (tmp_path / "costs.toml").write_text(COSTS.replace("2 Hz", "3 Hz"))
+    assert "written to out" in price(verb)[1]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE results SET result = '{}'",
+        "DELETE FROM results",
+        "UPDATE shown SET content = '{}'",
+        "DELETE FROM points",
+        "UPDATE points SET cost = ''",
+    ],
+)
+def test_damaged_costs_are_computed_again(price: Run, tmp_path: Path, damage: str) -> None:
+    shown = price()[1].splitlines()[:-1]
+    before = (tmp_path / "out" / "results.json").read_bytes()
+    stored(tmp_path / "out", damage)
+    again = price()[1]
+    assert again.splitlines()[:-1] == shown
+    assert "written to out" in again
+    assert (tmp_path / "out" / "results.json").read_bytes() == before
+    assert "unchanged in out" in price()[1]
+
+
+def test_costs_that_another_program_has_changed_are_read_anew(price: Run, tmp_path: Path) -> None:
+    price()
+    row = stored(tmp_path / "out", "SELECT key, question, version, result FROM results LIMIT 1")[0]
+    text = json.dumps(json.loads(row[3]) | {"latency_s": 0.123})
+    check = row_checksum(row[0], text, row[1], row[2])
+    stored(tmp_path / "out", "UPDATE results SET result = ?, checksum = ? WHERE key = ?", text, check, row[0])
+    out = price()[1]
+    assert "written to out" in out
+    assert "123 ms" in out
+
+
+def test_options_without_effect_are_refused_though_costs_are_stored(price: Run) -> None:
+    price("run")
+    price("run")
+    code, line = price("run", "--workers", "2")
+    assert code == 2
+    assert "--workers 2: has no effect" in line
+
+
+def test_costs_of_a_file_of_ones_own_are_read(price: Run, tmp_path: Path) -> None:
+    text = (catalog.entries("shapes")["bert-base"]).read_text()
+    (tmp_path / "own.toml").write_text(text)
+    (tmp_path / "costs.toml").write_text(COSTS.replace("shapes:bert-base", "shapes:own.toml"))
+    for _ in range(2):
+        assert "written to out" in price()[1]
+    assert stored(tmp_path / "out", "SELECT * FROM shown") == []
+
+
+def test_a_trace_is_written_though_costs_are_stored(price: Run, tmp_path: Path) -> None:
+    price()
+    assert price("cost", "--trace", "trace.json")[0] == 0
+    assert (tmp_path / "trace.json").stat().st_size > 1000
+
+
+OWN = """name = "own"
+model.source = "hf:model"
+task = { source = "imagefolder:images", calibration = 4, limit = 4 }
+hardware.base = "clipformer_tcad_2024"
+trials.chips = 1
+"""
+
+
+def test_a_model_of_ones_own_is_loaded_but_its_points_are_not_read(
+    run: Run, study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study.write_text(OWN)
+    tiny.deit(study.parent / "model")
+    tiny.photographs(study.parent / "images", each=4)
+    code, first = run()
+    assert code == 0
+    with monkeypatch.context() as patch:
+        unread(patch)
+        _forget_models()
+        assert run()[1].splitlines()[:-1] == first.splitlines()[:-1]
+    weights = load_file(study.parent / "model" / "model.safetensors")
+    weights["classifier.bias"] += 0.5
+    save_file(weights, study.parent / "model" / "model.safetensors", {"format": "pt"})
+    _forget_models()
+    assert "written to out" in run()[1]
+    assert "unchanged in out" in run()[1]
+    _forget_models()
+    tiny.photographs(study.parent / "images", each=5)
+    assert "written to out" in run()[1]
+
+
+def test_a_model_of_another_version_of_its_package_is_another_one() -> None:
+    assert same_models([], {"transformers": "1"})
+    assert not same_models([{"model": {}, "task": {}, "identity": {}}], {"transformers": "1"})
+
+
+def _forget_models() -> None:
+    """As in a new process."""
+    for kept in (loaded._body, loaded.loaded, loaded._model_digest):
+        kept.cache_clear()

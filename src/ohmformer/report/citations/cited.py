@@ -10,8 +10,8 @@ from ohmformer.mitigation.budget import KVBudget
 from ohmformer.mitigation.spec import Conditioning, KVClip, WeightMitigation
 from ohmformer.report.citations.bibliography import as_text, bibliography
 from ohmformer.schema import Spec, load
-from ohmformer.study.read_study import locate_study, read_document, read_whole
-from ohmformer.study.search.request import read_request
+from ohmformer.study.read_study import locate_study, make_whole, read_document
+from ohmformer.study.search.request import request_of
 from ohmformer.study.spec import Mitigation, Whole
 from ohmformer.workload.shapes import PREFIX, Transformer
 
@@ -35,7 +35,7 @@ def references(study: str, sets: list[str], form: str) -> tuple[str, list[str]]:
         BadInput: the study cannot be read.
     """
     file, used = locate_study(study), dict[str, str]()
-    for settings in _all_settings(study, file, sets):
+    for settings in _all_settings(file, sets):
         for key, where in _keys(settings):
             used.setdefault(key, where)
     known = bibliography([file.parent])
@@ -50,11 +50,12 @@ def references(study: str, sets: list[str], form: str) -> tuple[str, list[str]]:
     return "\n\n".join(known[key] for key in keys) + "\n", lines
 
 
-def _all_settings(study: str, file: Path, sets: list[str]) -> Iterator[Whole]:
+def _all_settings(file: Path, sets: list[str]) -> Iterator[Whole]:
     """The settings of all points; of a search also those of designs in which every value of every choice occurs."""
-    yield from (point.settings for point in read_whole(study, sets).points)
-    if "search" in read_document(file):
-        yield from read_request(study, sets).checked
+    document = read_document(file)
+    yield from (point.settings for point in make_whole(document, sets, where=str(file), folder=file.parent).points)
+    if "search" in document:
+        yield from request_of(document, sets, where=str(file), folder=file.parent).checked
 
 
 def _keys(settings: Whole) -> Iterator[tuple[str, str]]:

@@ -181,7 +181,7 @@ def lifetime_sections(priced: Sequence[Priced]) -> list[Section]:
     if not worn:
         return [Section("lifetime", "Lifetime", text=("No cell wears out.",))]
     several = len({each.cost.lifetime for each in wears}) > 1
-    about = caption_of([(f"“{each.name}”" if several else "", each.cost.lifetime) for each in wears[:MOST_BARS]])
+    about = caption_of([(f"“{each.name}”" if several else "", each.cost.lifetime) for each in wears])
     charts = (_lifetime_chart(worn),) if len(worn) > 1 else ()
     return [Section("lifetime", "Lifetime", charts=charts, tables=(_wear_table(wears),), notes=tuple(about))]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import takewhile
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, takewhile
 
 from ohmformer import units
 from ohmformer.report.page.content import Axis, Chart, Section, Table, Trace
@@ -53,6 +54,13 @@ def pass_sections(found: PassRecord, point: str) -> list[Section]:
     return sections
 
 
+def _counted(counts: Sequence[Mapping[str, int]], place: str) -> list[tuple[str, ...]]:
+    """A row for each product that runs in a place: '34', or '0 to 34' where points differ."""
+    found = {name: [each.get(name, 0) for each in counts] for name in dict.fromkeys(chain(*counts))}
+    spans = {name: dict.fromkeys(f"{count:,}" for count in (min(each), max(each))) for name, each in found.items()}
+    return [(name, place, " to ".join(span)) for name, span in spans.items()]
+
+
 def ran_section(captures: Iterable[Capture], found: PassRecord | None) -> Section | None:
     """What ran where: each operation with its engine where costs know it, or kinds of products on crossbars."""
     if found is not None and found.ran:
@@ -61,10 +69,8 @@ def ran_section(captures: Iterable[Capture], found: PassRecord | None) -> Sectio
     found_captures = list(captures)
     if not found_captures:
         return None
-    products = {product: count for capture in found_captures for product, count in capture.crossbars.items()}
-    digital = dict.fromkeys(name for capture in found_captures for name in capture.digital)
-    rows = [(product, "crossbars", f"{count:,}") for product, count in products.items()]
-    rows += [(name, "digital units", "1") for name in digital]
+    rows = _counted([each.crossbars for each in found_captures], "crossbars")
+    rows += _counted([Counter(each.digital) for each in found_captures], "digital units")
     rows.append(("softmax, normalization, activations", "digital units", "all"))
     table = Table("Products by where they ran", ("product", "runs on", "count"), tuple(rows), words=frozenset({1}))
     return Section(

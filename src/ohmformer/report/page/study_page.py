@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ohmformer.errors import BadInput
+from ohmformer.errors import BadInput, cut
 from ohmformer.report.cost_table import point_name
 from ohmformer.report.page.accuracy import accuracy_section, candidate_note
 from ohmformer.report.page.answer import answer
@@ -79,7 +79,7 @@ def _value(path: str, value: object) -> str:
 def _listed(values: list[str]) -> str:
     """Values with commas; of many the first and the last."""
     text = "; ".join(values) if any("," in value for value in values) else ", ".join(values)
-    return text if len(text) <= MOST_VALUES else f"{len(values)} values, from {values[0]} to {values[-1]}"
+    return text if len(text) <= MOST_VALUES else f"{len(values)} values, from {cut(values[0])} to {cut(values[-1])}"
 
 
 def _sections(document: Reported) -> Iterator[Section | None]:

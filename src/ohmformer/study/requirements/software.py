@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from ohmformer.errors import BadInput, shown
-from ohmformer.models.user_code import guarded
+from ohmformer.models.user_code import USERS_CODE, guarded
 from ohmformer.study.loaded import loaded, one_thread
 from ohmformer.study.requirements.loss import LossBound, read_loss
 from ohmformer.study.results.part import made
 from ohmformer.study.results.spec import Accuracy
-from ohmformer.study.run import USERS_CODE
 from ohmformer.study.spec import Settings
 from ohmformer.tasks.scoring import scores
 from ohmformer.tasks.task import Task

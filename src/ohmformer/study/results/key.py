@@ -87,8 +87,12 @@ class Identity:
 def versions(study: Study[Settings] | None = None) -> dict[str, str]:
     """Package -> version, with the packages that models of a study come from."""
     points = study.points if study else ()
-    names = dict.fromkeys([*PACKAGES, *(name for point in points for name in _packages(point.settings))])
-    return {name: _version(name) for name in names}
+    return versions_of([*PACKAGES, *(name for point in points for name in _packages(point.settings))])
+
+
+def versions_of(names: Iterable[str]) -> dict[str, str]:
+    """Package -> version, each once."""
+    return {name: _version(name) for name in dict.fromkeys(names)}
 
 
 def _packages(settings: Settings) -> tuple[str, ...]:

@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from ohmformer.errors import BadInput
-from ohmformer.models.user_code import guarded
+from ohmformer.models.user_code import USERS_CODE, guarded
 from ohmformer.study.executors.spec import Workers
 from ohmformer.study.permission import check_python
 from ohmformer.study.pricing.evaluate import evaluate_with_cost_half
 from ohmformer.study.requirements.conditions import as_run
 from ohmformer.study.results.search import MeasuredDesign
 from ohmformer.study.results.spec import Accuracy
-from ohmformer.study.run import USERS_CODE, Evaluate, run_study
+from ohmformer.study.run import Evaluate, run_study
 from ohmformer.study.search.costs import Costs, cost_after_choice, costs_of
 from ohmformer.study.search.goals import Constraint, Goals, measured_values, shown_quantity
 from ohmformer.study.search.pareto import Point as Objectives

@@ -21,6 +21,9 @@ TRIALS, BATCH = 100, 8
 
 MOST_BATCH, MOST_CHOICES, MOST_VALUES = 1024, 100, 1000
 
+LARGEST = 1e18
+"""Largest end of a range, and largest step."""
+
 KEYS = ("trials", "objectives", "constraints", "choose", "first", "batch", "sampler", "seed")
 CHOICE_KEYS = ("name", "path", "paths", "values", "options", "low", "high", "step", "log", "unit", "when")
 RANGE_KEYS = ("low", "high", "step", "log", "unit")
@@ -245,8 +248,10 @@ def _number(value: Any, where: str, needed: bool) -> int | float | None:
         return None
     if value is None:
         raise BadInput(f"{where}: is missing; a range has low and high")
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= 1e18:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise BadInput(f"{where} = {shown(value)}: must be a number; write its unit as unit = 'ns'")
+    if not abs(value) <= LARGEST:
+        raise BadInput(f"{where} = {shown(value)}: must be a finite number, of at most 1e18; correct it")
     return value
 
 

@@ -70,12 +70,33 @@ def read_request(study: str | Mapping[str, Any], sets: Sequence[str] = (), *, tr
     for change in sets:
         check_type("search", "sets", change, str, "changes such as ['trials.chips=3']")
     if isinstance(study, Mapping):
-        where, document, folder = "study", dict(study), Path()
-    else:
-        file = locate_study(study)
-        where, document, folder = str(file), read_document(file), file.parent
+        return request_of(dict(study), sets, trials=trials)
+    file = locate_study(study)
+    return request_of(read_document(file), sets, where=str(file), folder=file.parent, trials=trials)
+
+
+def request_of(
+    document: Document,
+    sets: Sequence[str] = (),
+    *,
+    where: str = "study",
+    folder: Path | None = None,
+    trials: Any = None,
+) -> Request:
+    """The search of a document; see `read_request`.
+
+    Args:
+        document: the content of a study.
+        sets: changes 'PATH=VALUE' of the study.
+        where: names it in messages.
+        folder: where files of hardware are looked up first.
+        trials: number of designs, in place of that of the study; None for that.
+
+    Raises:
+        BadInput: one line with `where`, the key, its value and the remedy.
+    """
     try:
-        return _checked(where, document, folder, sets, trials)
+        return _checked(where, document, folder or Path(), sets, trials)
     except BadInput as error:
         raise BadInput(f"{where}: {error}") from error.__cause__
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from ohmformer.errors import BadInput, check_type
-from ohmformer.models.user_code import guarded
+from ohmformer.models.user_code import USERS_CODE, guarded
 from ohmformer.study.executors.spec import Workers, whole_count
 from ohmformer.study.pricing.evaluate import evaluate_with_cost_half
 from ohmformer.study.requirements.conditions import as_run
 from ohmformer.study.results.folder import default_folder
 from ohmformer.study.results.key import ANSWERING, PACKAGE, PRICING, code_digest, digest, versions
 from ohmformer.study.results.search import SearchResults
-from ohmformer.study.run import USERS_CODE, Evaluate, study_keys
+from ohmformer.study.run import Evaluate, study_keys
 from ohmformer.study.search.answer import answer
 from ohmformer.study.search.evaluate import Evaluator, Outcome
 from ohmformer.study.search.goals import Goals, goals_of, needs_accuracy

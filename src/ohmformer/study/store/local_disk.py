@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ohmformer.errors import BadInput
@@ -26,8 +26,9 @@ NETWORK = frozenset(
             "nfs",
             "nfs4",
         ),
-        *("orangefs", "panfs", "pvfs2", "smb3", "smbfs", "vboxsf", "wekafs"),
-        *("beegfs_nodev", "ceph-fuse", "gcsfuse", "glusterfs", "juicefs", "rclone", "s3fs", "sshfs"),
+        *("dvs", "fhgfs", "gfs2", "ocfs2", "orangefs", "panfs", "pvfs2", "smb3", "smbfs", "vboxsf", "wekafs"),
+        *("beegfs_nodev", "blobfuse", "blobfuse2", "ceph-fuse", "gcsfuse", "glusterfs", "goofys", "juicefs", "mfs"),
+        *("quobyte", "rclone", "s3fs", "sshfs"),
     }
 )
 """Types of file systems that other machines write, too, or whose locks and shared memory are not those of this one."""
@@ -42,6 +43,7 @@ def network_file_system(path: Path, mounts: Path = MOUNTS) -> str:
         path: of a file or a folder, which need not exist yet.
         mounts: the list of what is mounted, as Linux has it; without one, nothing is known.
     """
+    _mounted(path)
     try:
         lines = mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
@@ -56,6 +58,14 @@ def network_file_system(path: Path, mounts: Path = MOUNTS) -> str:
         if len(folder) >= longest and (real == folder or real.startswith(f"{folder.rstrip('/')}/")):
             found, longest = kinds[0], len(folder)
     return found if found.removeprefix("fuse.") in NETWORK else ""
+
+
+def _mounted(path: Path) -> None:
+    """Look into the folder of a path, or the nearest one that there is: what is mounted on demand (autofs) then is."""
+    for folder in (path, *path.parents):
+        with suppress(OSError):
+            os.scandir(folder).close()
+            return
 
 
 def _unescaped(name: str) -> str:

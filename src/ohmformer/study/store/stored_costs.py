@@ -12,7 +12,7 @@ from typing import Any
 from ohmformer.device.spec import Cell
 from ohmformer.hardware.price_notes import arrays_of
 from ohmformer.schema import load
-from ohmformer.study.cost import Price, price, table_name
+from ohmformer.study.cost import price, table_name
 from ohmformer.study.results.costs import CostResult
 from ohmformer.study.results.key import (
     ANSWERING,
@@ -32,6 +32,8 @@ from ohmformer.study.results.spec import Chosen
 from ohmformer.study.spec import CostSettings, Study
 from ohmformer.study.store.local_disk import network_file_system, one_driver
 from ohmformer.study.store.store import Store, StoredPoint
+from ohmformer.study.store.usable import why_empty
+from ohmformer.terminal.console import tell
 from ohmformer.terminal.files import make_folder
 from ohmformer.workload.shapes import Transformer
 from ohmformer.workload.spec import Workload
@@ -45,8 +47,8 @@ COSTING = ("model", "hardware", "mitigation", "dataflow", "cost")
 
 
 @contextmanager
-def stored_prices(study: Study[CostSettings], folder: Path, *, fresh: bool = False) -> Iterator[Price]:
-    """A `price` for the points of a study in their order, which reads and stores costs in the store of a folder.
+def stored_prices(study: Study[CostSettings], folder: Path, *, fresh: bool = False) -> Iterator[StoredPrices]:
+    """A `Price` for the points of a study in their order, which reads and stores costs in the store of a folder.
 
     At the end, the store lists the points of the study with their costs. On a network file system, nothing is stored.
 
@@ -59,11 +61,14 @@ def stored_prices(study: Study[CostSettings], folder: Path, *, fresh: bool = Fal
         BadInput: the store is damaged, or another run computes into the folder.
     """
     if network_file_system(folder):
-        yield price
+        yield StoredPrices(None, folder, ExitStack(), fresh)
         return
     make_folder(folder)
+    empty = why_empty(folder / "results.sqlite")
     with Store(folder / "results.sqlite") as store, ExitStack() as locks:
-        prices = _StoredPrices(store, folder, locks, fresh)
+        if empty:
+            tell(empty)
+        prices = StoredPrices(store, folder, locks, fresh)
         try:
             yield prices
         finally:
@@ -80,26 +85,41 @@ def _listed(study: Study[CostSettings], store: Store, costs: Sequence[str]) -> l
     return [replace(point, cost=cost) for point, cost in zip(points, costs, strict=True)]
 
 
-class _StoredPrices:
-    """Prices points through a store, and notes the key of each."""
+class StoredPrices:
+    """Prices points through a store.
 
-    def __init__(self, store: Store, folder: Path, locks: ExitStack, fresh: bool) -> None:
-        self.store, self.folder, self.locks, self.fresh = store, folder, locks, fresh
-        self.plain = PlainValues()
+    Attributes:
+        keys: of the points so far, in their order; empty where nothing is stored.
+    """
+
+    def __init__(self, store: Store | None, folder: Path, locks: ExitStack, fresh: bool) -> None:
+        """Price points.
+
+        Args:
+            store: the store; None to store nothing.
+            folder: its folder.
+            locks: holds the lock of the folder from the first cost that is computed on.
+            fresh: True to compute stored costs again.
+        """
         self.keys: list[str] = []
-        self.locked = False
+        self._store, self._folder, self._locks, self._fresh = store, folder, locks, fresh
+        self._plain = PlainValues()
+        self._locked = False
 
     def __call__(self, settings: CostSettings, chosen: Chosen | None) -> CostResult:
-        keys = cost_keys(settings, chosen, self.plain)
+        """The cost of a point; see `ohmformer.study.cost.price`."""
+        if self._store is None:
+            return price(settings, chosen)
+        keys = cost_keys(settings, chosen, self._plain)
         self.keys.append(keys.key)
-        found = None if self.fresh else self.store.cost(keys.key)
+        found = None if self._fresh else self._store.cost(keys.key)
         if found is None:
             found = price(settings, chosen)
-            if not self.store.readonly:
-                if not self.locked:
-                    self.locks.enter_context(one_driver(self.folder))
-                    self.locked = True
-                self.store.put_cost(keys, found)
+            if not self._store.readonly:
+                if not self._locked:
+                    self._locks.enter_context(one_driver(self._folder))
+                    self._locked = True
+                self._store.put_cost(keys, found)
         return found
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote
 
 NO_ROOM = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN)
 """Errors for which an existing file cannot be opened for writing."""
@@ -36,6 +38,24 @@ def why_unusable(file: Path) -> str:
     if os.path.isdir(file.parent) and not os.access(file.parent, os.W_OK):
         return "cannot be made, since its folder is not writable; change the folder's permissions"
     return ""
+
+
+def why_empty(file: Path) -> str:
+    """A line if a file is there but is no store, since it has no bytes or no tables; else an empty text.
+
+    The results of a killed run may still stand in a log beside the file, which then is a store.
+    """
+    log = f"{file}-wal"
+    if not os.path.isfile(file) or (os.path.isfile(log) and os.path.getsize(log)):
+        return ""
+    try:
+        with closing(sqlite3.connect(f"file:{quote(os.path.abspath(file))}?mode=ro&immutable=1", uri=True)) as database:
+            if database.execute("SELECT 1 FROM sqlite_master").fetchone():
+                return ""
+    except (sqlite3.Error, OSError):
+        return ""
+    what = "has no bytes" if os.path.getsize(file) == 0 else "has no tables"
+    return f"{file}: {what}, so nothing is stored there, and all points are computed"
 
 
 def identity_of(file: str) -> tuple[int, int] | None:
