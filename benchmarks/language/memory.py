@@ -2,9 +2,9 @@
 
 Each case runs in a process of its own. The checkpoint is written layer by layer, and removed at the end. "Private" is
 memory that belongs to the process alone; weights of a file are mapped, and the system drops them when it needs room.
-Writes benchmarks/memory.md.
+Writes benchmarks/language/memory.md.
 
-    python benchmarks/memory.py [--shapes 1b 8b] [--folder FOLDER]
+    python benchmarks/language/memory.py [--shapes 1b 8b] [--folder FOLDER]
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ import accelerate
 import torch
 import transformers
 from safetensors.torch import save_file
-from turns import show
 
 import ohmformer as of
 from ohmformer.nn.convert.stored_weights import give_stored_weights
@@ -179,7 +178,7 @@ def main() -> None:
         f"torch {torch.__version__}, transformers {transformers.__version__}, CPU, one thread. Level `noise`, K and "
         f"V in noisy cells, {PROMPT} + {STEPS} tokens through the cache. GiB.\n\n" + "\n".join(lines) + "\n"
     )
-    show("Memory of large models", text, options.write)
+    options.write.write_text(f"# Memory of large models\n\n{text}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ohmformer.array.folded import Folded
 
-BLOCK_SIZE = {"cpu": 2**18}
+BLOCK_SIZE = {"cpu": 2**17}
 """Device -> values that are widened at a time: what stays in a core's cache."""
 LARGE_BLOCK = 2**25
 """The same for other devices, where each block is a launch of its own."""
@@ -51,10 +51,13 @@ class HalfFolded(Folded):
 
 def halved(cells: Folded) -> HalfFolded:
     """The same matrix with values in half precision; variances of reads keep their precision."""
-    codes = cells.values / cells.unit
-    excess = (codes.abs().amax() / TOP).clamp(min=1.0).log2().ceil().exp2()
+    values, unit = cells.values, cells.unit.expand(*cells.values.shape[:-1], 1)
+    rows = max(1, LARGE_BLOCK // 8 // values.shape[-1])
+    parts = list(zip(values.split(rows, dim=-2), unit.split(rows, dim=-2), strict=True))
+    top = torch.stack([(some / units).abs_().amax() for some, units in parts]).amax()
+    excess = (top / TOP).clamp(min=1.0).log2().ceil().exp2()
     return HalfFolded(
-        values=codes.div_(excess).to(torch.float16),
+        values=torch.cat([(some / units).div_(excess).to(torch.float16) for some, units in parts], dim=-2),
         variance=cells.variance,
         reference_variance=cells.reference_variance,
         unit=cells.unit,
