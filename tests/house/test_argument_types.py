@@ -55,7 +55,15 @@ def explored() -> dict[str, Any]:
 def conversion() -> dict[str, Any]:
     names = ("clip", "weights", "level", "rules", "seed", "chip")
     fixed = {"model": encoder(), "hardware": of.load("clipformer_tcad_2024"), "sample": X}
-    return {**fixed, **dict.fromkeys(names), "ages": None, "keep_original": True, "verbose": False}
+    return {
+        **fixed,
+        **dict.fromkeys(names),
+        "ages": None,
+        "keep_original": True,
+        "verbose": False,
+        "half_cells": None,
+        "weights_from": None,
+    }
 
 
 def requirements() -> dict[str, Any]:

@@ -18,9 +18,12 @@ def pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
 
     Returns:
         For each piece, flat views of the same values of every tensor, in memory order. The tensors themselves are the
-        only piece if one of them is not contiguous, requires a gradient, or is not on the CPU.
+        only piece if they are small, or if one of them is not contiguous, requires a gradient, or is not on the CPU.
     """
     first = tensors[0]
+    if first.numel() <= PIECE_SIZE:
+        yield tensors
+        return
     alike = all(t.shape == first.shape and t.is_contiguous() and not t.requires_grad for t in tensors)
     if not alike or first.device.type != "cpu":
         yield tensors

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ohmformer.array.chunking import pieces
 from ohmformer.array.spec import Crossbar
-from ohmformer.deferred_checks import require
+from ohmformer.deferred_checks import require, waits
 from ohmformer.device.interpolation import linear
 from ohmformer.errors import BadInput
 from ohmformer.precision import widened
@@ -57,6 +57,8 @@ def unit_of(code_range: Tensor, top: int) -> Tensor:
     A range of zero is that of a matrix of zeros; its unit is 1 / top, to avoid a division by zero.
     """
     unit = code_range / top
+    if unit.dim() == 0 and not waits(unit.device):  # a number costs less than two operations
+        return unit if unit.item() > 0 else unit.new_full((), 1.0 / top)
     return torch.where(unit > 0, unit, 1.0 / top)
 
 
@@ -91,6 +93,10 @@ def _finite(scaled: Tensor, values: Tensor, scale: Tensor, what: str) -> Tensor:
     Raises:
         BadInput: a value or a range is NaN or infinite, or a range is negative.
     """
+    if scale.dim() == 0 and not waits(scale.device):
+        if not (0 <= scale.item() < math.inf and math.isfinite(values.detach().sum().item())):
+            raise _unusable(what, scale)
+        return scaled
     usable = ((scale >= 0) & (scale < math.inf)).all() & torch.isfinite(values.sum())
     return scaled.nan_to_num_() if require(usable, lambda: _unusable(what, scale)) else scaled
 

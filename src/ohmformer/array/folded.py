@@ -44,6 +44,15 @@ class Folded:
     slices: int = 0
     mismatch: Mismatch | None = None
 
+    @property
+    def matrix(self) -> Tensor:
+        """[..., O, I] the values that the cells hold."""
+        return self.values
+
+    def times(self, x: Tensor) -> Tensor:
+        """x[..., M, I] @ matrix.T: a new tensor."""
+        return x @ self.values.transpose(-2, -1)
+
 
 class SliceSum:
     """Sum of the slices of one group of columns (one polarity, or the references), each times its slice weight.
@@ -165,7 +174,7 @@ def folded_product(
     sent, power = codes, None
     if not drivers.plain(array):
         sent, power = drivers.folded_inputs(codes, array, signed=signed, stream=stream)
-    y = sent @ cells.values.transpose(-2, -1)
+    y = cells.times(sent)
     if cells.variance is not None:
         if stream is None:
             raise BadInput(
@@ -213,7 +222,7 @@ class Conversions:
             cells: what the cells hold of the matrix [..., O, I].
             stream: key of the noise of reads; None for converters without noise.
         """
-        array, parts, like = self.array, self.array.peripherals, cells.values
+        array, parts, like = self.array, self.array.peripherals, cells.unit
         slices = cells.slices if self.written is array else array.slices()
         width, weights = reported.widths(self.span, slices, like), encoding.cycle_weights(array, signed=self.signed)
         read = reported.read_blocks(codes, array.rows)

@@ -6,6 +6,7 @@ Shapes: O outputs, I inputs; `...` are matrices that share one call, such as sam
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 from typing import Unpack
 
 import torch
@@ -19,6 +20,14 @@ from ohmformer.array.kernels import folded_write
 from ohmformer.array.peripherals.spec import mismatched
 from ohmformer.array.spec import Crossbar
 from ohmformer.array.writing import Held, one_sided
+from ohmformer.device import noise
+from ohmformer.streams import Stream
+from ohmformer.streams.sources import BLOCK
+
+LARGE = 2**24
+"""Values from which a matrix is written some outputs at a time."""
+PART = 2**22
+"""About how many values are written at a time then."""
 
 
 @torch.no_grad()
@@ -82,6 +91,8 @@ def _write_residually(request: WriteRequest, read_noise: bool) -> Folded:
 
 def _write_magnitudes(request: WriteRequest, read_noise: bool) -> Folded:
     """`write_folded` for pairs whose unused half stays at G_min exactly: that half contributes only read noise."""
+    if _by_rows(request, read_noise):
+        return _write_rows(request)
     codes, unit, writer = request.codes, request.unit, request.writer("cell")
     used, unused = SliceSum(request.array, read_noise), SliceSum(request.array, read_noise)
     for digits in encoding.slice_digits(codes.abs().unsqueeze(0), request.array, request.slices):
@@ -91,3 +102,37 @@ def _write_magnitudes(request: WriteRequest, read_noise: bool) -> Folded:
     _, unused_variance = unused.mean_()
     cells = pair(magnitude.mul_(codes.sign()).mul_(unit), variance, unused_variance, unit)
     return replace(cells, slices=request.slices)
+
+
+def _by_rows(request: WriteRequest, read_noise: bool) -> bool:
+    """True if a matrix is so large that its outputs are written some at a time, and this draws the same numbers."""
+    codes, array = request.codes, request.array
+    if codes.dim() != 2 or codes.numel() < LARGE or codes.device.type != "cpu" or request.major != "outputs":
+        return False
+    exact = not read_noise or noise.exact_reads(array.cell)
+    return exact and isinstance(request.stream, Stream) and codes.shape[-1] >= BLOCK
+
+
+def _write_rows(request: WriteRequest) -> Folded:
+    """`_write_magnitudes` of a large matrix without read noise, in the memory of the matrix and of some outputs.
+
+    A generator gives the same numbers in pieces, as long as their sizes are multiples of `BLOCK`.
+    """
+    codes, array, unit, writer = request.codes, request.array, request.unit, request.writer("cell")
+    rows = max(BLOCK, PART // codes.shape[-1] // BLOCK * BLOCK)
+    total = torch.empty_like(codes)
+    parts = list(zip(codes.split(rows), total.split(rows), strict=True))
+    for s in range(request.slices):
+        weight = float(array.slice_weight(s))
+        for some_codes, some_total in parts:
+            digits = next(islice(encoding.slice_digits(some_codes.abs().unsqueeze(0), array, request.slices), s, None))
+            writer.next_slice = s
+            held = writer.write(digits).at(0).digits
+            if s:
+                some_total.add_(held, alpha=weight)
+            else:
+                torch.mul(held, weight, out=some_total)
+    encoding.mean_over_copies_(total, array)
+    for some_codes, some_total in parts:
+        some_total.mul_(some_codes.sign())
+    return Folded(total.mul_(unit), None, None, unit, slices=request.slices)

@@ -6,6 +6,7 @@ such as samples and heads.
 
 from __future__ import annotations
 
+from functools import cached_property
 from itertools import product
 from math import prod
 from typing import Literal, NamedTuple
@@ -115,7 +116,6 @@ class Writer:
         self.array, self.columns, self.major, self.stream, self.device = array, columns, major, stream, device
         check_cell(cell, array.age)
         self.write_numbers = stream.child(columns, "write").open(device)
-        self.drift_numbers = stream.child(columns, "drift").open(device)
         self.step = array.step
         # If a cell at G_min is exact, only the used half of a pair is noisy: both halves may share the numbers.
         self.noisy, self.shared = not noise.silent(cell), noise.silent_at_g_min(cell)
@@ -127,6 +127,11 @@ class Writer:
         self.next_slice = 0
         # A read-back of residual writing sees what cells hold before they drift.
         self.keeps_written = self.drifts and (noise.remembers_writing(cell) or array.residual is not None)
+
+    @cached_property
+    def drift_numbers(self) -> RandomSource:
+        """The source of numbers of drift, opened where cells drift."""
+        return self.stream.child(self.columns, "drift").open(self.device)
 
     def write(self, digits: Tensor) -> Held:
         """Write the next slice, from the least significant one up.

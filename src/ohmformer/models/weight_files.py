@@ -120,7 +120,7 @@ def check_undamaged(folder: Path) -> None:
     files = _weight_files(folder)
     indices = [entry for entry in _entries(folder) if entry.name.endswith(".index.json")]
     for index in [] if _has_single_file(files) else indices:
-        _check_index(index)
+        check_index(index)
     if not files:
         raise BadInput(
             f"{folder}: holds no weights ({', '.join(SUFFIXES)}); put them there, or set model.weights = 'random'"
@@ -140,7 +140,12 @@ def _has_single_file(files: Iterable[Path]) -> bool:
     return any(file.name in ("model.safetensors", "pytorch_model.bin") for file in files)
 
 
-def _check_index(index: Path) -> None:
+def check_index(index: Path) -> None:
+    """Refuse a list of files of weights that is damaged, or names a file that is missing.
+
+    Raises:
+        BadInput: it is.
+    """
     content = read_json(index)
     places = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
@@ -160,11 +165,12 @@ def stored_types(file: Path) -> dict[str, str]:
             with safe_open(file, framework="pt") as content:
                 return {name: content.get_slice(name).get_dtype() for name in content.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
-            raise BadInput(f"{file}: {_safetensors_fault(file, error)}; {AGAIN}") from None
+            raise BadInput(f"{file}: {safetensors_fault(file, error)}; {AGAIN}") from None
     return {name: str(value.dtype) for name, value in _pickled(file).items() if isinstance(value, Tensor)}
 
 
-def _safetensors_fault(file: Path, error: Exception) -> str:
+def safetensors_fault(file: Path, error: Exception) -> str:
+    """Return what is wrong with a file that cannot be opened as safetensors."""
     if "not fully covered" in str(error):
         return f"is cut off or has bytes added: its {file.stat().st_size:,} bytes are not those that its header lists"
     return "is damaged or cut off: it does not begin with a safetensors header"

@@ -17,6 +17,8 @@ from ohmformer.array.event_counter import counting
 from ohmformer.array.folded import Folded
 from ohmformer.nn.convert.handle import crossbars
 from ohmformer.nn.operands.kv import KVOperand
+from ohmformer.nn.operands.kv_cache import Growing
+from ohmformer.nn.operands.kv_transform import Conditioner
 from tests.nn.models import Decoder
 
 BASE = of.load("clipformer_tcad_2024")
@@ -298,3 +300,70 @@ def test_levels_with_cells_agree_with_steps_too(adc: object) -> None:
     hardware = of.replace(NOISY, "attention.array.adc.bits", adc)
     model = converted(hardware, level="array")
     assert relative(stepwise(model), full(model)) < 2e-2
+
+
+CONDITIONING = of.Conditioning(mean=True, basis="hadamard", scale="token", unbiased=True)
+
+
+@pytest.mark.parametrize("conditioned", [False, True])
+@pytest.mark.parametrize("scale", SCALES)
+def test_steps_give_what_they_give_where_all_tokens_are_looked_at_again(
+    scale: str, conditioned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = converted(scale=scale)
+    if conditioned:
+        of.set_kv(model, CONDITIONING)
+    appended = stepwise(model)
+    monkeypatch.setattr(KVOperand, "_written_before", lambda *_: None)
+    again = stepwise(model)
+    # A basis that multiplies one token rounds in another way than one that multiplies many.
+    assert relative(appended, again) < 1e-5 if conditioned else torch.equal(appended, again)
+
+
+def test_a_basis_multiplies_each_token_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, counts = converted(), list[int]()
+    of.set_kv(model, CONDITIONING)
+    values = Conditioner.values
+
+    def counted(self: Conditioner, tokens: Tensor, unpadding: Any) -> Any:
+        counts.append(tokens.shape[-2])
+        return values(self, tokens, unpadding)
+
+    monkeypatch.setattr(Conditioner, "values", counted)
+    stepwise(model)
+    operands = [o for o in crossbars(model).operands if isinstance(o, KVOperand)]
+    assert sum(counts) == len(operands) * TOKENS.shape[1]
+
+
+@pytest.mark.parametrize("first", [torch.inference_mode, torch.no_grad])
+def test_steps_may_follow_in_another_mode(first: Any) -> None:
+    model, expected = converted(), stepwise(converted(), first=3)
+    with first(), of.samples(IDS):
+        logits, past = model(TOKENS[:, :3], [])
+        _, past = model(TOKENS[:, 3:4], past)
+    other = torch.no_grad if first is torch.inference_mode else torch.inference_mode
+    with other(), of.samples(IDS):
+        for n in range(4, TOKENS.shape[1]):
+            logits, past = model(TOKENS[:, n : n + 1], past)
+    assert torch.equal(logits, expected[:, -1:])
+
+
+def test_a_cache_that_is_cut_back_and_goes_on_differently() -> None:
+    model, other = converted(), TOKENS.clone()
+    other[:, 6:] = (other[:, 6:] + 1) % 20
+    with torch.no_grad(), of.samples(IDS):
+        _, past = model(TOKENS[:, :5], [])
+        _, kept = model(TOKENS[:, 5:6], past)
+        model(TOKENS[:, 6:7], kept)
+        logits, _ = model(other[:, 6:7], kept)
+    assert torch.allclose(logits, stepwise(model, other)[:, 6:7], atol=1e-5)
+
+
+@pytest.mark.parametrize("dim", [-1, -2])
+def test_what_grows_leaves_earlier_values(dim: int) -> None:
+    parts = [torch.randn(2, 3, 4, 4) for _ in range(40)]
+    growing, seen = Growing(parts[0], dim), [parts[0]]
+    for part in parts[1:]:
+        seen.append(growing.append(part))
+    for n, each in enumerate(seen):
+        assert torch.equal(each, torch.cat(parts[: n + 1], dim=dim))

@@ -76,6 +76,7 @@ def checked_sample(model: nn.Module, sample: Any, rules: OrderedRules) -> Any:
     first = next((leaf for leaf in tree_leaves(sample) if isinstance(leaf, Tensor)), None)
     if first is not None and first.dim() < 2 and first.is_floating_point():
         raise BadInput(f"a sample of shape {tuple(first.shape)} has no axis of samples; add a batch dimension")
+    _check_hooks(model)
     rule_book, skipped = RuleBook(rules), set[nn.Module]()
     for name, module in model.named_modules():
         reason = "" if module in skipped else quantization(module)
@@ -89,6 +90,24 @@ def checked_sample(model: nn.Module, sample: Any, rules: OrderedRules) -> Any:
     for name, parameter in model.named_parameters():
         _check_values(name, parameter)
     return sample
+
+
+def _check_hooks(model: nn.Module) -> None:
+    """Refuse a model whose weights accelerate moves in and out while it runs.
+
+    Raises:
+        BadInput: a module has a hook of accelerate.
+    """
+    name = next((name for name, module in model.named_modules() if hasattr(module, "_hf_hook")), None)
+    if name is None:
+        return
+    places = sorted({str(place) for place in getattr(model, "hf_device_map", {}).values()})
+    where = f" (device_map: {', '.join(places)})" if places else ""
+    raise BadInput(
+        f"{name or 'the model itself'} has hooks of accelerate, which move its weights while it runs{where}; load it "
+        "without device_map (from_pretrained(FOLDER, dtype='auto') leaves weights in the file until they are used), "
+        "convert it, and then give the converted model to accelerate.dispatch_model"
+    )
 
 
 def _check_tensors(sample: Any) -> None:
@@ -136,7 +155,10 @@ def _check_values(name: str, parameter: nn.Parameter) -> None:
     if nn.parameter.is_lazy(parameter):
         raise BadInput(f"parameter {name} is not initialized; call the model once before it is converted")
     if parameter.is_meta:
-        raise BadInput(f"parameter {name} is on the meta device and holds no values; load the weights first")
+        raise BadInput(
+            f"parameter {name} is on the meta device and holds no values; load the weights first, or name the folder "
+            "that holds them as safetensors: weights_from=FOLDER"
+        )
     if own_dispatch(parameter):  # a rule keeps its layer digital, or it would have been refused
         return
     if not all_finite(parameter):
@@ -167,19 +189,23 @@ def as_config(
     rules: Rules | None,
     seed: int | None,
     chip: int | None,
+    half_cells: bool | None = None,
 ) -> ConvertConfig:
     """Return the checked arguments of `convert` as one object; if that is the `hardware` argument, return it.
 
     Raises:
         BadInput: an argument has a wrong type or value, or is given beside a configuration.
     """
+    check_type("convert", "half_cells", half_cells, (bool, type(None)), "True or False")
     if isinstance(hardware, ConvertConfig):
         arguments = {"clip": clip, "weights": weights, "level": level, "rules": rules, "seed": seed, "chip": chip}
+        arguments["half_cells"] = half_cells
         surplus = [name for name, value in arguments.items() if value is not None]
         if surplus:
             raise BadInput(
                 f"convert: {' and '.join(surplus)} given beside a configuration, but a ConvertConfig holds clip, "
-                f"weights, level, rules, seed and chip; change it there: replace(config, {surplus[0]!r}, ...)"
+                "weights, level, rules, seed, chip and half_cells; change it there: "
+                f"replace(config, {surplus[0]!r}, ...)"
             )
         check_options(model, hardware.hardware, hardware.clip, None, hardware.weights, hardware.level)
         return hardware
@@ -193,4 +219,5 @@ def as_config(
         rules=RuleBook.read(rules).rules,
         seed=check_seed(0 if seed is None else seed),
         chip=check_seed(0 if chip is None else chip, "chip"),
+        half_cells=bool(half_cells),
     )

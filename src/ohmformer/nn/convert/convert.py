@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -11,7 +12,7 @@ from ohmformer.array.spec import Level
 from ohmformer.capture.dry_run import DryRun, dry_run, refusing_random_models
 from ohmformer.capture.pytorch_quirks import evaluation_mode, unchanged_buffers, without_fast_path
 from ohmformer.capture.table import COMPUTED
-from ohmformer.errors import check_type
+from ohmformer.errors import BadInput, check_type
 from ohmformer.hardware.ages import Ages
 from ohmformer.hardware.rules import Rules
 from ohmformer.hardware.spec import Accelerator
@@ -29,6 +30,7 @@ from ohmformer.nn.convert.replace import Replacer
 from ohmformer.nn.convert.sharing import REMOVALS, Model, share_parameters
 from ohmformer.nn.convert.spec import ConvertConfig
 from ohmformer.nn.convert.state_dict_ranges import attach_ranges
+from ohmformer.nn.convert.stored_weights import give_stored_weights
 from ohmformer.nn.convert.unseen_ranges import warn_of_unseen
 from ohmformer.nn.convert.weight_mitigation import fit_weights
 from ohmformer.nn.modules.describing import note_digital
@@ -52,29 +54,29 @@ def convert(
     chip: int | None = None,
     ages: Ages | float | None = None,
     keep_original: bool = True,
+    half_cells: bool | None = None,
+    weights_from: str | Path | None = None,
     verbose: bool = False,
 ) -> Model:
     """Put the weights of a model, and its K and V, on the crossbars of an accelerator.
 
     Args:
-        model: any transformer of PyTorch; it stays unchanged, unless `keep_original` is False. Its products are
-            captured by running the sample.
-        hardware: the accelerator; or a `ConvertConfig`, which replaces all but `sample`, `ages`, `keep_original` and
-            `verbose`.
-        sample: a batch of real inputs: a tensor or NumPy array, a tuple of arguments, a mapping, or the `calibration`
-            of a task. It is run to capture products, to calibrate ranges, and to check that exact hardware gives the
-            output of the original.
+        model: any transformer of PyTorch; it stays unchanged, unless `keep_original` is False.
+        hardware: the accelerator; or a `ConvertConfig`, which replaces what it holds.
+        sample: a batch of real inputs: a tensor or array, a tuple of arguments, a mapping, or the `calibration` of a
+            task. It is run to capture products, calibrate ranges, and check the output on exact hardware.
         clip: ClipFormer's clip of K and V; None for no clip.
         weights: mitigation of static weights, such as rotation or residual writing; None for none.
         level: how closely arrays are simulated (see `ohmformer.array.multiply`); None is "array".
-        rules: name pattern (as in fnmatch) of modules, or of operands such as `layer.attention.K` -> settings for them.
-            None keeps them digital; `ohmformer.hardware.rules` describes the others. The first match wins.
+        rules: name pattern (as in fnmatch) of modules, or of operands such as `layer.attention.K` -> settings for them
+            (see `ohmformer.hardware.rules`); None keeps them digital. The first match wins.
         seed: root of all noise; None is 0.
         chip: number of the specimen of the hardware; None is 0.
         ages: times of K and V from `Timeline.ages()` or `Served.ages()`; one age [s]; or None for the `age` of arrays.
         keep_original: False gives up the weights of linear layers, also those of `model`, as soon as cells hold them.
-            So a float32 model at level "noise" takes its memory about once. It then computes for this seed, chip and
-            level alone, and can be neither calibrated again, trained, saved nor reverted.
+            The model then computes for this seed, chip and level alone, without calibration, training, save and revert.
+        half_cells: keep what cells hold of weights as float16 codes (within 2^-11 of each), for products in float32.
+        weights_from: folder or file (safetensors) of the weights of a `model` on the meta device, read as it uses them.
         verbose: print the capture table, not warnings of products that stay digital without a rule.
 
     Returns:
@@ -82,11 +84,14 @@ def convert(
 
     Raises:
         BadInput: a product of two activations is not understood, weights or sample hold NaN, a rule matches nothing,
-            `ages` do not fit, or the converted model differs from the original on exact hardware.
+            an argument does not fit, or the converted model differs from the original on exact hardware.
     """
-    for name, given in (("verbose", verbose), ("keep_original", keep_original)):
-        check_type("convert", name, given, bool, "True or False")
-    config, ages = as_config(model, hardware, clip, weights, level, rules, seed, chip), check_ages(ages)
+    check_type("convert", "verbose", verbose, bool, "True or False")
+    check_type("convert", "keep_original", keep_original, bool, "True or False")
+    config = as_config(model, hardware, clip, weights, level, rules, seed, chip, half_cells)
+    ages = check_ages(ages)
+    if weights_from is not None:
+        give_stored_weights(model, weights_from)
     sample = checked_sample(model, sample, config.rules)
     converted = share_parameters(model)
     with evaluation_mode(converted), unchanged_buffers(model), without_fast_path():
@@ -102,11 +107,12 @@ def _on_crossbars(
     model: Model, converted: Model, sample: Any, config: ConvertConfig, ages: Ages | float | None
 ) -> Handle:
     """Replace the modules of the copy by those on crossbars, and check them against the original."""
-    state = State(level=config.level, seed=config.seed, chip=config.chip, clip=config.clip)
+    state = State(config.level, config.seed, config.chip, config.clip, half_cells=config.half_cells)
     with refusing_random_models(model, sample):
         run = _dry_run(converted, sample)
         replacer = Replacer(converted, config.hardware, state, config.rules, run, config.weights, ages)
         table = replacer.replace()
+    _check_half_cells(replacer.operands)
     state.causal = any(map(_is_causal, replacer.operands)) or all_cross_attention(run, sample)
     handle = Handle(
         state, table, tuple(replacer.operands), sample, (config.seed, config.chip), config.hardware, config.rules,
@@ -115,6 +121,20 @@ def _on_crossbars(
     _attach(converted, handle, run, replacer)
     self_check.check(model, converted, state, _always_used(handle.operands), sample, run.axis)
     return handle
+
+
+def _check_half_cells(operands: list[Operand]) -> None:
+    """Refuse half precision where slices are not folded, so that cells hold digits one by one.
+
+    Raises:
+        BadInput: an array of weights is simulated so.
+    """
+    for operand in operands:
+        if operand.state.half_cells and isinstance(operand, WeightOperand) and operand.needs_cells:
+            raise BadInput(
+                f"convert: half_cells: {operand.name}: level {operand.state.level!r} simulates its single slices, "
+                "which have no half precision; use level='noise', or leave half_cells out"
+            )
 
 
 def _dry_run(converted: nn.Module, sample: Any) -> DryRun:

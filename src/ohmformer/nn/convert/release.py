@@ -35,7 +35,8 @@ def release_weights(model: nn.Module, converted: nn.Module, handle: Handle) -> N
     for layer in _layers(converted):
         if id(layer.weight) not in kept:
             layers.setdefault(id(layer.weight), []).append(layer)
-    for key, tied in layers.items():
+    # The largest first: writing takes several times the memory of a matrix, while few cells hold anything yet.
+    for key, tied in sorted(layers.items(), key=lambda item: -item[1][0].weight.numel()):
         weight = tied[0].weight
         for layer in tied:
             layer.ohmformer_weight.release(weight.detach())

@@ -25,6 +25,7 @@ class ConvertConfig(Spec):
         rules: (name pattern, rule) in order of precedence; the first match wins. A table is read in its order.
         seed: root of all noise.
         chip: number of the specimen of the hardware.
+        half_cells: keep what cells hold of weights in half precision (float16).
     """
 
     hardware: Accelerator
@@ -34,6 +35,7 @@ class ConvertConfig(Spec):
     rules: RulesField = ()
     seed: Seed = 0
     chip: WholeNumber = 0
+    half_cells: bool = False
 
     @staticmethod
     def read(table: Any) -> ConvertConfig:

@@ -150,7 +150,7 @@ class Operand:
                 shares=shares,
             )
         if torch.is_grad_enabled() and (x.requires_grad or w.requires_grad):
-            values = cells.values if isinstance(cells, Folded) else fold(cells, read_noise=False).values
+            values = (cells if isinstance(cells, Folded) else fold(cells, read_noise=False)).matrix
             return StraightThrough.apply(x, w, y, values)  # type: ignore[no-any-return, no-untyped-call]
         return y
 

@@ -6,7 +6,7 @@ Shapes: B samples, R heads, N slots in which tokens come, n places at which they
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar, Literal
 
@@ -25,12 +25,12 @@ from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.clipping import soft_clips
 from ohmformer.nn.operands.digital_tokens import DigitalTokens, TokenCount, divide
 from ohmformer.nn.operands.kv_ages import TokenAges, has_factor
-from ohmformer.nn.operands.kv_aging import AgedRead, CellState
-from ohmformer.nn.operands.kv_cache import WrittenTokens, split
-from ohmformer.nn.operands.kv_tokens import KVTokens, percentile_range, shared_axes, token_has_range
+from ohmformer.nn.operands.kv_aging import CellState, product_by_age
+from ohmformer.nn.operands.kv_cache import WrittenTokens, split, streams_from
+from ohmformer.nn.operands.kv_tokens import KVTokens, percentile_range, shared_axes, to_write, token_has_range
 from ohmformer.nn.operands.kv_transform import TRADE, Conditioner
 from ohmformer.nn.operands.observation import Observation
-from ohmformer.nn.operands.read_streams import numbers_of_queries, read_streams
+from ohmformer.nn.operands.read_streams import read_streams
 from ohmformer.nn.operands.token_numbers import Numbers
 from ohmformer.nn.operands.unpad import Unpadding, place_tokens, unpad
 from ohmformer.nn.shared.state import Use
@@ -143,29 +143,71 @@ class KVOperand(Operand):
         if unpadding is not None:
             tokens = unpadding.gather(tokens, -2)
             x = x if is_k else unpadding.gather(x, -1)
-        values, mean, sent = tokens, None, x
         conditioner = None if self.conditioner is None else self.conditioner.to(tokens)
-        if conditioner is not None:
-            values, mean = conditioner.values(tokens, unpadding)
-            sent = conditioner.inputs(x)
-        code_range = column_range = self.range(values.detach(), unpadding)
-        w = values if is_k else values.transpose(-2, -1)
-        if self.array.scale == "token" and not is_k:
-            # Columns sum over tokens, so a token's own range scales its input in place of the result.
-            common = code_range.amax(dim=-2, keepdim=True) if self.w_range is None else self.w_range.to(values)
-            column_range, gain = common, (code_range / torch.where(common > 0, common, 1.0)).transpose(-2, -1)
-            sent, w = sent * gain, w / torch.where(gain > 0, gain, 1.0)
+        sent = x if conditioner is None else conditioner.inputs(x)
         streams = self._write_streams(len(tokens), unpadding, numbers, use, array)
-        batch = KVTokens(tokens.detach(), values.detach(), streams, code_range, column_range)
-        cells = self._cells(batch, tokens.shape[-2] if self.write == "left" else new, array, use)
+        before = self._written_before(tokens, streams, unpadding, new, use)
+        if before is None:
+            batch, w, mean = self._batch(tokens, conditioner, streams, unpadding)
+            cells = self._cells(batch, tokens.shape[-2] if self.write == "left" else new, array, use)
+            gain = batch.gain
+        else:
+            assert isinstance(streams, TokenStreams)
+            n = before.tokens.shape[-2]
+            batch, w, mean = self._batch(tokens[:, :, n:], conditioner, streams_from(streams, n), None)
+            cells, gain = self._appended(before, batch, streams, array, use)
+        sent = sent if gain is None else sent * gain
         reads = self._read_streams(sent.shape, unpadding, new, use) if self.noisy_reads else None
         if self.ages is not None:
-            y = self._product_by_age(sent, w, cells, batch, new, reads, array, use)
+            y = product_by_age(self, sent, w, cells, batch, new, reads, array, use)
         else:
             assert not isinstance(cells, Unaged)
             y = self.multiply(sent, w, cells, reads)
         y = y if conditioner is None else conditioner.outputs(y, x, mean)
         return y if unpadding is None or not is_k else unpadding.scatter(y, -1)
+
+    def _batch(
+        self, tokens: Tensor, conditioner: Conditioner | None, streams: SampleStreams, unpadding: Unpadding | None
+    ) -> tuple[KVTokens, Tensor, Tensor | None]:
+        """Tokens as they are written, the matrix [..., O, I] of a product with them, and the mean that is taken off."""
+        values, mean = (tokens, None) if conditioner is None else conditioner.values(tokens, unpadding)
+        range_of_codes, own_scale = self.range(values.detach(), unpadding), self.array.scale == "token"
+        batch, w = to_write(tokens, values, streams, range_of_codes, self.w_range, self.axis, own_scale=own_scale)
+        return batch, w, mean
+
+    def _written_before(
+        self, tokens: Tensor, streams: SampleStreams, unpadding: Unpadding | None, new: int, use: Use
+    ) -> WrittenTokens | None:
+        """What cells hold of all tokens [B, R, n, d] but the last `new`, if these can be written alone; else None.
+
+        Then no mean or range is that of all tokens, and nothing is done to those that cells hold.
+        """
+        before = self.state.threads.call.written.get(self.name)
+        if before is None or unpadding is not None or self.write == "left" or torch.is_grad_enabled():
+            return None
+        conditioner = self.conditioner
+        mean_of_all = conditioner is not None and conditioner.spec.mean and conditioner.mean is None
+        range_of_all = self.w_range is None and not (self.axis == "K" and token_has_range(self.array, self.axis))
+        if mean_of_all or range_of_all or self.ages is not None or not self.separable():
+            return None
+        return before if before.goes_on(tokens, streams, new, self._settings(use)) else None
+
+    def _appended(
+        self, before: WrittenTokens, batch: KVTokens, streams: TokenStreams, array: Crossbar, use: Use
+    ) -> tuple[Folded, Tensor | None]:
+        """Write tokens behind those that cells hold; what cells hold of all, and the factors of their inputs."""
+        call, written = self.state.threads.call, self.write_tokens(batch, array, use)
+        assert isinstance(written, Folded)
+        if not self._draws_nothing(array):
+            call.moved[self.name] = frozenset()
+        held = call.written[self.name] = before.appended(batch, streams, written, self.axis)
+        assert isinstance(held.cells, Folded)
+        return held.cells, held.gain
+
+    def _settings(self, use: Use) -> tuple[object, ...]:
+        """Everything beside tokens and their streams that decides how they are written."""
+        state = self.state
+        return (use.step, state.level, state.rounded, state.clip, self.clip, self.w_range, self.conditioner)
 
     def _places(self, tokens: Tensor, valid: Tensor | None, use: Use) -> tuple[Unpadding | None, Numbers]:
         """The places of tokens, and their numbers if they may come one by one; see `place_tokens`."""
@@ -232,34 +274,7 @@ class KVOperand(Operand):
             seen = tokens.detach()
             self.observe_range(seen if unpadding is None else unpadding.gather(seen, -2), unpadding)
 
-    def _product_by_age(
-        self,
-        x: Tensor,
-        w: Tensor,
-        cells: CellState,
-        batch: KVTokens,
-        new: int,
-        reads: SampleStreams | None,
-        array: Crossbar,
-        use: Use,
-    ) -> Tensor:
-        """Multiply inputs by cells that age: each query reads tokens at the ages that the timeline states."""
-        assert self.ages is not None
-        B, n = len(batch.tokens), batch.tokens.shape[-2]
-        streams, across = batch.streams, self.ages.times(use.call_index).across
-        keys = streams.numbers if isinstance(streams, TokenStreams) else (tuple(range(n)),)
-        numbered = self.write == "right" and (self.causal or across)
-        queries = numbers_of_queries(B, new, use.info, self.name, needed=self.causal) if numbered else ()
-        groups = self.ages.groups(use.call_index, queries, keys, holds_queries=self.write == "left")
-
-        def rewrite(refresh: tuple[int, ...]) -> CellState:
-            counts = refresh * B if len(refresh) == 1 else refresh
-            keyed = tuple(s.child("refresh", r) if r else s for s, r in zip(streams.streams, counts, strict=True))
-            return self._write(replace(batch, streams=replace(streams, streams=keyed)), array, use)
-
-        return AgedRead(self, array, self.axis, new, queries, reads, rewrite).product(x, w, cells, groups)
-
-    def _write(self, batch: KVTokens, array: Crossbar, use: Use) -> CellState:
+    def write_tokens(self, batch: KVTokens, array: Crossbar, use: Use) -> CellState:
         """Write tokens into cells."""
         values, code_range, column_range = batch.values, batch.code_range, batch.column_range
         if self.axis == "V":
@@ -297,21 +312,21 @@ class KVOperand(Operand):
 
         The last `new` tokens of each sample come with the call: they are written in any case.
         """
-        call, state = self.state.threads.call, self.state
+        call = self.state.threads.call
         # Tokens may come back from a cache, where cells can be taken apart token by token.
         if not self.separable() or not (use.info.cached or (self.causal and not torch.is_grad_enabled())):
-            cells = self._write(batch, array, use)
+            cells = self.write_tokens(batch, array, use)
             call.written.pop(self.name, None)
             return cells
-        settings = (use.step, state.level, state.rounded, state.clip, self.clip, self.w_range, self.conditioner)
+        settings = self._settings(use)
         parts = split(call.written.get(self.name), batch, new, settings)
         if parts.moved is not None and (self.ages is not None or not self._draws_nothing(array)):
             # Ages follow the numbers of tokens, but are those of every sample.
             call.moved[self.name] = parts.moved - {"sample"} if self._draws_nothing(array) else parts.moved
-        written = None if parts.batch is None else self._write(parts.batch, array, use)
+        written = None if parts.batch is None else self.write_tokens(parts.batch, array, use)
         cells = parts.merged(written, self.axis, token_ranges=token_has_range(self.array, self.axis))
         assert isinstance(cells, (Folded, Unaged))
-        call.written[self.name] = WrittenTokens(settings, batch.tokens.clone(), batch.streams, cells)
+        call.written[self.name] = WrittenTokens(settings, batch.tokens.clone(), batch.streams, cells, batch.gain)
         return cells
 
     def _read_streams(self, shape: torch.Size, unpadding: Unpadding | None, new: int, use: Use) -> SampleStreams:

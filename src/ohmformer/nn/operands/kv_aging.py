@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -19,8 +20,14 @@ from ohmformer.array.programmed import Programmed
 from ohmformer.array.spec import Crossbar
 from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.kv_ages import ReadGroup
+from ohmformer.nn.operands.kv_tokens import KVTokens
+from ohmformer.nn.operands.read_streams import numbers_of_queries
 from ohmformer.nn.operands.token_numbers import Numbers
+from ohmformer.nn.shared.state import Use
 from ohmformer.streams import PaddedStreams, SampleStreams, TokenStreams
+
+if TYPE_CHECKING:
+    from ohmformer.nn.operands.kv import KVOperand
 
 CellState = Folded | Programmed | Unaged
 """What the cells of K or V hold; the cells of `Unaged` are kept as they were written, and aged when they are read."""
@@ -150,6 +157,46 @@ class AgedRead:
         queries = tuple(tuple((of_sample[row % self.new], row // self.new) for row in rows) for of_sample in numbers)
         columns, inputs = (reads.columns, reads.inputs) if isinstance(reads, PaddedStreams) else (None, None)
         return QueryStreams(reads.streams, columns=columns, inputs=inputs, queries=queries)
+
+
+def product_by_age(
+    operand: KVOperand,
+    x: Tensor,
+    w: Tensor,
+    cells: CellState,
+    batch: KVTokens,
+    new: int,
+    reads: SampleStreams | None,
+    array: Crossbar,
+    use: Use,
+) -> Tensor:
+    """Multiply inputs by cells of K or V that age: each query reads tokens at the ages that the timeline states.
+
+    Args:
+        operand: K or V.
+        x: inputs [B, R, M, d] for K, or [B, R, M, n] for V.
+        w: the matrix [B, R, O, I] that was written; gradients flow to it.
+        cells: the cells as they were written.
+        batch: the tokens that they hold.
+        new: number of new queries of a head.
+        reads: keys of the read noise; None if reads are exact.
+        array: the hardware, as it was written.
+        use: the use of the operand.
+    """
+    assert operand.ages is not None
+    B, n = len(batch.tokens), batch.tokens.shape[-2]
+    streams, across = batch.streams, operand.ages.times(use.call_index).across
+    keys = streams.numbers if isinstance(streams, TokenStreams) else (tuple(range(n)),)
+    numbered = operand.write == "right" and (operand.causal or across)
+    queries = numbers_of_queries(B, new, use.info, operand.name, needed=operand.causal) if numbered else ()
+    groups = operand.ages.groups(use.call_index, queries, keys, holds_queries=operand.write == "left")
+
+    def rewrite(refresh: tuple[int, ...]) -> CellState:
+        counts = refresh * B if len(refresh) == 1 else refresh
+        keyed = tuple(s.child("refresh", r) if r else s for s, r in zip(streams.streams, counts, strict=True))
+        return operand.write_tokens(replace(batch, streams=replace(streams, streams=keyed)), array, use)
+
+    return AgedRead(operand, array, operand.axis, new, queries, reads, rewrite).product(x, w, cells, groups)
 
 
 def _needs_gradients(x: Tensor, w: Tensor) -> bool:

@@ -7,7 +7,8 @@ token. Shapes: B samples, R heads, n tokens, d features.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import torch
@@ -34,19 +35,80 @@ class WrittenTokens:
         tokens: [B, R, n, d] tokens before conditioning.
         streams: keys of their write noise.
         cells: what the cells hold; of cells that age, as they were written.
+        gain: [B, R, 1, n] factors of the inputs of V, see `KVTokens`; None for none.
+        memory: where these tensors grow: name -> memory; empty until tokens are appended.
     """
 
     settings: tuple[object, ...]
     tokens: Tensor
     streams: SampleStreams
     cells: Folded | Unaged
+    gain: Tensor | None = None
+    memory: dict[str, Growing] = field(default_factory=dict)
 
-    def matches(self, batch: KVTokens, settings: tuple[object, ...]) -> bool:
+    def matches(self, tokens: Tensor, streams: SampleStreams, settings: tuple[object, ...]) -> bool:
         """True if the tokens of a call would be written in the same way, with noise of the same kind."""
-        tokens, alike = batch.tokens, type(self.streams) is type(batch.streams)
+        alike = type(self.streams) is type(streams)
         alike = alike and (self.tokens.dtype, self.tokens.device) == (tokens.dtype, tokens.device)
         alike = alike and self.tokens.shape[1::2] == tokens.shape[1::2]
         return alike and all(_same_setting(a, b) for a, b in zip(self.settings, settings, strict=True))
+
+    def goes_on(self, tokens: Tensor, streams: SampleStreams, new: int, settings: tuple[object, ...]) -> bool:
+        """True if the tokens of a call are these and `new` more behind them, and would be written in the same way."""
+        if not isinstance(streams, TokenStreams) or new >= tokens.shape[-2]:
+            return False
+        if not self.matches(tokens, streams, settings):
+            return False
+        assert isinstance(self.streams, TokenStreams)
+        return _continues(self.streams, streams, new) and torch.equal(self.tokens, tokens[:, :, : -new or None])
+
+    def appended(self, batch: KVTokens, streams: TokenStreams, written: Folded, axis: str) -> WrittenTokens:
+        """These tokens and others behind them, in the memory of these: only what is new is copied.
+
+        Args:
+            batch: the other tokens.
+            streams: keys of all tokens.
+            written: what cells hold of the others.
+            axis: "K" (tokens are outputs) or "V" (tokens are inputs).
+        """
+        cells, along, memory = self.cells, -2 if axis == "K" else -1, self.memory
+        assert isinstance(cells, Folded)
+        own_units = axis == "K" and cells.unit.shape[-2] == self.tokens.shape[-2] > 1
+        tensors = dict[str, Any]()
+        for name in ("values", "variance", *(("unit",) if own_units else ())):
+            if getattr(cells, name) is not None:
+                grown = memory.setdefault(name, Growing(getattr(cells, name), along))
+                tensors[name] = grown.append(getattr(written, name))
+        tokens = memory.setdefault("tokens", Growing(self.tokens, -2)).append(batch.tokens)
+        gain = None
+        if self.gain is not None and batch.gain is not None:
+            gain = memory.setdefault("gain", Growing(self.gain, -1)).append(batch.gain)
+        return replace(self, tokens=tokens, streams=streams, cells=replace(written, **tensors), gain=gain)
+
+
+class Growing:
+    """A tensor that grows along an axis, in memory with room to spare. What `append` returned before stays as it is.
+
+    Args:
+        first: its first values.
+        dim: the axis.
+    """
+
+    def __init__(self, first: Tensor, dim: int) -> None:
+        self.memory, self.dim, self.size = first, dim, first.shape[dim]
+
+    def append(self, values: Tensor) -> Tensor:
+        """Append values; return a view of all."""
+        end, dim = self.size + values.shape[self.dim], self.dim
+        if end > self.memory.shape[dim] or self.memory.is_inference():
+            before, shape = self.memory.narrow(dim, 0, self.size), list(self.memory.shape)
+            shape[dim] = end + max(64, end // 4)
+            with torch.inference_mode(False):  # later calls outside of this mode may append, too
+                self.memory = torch.empty(shape, dtype=before.dtype, device=before.device)
+            self.memory.narrow(dim, 0, self.size).copy_(before)
+        self.memory.narrow(dim, self.size, end - self.size).copy_(values)
+        self.size = end
+        return self.memory.narrow(dim, 0, end)
 
 
 class TokenPlaces(NamedTuple):
@@ -124,7 +186,7 @@ def split(cache: WrittenTokens | None, batch: KVTokens, new: int, settings: tupl
         settings: as in `WrittenTokens`.
     """
     tokens, streams = batch.tokens, batch.streams
-    if cache is None or not cache.matches(batch, settings):
+    if cache is None or not cache.matches(tokens, streams, settings):
         return Split(batch)
     if not isinstance(streams, TokenStreams):
         same = cache.streams == streams and torch.equal(cache.tokens, tokens)
@@ -134,10 +196,15 @@ def split(cache: WrittenTokens | None, batch: KVTokens, new: int, settings: tupl
     assert isinstance(cache.streams, TokenStreams)
     n = cache.tokens.shape[-2]
     if _continues(cache.streams, streams, new) and torch.equal(cache.tokens, tokens[:, :, :n]):
-        rest = TokenStreams(streams.streams, numbers=tuple(row[n:] for row in streams.numbers))
+        rest = streams_from(streams, n)
         batch = _part(batch, rest, lambda t: t[:, :, n:] if t.shape[-2] > n else t)
         return Split(batch, cache.cells, moved=frozenset())
     return _split_by_number(cache, cache.streams, batch, streams, new)
+
+
+def streams_from(streams: TokenStreams, n: int) -> TokenStreams:
+    """The keys of all tokens but the first n of each sample."""
+    return replace(streams, numbers=tuple(row[n:] for row in streams.numbers))
 
 
 def _split_by_number(
@@ -212,10 +279,14 @@ def _continues(before: TokenStreams, now: TokenStreams, new: int) -> bool:
     """True if the same samples have exactly `new` more tokens than before, behind all others."""
     if before.streams != now.streams:
         return False
-    return all(
-        row == earlier + tuple(range(row[0] + len(earlier), row[0] + len(earlier) + new)) and min(earlier) >= 0
-        for earlier, row in zip(before.numbers, now.numbers, strict=True)
-    )
+    return all(map(_goes_on, before.numbers, now.numbers, repeat(new, len(now.numbers))))
+
+
+def _goes_on(earlier: tuple[int, ...], row: tuple[int, ...], new: int) -> bool:
+    """`_continues` for the numbers of one sample."""
+    n = len(earlier)
+    ends = row[n:] == tuple(range(row[0] + n, row[0] + n + new))
+    return ends and row[:n] == earlier and min(earlier) >= 0
 
 
 def _same_setting(a: object, b: object) -> bool:

@@ -26,6 +26,7 @@ class KVTokens:
         streams: keys of the write noise: one of each sample, or of each token by its number.
         code_range: the value of the largest code; broadcasts against `values`.
         column_range: the same as results are scaled by it; differs where each token of V has a range of its own.
+        gain: [B, R, 1, n] what inputs are multiplied by where each token of V has a range of its own; None elsewhere.
     """
 
     tokens: Tensor
@@ -33,6 +34,37 @@ class KVTokens:
     streams: SampleStreams
     code_range: Tensor
     column_range: Tensor
+    gain: Tensor | None = None
+
+
+def to_write(
+    tokens: Tensor,
+    values: Tensor,
+    streams: SampleStreams,
+    code_range: Tensor,
+    w_range: Tensor | None,
+    axis: str,
+    *,
+    own_scale: bool,
+) -> tuple[KVTokens, Tensor]:
+    """The tokens of a call as they are written, and the matrix [..., O, I] that they are in a product.
+
+    Args:
+        tokens: as in `KVTokens`.
+        values: conditioned tokens [B, R, n, d], with gradients.
+        streams: as in `KVTokens`.
+        code_range: as in `KVTokens`.
+        w_range: the calibrated range; None for none.
+        axis: "K" (tokens are outputs) or "V" (tokens are inputs).
+        own_scale: each token has a scale of its own.
+    """
+    w, column_range, gain = values if axis == "K" else values.transpose(-2, -1), code_range, None
+    if own_scale and axis == "V":
+        # Columns sum over tokens, so a token's own range scales its input in place of the result.
+        column_range = code_range.amax(dim=-2, keepdim=True) if w_range is None else w_range.to(values)
+        gain = (code_range / torch.where(column_range > 0, column_range, 1.0)).transpose(-2, -1)
+        w = w / torch.where(gain > 0, gain, 1.0)
+    return KVTokens(tokens.detach(), values.detach(), streams, code_range, column_range, gain), w
 
 
 def token_has_range(array: Crossbar, axis: str) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -112,15 +113,21 @@ def place_tokens(
             return unpadding, tuple(tuple(row) for row in shown.tolist())
     if not (by_number and any(starts)):
         n = N if unpadding is None else unpadding.index.shape[1]
-        return unpadding, tuple(
-            tuple(range(start, start + length)) + (-1,) * (n - length)
-            for start, length in zip(starts, lengths, strict=True)
-        )
+        return unpadding, _side_by_side(tuple(starts), tuple(lengths), n)
     first = torch.tensor(starts, device=device)[:, None]
     if unpadding is None:
         return place_by_number(first + torch.arange(N, device=device))
     seen = unpadding.seen
     return place_by_number(torch.where(seen, seen.long().cumsum(dim=1) - 1 + first, -1))
+
+
+@lru_cache(maxsize=8)
+def _side_by_side(starts: tuple[int, ...], lengths: tuple[int, ...], n: int) -> Numbers:
+    """The numbers of tokens side by side at n places: all layers of a call have the same ones."""
+    return tuple(
+        tuple(range(start, start + length)) + (-1,) * (n - length)
+        for start, length in zip(starts, lengths, strict=True)
+    )
 
 
 def _numbers_of_slots(token_mask: Mask, tokens_so_far: Sequence[int], N: int, device: torch.device) -> Tensor | None:

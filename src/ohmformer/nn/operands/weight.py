@@ -17,6 +17,7 @@ from ohmformer.array import encoding
 from ohmformer.array.calibrate_adc import widest
 from ohmformer.array.codes.codec import Codec
 from ohmformer.array.folded import Folded
+from ohmformer.array.half_cells import halved
 from ohmformer.array.programmed import Programmed
 from ohmformer.array.residual.feedback import ErrorFeedback
 from ohmformer.array.spec import Crossbar
@@ -280,6 +281,8 @@ class WeightOperand(Operand):
             fault_stream=use.stream.child("faults", last.name),
             feedback=self._corrections(use),
         )
+        if state.half_cells and use.step is None and isinstance(cells, Folded):
+            cells = halved(cells)
         last.cells, last.key, last.checksum = cells, key, bits
         return cells  # another thread may have written last.cells by now
 

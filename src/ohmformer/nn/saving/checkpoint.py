@@ -86,7 +86,7 @@ def save(model: nn.Module, file: str | Path) -> None:
         "clip": None if handle.state.clip is None else handle.state.clip.canonical(),
         "weights": handle.weights.canonical(),
         "ages": handle.ages.plain() if isinstance(handle.ages, Ages) else handle.ages,
-        **{name: getattr(handle.state, name) for name in ("level", "seed", "chip", "rounded")},
+        **{name: getattr(handle.state, name) for name in ("level", "seed", "chip", "rounded", "half_cells")},
         "calibration": list(handle.calibration),
         "operands": [operand.name for operand in handle.operands],
         "tied": tied,
@@ -146,6 +146,7 @@ def restore(
     if ages is None and hardware is None and metadata.get("ages") is not None:
         stored_ages = metadata["ages"]
         ages = stored_ages if isinstance(stored_ages, float) else Ages.read(stored_ages)
+    settings["half_cells"] = bool(metadata.get("half_cells"))
     options: dict[str, Any] = {"clip": clip, "weights": weights, "rules": rules, "ages": ages, **settings}
     converted = convert(model, hardware or stored, sample=sample, **options)
     handle = crossbars(converted)

@@ -150,6 +150,7 @@ class State:
             noise; `written` does so for weights, and with noise for K and V. The observing modes compute exactly
             (`observe converters`: on crossbars) and calibrate ranges and recipes.
         rounded: True if inputs and stored values are rounded to codes; False leaves only noise and saturation.
+        half_cells: True if what cells hold of weights is kept in half precision, where slices are folded.
         causal: True if some attention of the model is causal, or all of it is cross attention. Tokens then may come one
             by one, and noise of reads belongs to tokens.
         training: the steps of variation-aware training; None outside of its block.
@@ -166,6 +167,7 @@ class State:
     clip: KVClip | None = None
     mode: Mode = "run"
     rounded: bool = True
+    half_cells: bool = False
     causal: bool = False
     training: TrainingSteps | None = None
     threads: Threads[Call] = field(default_factory=lambda: Threads(Call))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -22,7 +23,8 @@ def scattered(w: Tensor) -> tuple[int, ...]:
     With `checksum` they reveal changes that PyTorch's version counter misses: those through `.data` (averaged weights,
     pruning, old optimizers), and those of tensors made in inference mode.
     """
-    return tuple(_scattered(w).tolist())
+    values = _values(w)
+    return tuple((values if values.dtype is torch.float32 else values.float()).view(torch.int32).tolist())
 
 
 def checksum(w: Tensor) -> int:
@@ -37,9 +39,22 @@ def square_sum(w: Tensor) -> float:
 
 
 def _scattered(w: Tensor) -> Tensor:
-    flat = w.reshape(-1)
-    index = (torch.arange(PLACES, device=w.device) * 2654435761) % flat.numel()
-    return flat[index].float().view(torch.int32).long()
+    return _values(w).float().view(torch.int32).long()
+
+
+def _values(w: Tensor) -> Tensor:
+    """`PLACES` values from all over w."""
+    index = _places(w.numel(), w.device)
+    if w.is_contiguous():
+        return w.view(-1).index_select(0, index)
+    return w[torch.unravel_index(index, w.shape)]
+
+
+@lru_cache(maxsize=256)
+def _places(size: int, device: torch.device) -> Tensor:
+    """The places of these values among those of a matrix in its order."""
+    with torch.inference_mode(False):
+        return (torch.arange(PLACES, device=device) * 2654435761) % size
 
 
 def _checksum(w: Tensor) -> Tensor:
