@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ohmformer.streams import backends, philox
+from ohmformer.streams.backends import Kernels
 from ohmformer.streams.places import Places, repeated
 from ohmformer.streams.sources import RandomSource
 
@@ -22,10 +23,13 @@ class CountedSource(RandomSource):
     Args:
         places: where the numbers of each stream stand in a tensor of a shape.
         device: where the tensors live.
+        kernels: what draws on the CPU.
     """
 
-    def __init__(self, places: Callable[[tuple[int, ...]], Places], device: torch.device | str) -> None:
-        self._places, self._device = places, torch.device(device)
+    def __init__(
+        self, places: Callable[[tuple[int, ...]], Places], device: torch.device | str, kernels: Kernels = "torch"
+    ) -> None:
+        self._places, self._device, self._kernels = places, torch.device(device), kernels
         self._sent: dict[tuple[tuple[int, ...], int | None], Places] = {}
         self._drawn: Counter[int] = Counter()
 
@@ -43,16 +47,30 @@ class CountedSource(RandomSource):
 
     def _draw(self, shape: tuple[int, ...], kind: int, count: int | None = None) -> Tensor:
         """The next tensor of a shape, or the next `count` tensors [count, ...]."""
+        (places, nth), whole = self.next_places(shape, count), shape if count is None else (count, *shape)
+        out = (torch.empty if places.full else torch.zeros)(whole, dtype=torch.float32, device=self._device)
+        if out.numel():
+            draw_into(out, places, nth, kind, self._kernels)
+        return out
+
+    def next_places(self, shape: tuple[int, ...], count: int | None = None) -> tuple[Places, int]:
+        """Where the numbers of the next tensor of a shape stand, which then counts as drawn.
+
+        Args:
+            shape: of the tensor.
+            count: None, or number of such tensors that follow one another, [count, ...].
+
+        Returns:
+            The places, and how many tensors were drawn before.
+        """
         if (shape, count) not in self._sent:
             places = self._places(shape)
             places = places if count is None else repeated(places, count)
             self._sent[shape, count] = places.to(self._device)
-        places, whole = self._sent[shape, count], shape if count is None else (count, *shape)
-        out = (torch.empty if places.full else torch.zeros)(whole, dtype=torch.float32, device=self._device)
-        if out.numel():
-            draw_into(out, places, self._drawn[places.numbered], kind)
+        places = self._sent[shape, count]
+        nth = self._drawn[places.numbered]
         self._drawn[places.numbered] += 1 if count is None else count
-        return out
+        return places, nth
 
 
 class CountedStreamSource(CountedSource):
@@ -61,9 +79,13 @@ class CountedStreamSource(CountedSource):
     by_sample: ClassVar[bool] = False
 
 
-def draw_into(out: Tensor, places: Places, nth: int, kind: int) -> None:
+def draw_into(out: Tensor, places: Places, nth: int, kind: int, kernels: Kernels) -> None:
     """`philox.draw` by the backend of the device of `out`."""
-    if backends.has_kernels(out.device):
+    if backends.compiles(out.device, kernels):
+        from ohmformer.streams import philox_compiled
+
+        philox_compiled.draw(out, places, nth, kind)
+    elif backends.has_kernels(out.device):
         from ohmformer.streams import philox_kernel
 
         philox_kernel.draw(out, places, nth, kind)

@@ -25,6 +25,7 @@ from ohmformer.mitigation.spec import KVClip
 from ohmformer.models.load import make_model, model_digest
 from ohmformer.models.spec import ModelChoice
 from ohmformer.streams.backends import drawn_on
+from ohmformer.streams.compiling import check_kernels
 from ohmformer.study.results.key import Identity, digest
 from ohmformer.study.spec import Settings
 from ohmformer.study.trials.checks import check_trials
@@ -90,8 +91,9 @@ def identify(settings: Settings) -> Identity:
     """Digests of model and data, which it loads.
 
     Raises:
-        BadInput: they cannot be loaded, or the clip does not fit the arrays.
+        BadInput: they cannot be loaded, the clip does not fit the arrays, or numba is missing for compiled kernels.
     """
+    check_kernels(settings.simulation.kernels, "simulation.kernels")
     for engine in (settings.hardware.attention.key, settings.hardware.attention.value):
         if isinstance(settings.mitigation.clip, KVClip) and isinstance(engine, CrossbarEngine):
             try:
@@ -100,7 +102,8 @@ def identify(settings: Settings) -> Identity:
                 raise BadInput(f"mitigation.{error}") from None
     _, task = loaded(settings.model, settings.task)
     check_trials(settings, task)
-    return Identity(_model_digest(settings.model, settings.task), task.digest, device=drawn_on("cpu"))
+    drawn = drawn_on("cpu", settings.simulation.kernels)
+    return Identity(_model_digest(settings.model, settings.task), task.digest, device=drawn)
 
 
 def check_identity(settings: Settings, identity: Identity) -> None:

@@ -37,6 +37,7 @@ from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.kv_ages import check_ages
 from ohmformer.nn.operands.weight import WeightOperand
 from ohmformer.nn.shared.state import State
+from ohmformer.streams.backends import Kernels
 
 
 def convert(
@@ -47,6 +48,7 @@ def convert(
     clip: KVClip | None = None,
     weights: WeightMitigation | None = None,
     level: Level | None = None,
+    kernels: Kernels | None = None,
     rules: Rules | None = None,
     seed: int | None = None,
     chip: int | None = None,
@@ -67,6 +69,7 @@ def convert(
         clip: ClipFormer's clip of K and V; None for no clip.
         weights: mitigation of static weights, such as rotation or residual writing; None for none.
         level: how closely arrays are simulated (see `ohmformer.array.multiply`); None is "array".
+        kernels: what computes on the CPU; "compiled" is faster (see `docs/speed.md`), None is "torch".
         rules: name pattern (as in fnmatch) of modules, or of operands such as `layer.attention.K` -> settings for them.
             None keeps them digital; `ohmformer.hardware.rules` describes the others. The first match wins.
         seed: root of all noise; None is 0.
@@ -82,11 +85,12 @@ def convert(
 
     Raises:
         BadInput: a product of two activations is not understood, weights or sample hold NaN, a rule matches nothing,
-            `ages` do not fit, or the converted model differs from the original on exact hardware.
+            `ages` do not fit, compiled kernels lack numba, or the converted model differs from the original on exact
+            hardware.
     """
     for name, given in (("verbose", verbose), ("keep_original", keep_original)):
         check_type("convert", name, given, bool, "True or False")
-    config, ages = as_config(model, hardware, clip, weights, level, rules, seed, chip), check_ages(ages)
+    config, ages = as_config(model, hardware, clip, weights, level, kernels, rules, seed, chip), check_ages(ages)
     sample = checked_sample(model, sample, config.rules)
     converted = share_parameters(model)
     with evaluation_mode(converted), unchanged_buffers(model), without_fast_path():
@@ -102,7 +106,8 @@ def _on_crossbars(
     model: Model, converted: Model, sample: Any, config: ConvertConfig, ages: Ages | float | None
 ) -> Handle:
     """Replace the modules of the copy by those on crossbars, and check them against the original."""
-    state = State(level=config.level, seed=config.seed, chip=config.chip, clip=config.clip)
+    settings = {name: getattr(config, name) for name in ("level", "kernels", "seed", "chip", "clip")}
+    state = State(**settings)
     with refusing_random_models(model, sample):
         run = _dry_run(converted, sample)
         replacer = Replacer(converted, config.hardware, state, config.rules, run, config.weights, ages)
