@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +13,23 @@ from ohmformer.streams import backends, philox
 from ohmformer.streams.backends import Kernels
 from ohmformer.streams.places import Places, repeated
 from ohmformer.streams.sources import RandomSource
+
+
+class Undrawn(NamedTuple):
+    """Standard normals for a compiled loop.
+
+    Attributes:
+        normals: drawn already, one after the other; empty if the loop is to draw them.
+        rows: whose numbers stand one after the other, see `Places`; of drawn numbers one row without a key.
+        nth: how many tensors were drawn before.
+    """
+
+    normals: Tensor
+    rows: Tensor
+    nth: int
+
+
+_NONE = torch.empty(0)
 
 
 class CountedSource(RandomSource):
@@ -47,30 +64,31 @@ class CountedSource(RandomSource):
 
     def _draw(self, shape: tuple[int, ...], kind: int, count: int | None = None) -> Tensor:
         """The next tensor of a shape, or the next `count` tensors [count, ...]."""
-        (places, nth), whole = self.next_places(shape, count), shape if count is None else (count, *shape)
+        places, whole = self._places_of(shape, count), shape if count is None else (count, *shape)
         out = (torch.empty if places.full else torch.zeros)(whole, dtype=torch.float32, device=self._device)
         if out.numel():
-            draw_into(out, places, nth, kind, self._kernels)
+            draw_into(out, places, self._drawn[places.numbered], kind, self._kernels)
+        self._drawn[places.numbered] += 1 if count is None else count
         return out
 
-    def next_places(self, shape: tuple[int, ...], count: int | None = None) -> tuple[Places, int]:
-        """Where the numbers of the next tensor of a shape stand, which then counts as drawn.
-
-        Args:
-            shape: of the tensor.
-            count: None, or number of such tensors that follow one another, [count, ...].
-
-        Returns:
-            The places, and how many tensors were drawn before.
-        """
+    def _places_of(self, shape: tuple[int, ...], count: int | None = None) -> Places:
+        """Where the numbers of a tensor of a shape stand on the device, or those of `count` tensors [count, ...]."""
         if (shape, count) not in self._sent:
             places = self._places(shape)
             places = places if count is None else repeated(places, count)
             self._sent[shape, count] = places.to(self._device)
-        places = self._sent[shape, count]
-        nth = self._drawn[places.numbered]
-        self._drawn[places.numbered] += 1 if count is None else count
-        return places, nth
+        return self._sent[shape, count]
+
+    def undrawn_normals(self, count: int, *shape: int) -> Undrawn:
+        """The next tensors of standard normals, as `normals` gives them, for a loop that draws them where it can."""
+        places = self._places_of(shape)
+        if places.contiguous and places.full:
+            nth = self._drawn[places.numbered]
+            self._drawn[places.numbered] += count
+            return Undrawn(_NONE, places.rows, nth)
+        drawn = self._draw(shape, philox.NORMAL, count)
+        size = drawn.numel()
+        return Undrawn(drawn.view(-1), torch.tensor([[0, 0, 0, size, max(1, size), 1, 0]]), 0)
 
 
 class CountedStreamSource(CountedSource):
