@@ -18,7 +18,7 @@ NOISY = of.replace(of.load("clipformer_tcad_2024"), "attention.array.cell.write_
 
 
 def outputs(monkeypatch: pytest.MonkeyPatch, backend: str, model: nn.Module, x: Tensor, **options: Any) -> Tensor:
-    monkeypatch.setattr(backends, "backend_of", lambda device: backend)
+    monkeypatch.setattr(backends, "backend_of", lambda *_: backend)
     model = of.convert(model.to(KERNEL_DEVICE).eval(), sample=x, **options)
     with torch.no_grad(), of.samples(range(len(x))):
         y: Tensor = model(x)

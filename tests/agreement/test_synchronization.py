@@ -26,7 +26,7 @@ ONCE = {
 @pytest.fixture(autouse=True)
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """The CPU draws, checks and compares as a GPU does."""
-    monkeypatch.setattr(backends, "backend_of", lambda device: "philox")
+    monkeypatch.setattr(backends, "backend_of", lambda *_: "philox")
     monkeypatch.setattr(deferred_checks, "waits", lambda device: True)
 
 

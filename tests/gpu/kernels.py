@@ -1,4 +1,7 @@
-"""Where kernels of Triton are tested: on a GPU, or without one in Triton's interpreter, on the CPU."""
+"""Where kernels are tested: those of Triton on a GPU, or in its interpreter on the CPU; compiled ones with numba.
+
+Where OHMFORMER_REQUIRE_NUMBA is set, as in CI, numba must be installed.
+"""
 
 import json
 import os
@@ -9,6 +12,9 @@ from importlib.util import find_spec
 import pytest
 import torch
 
+needs_numba = pytest.mark.skipif(
+    find_spec("numba") is None and not os.environ.get("OHMFORMER_REQUIRE_NUMBA"), reason="numba is not installed"
+)
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
 KERNEL_DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 """Its tensors a kernel can reach: without a GPU, `tests/conftest.py` switches the interpreter on."""

@@ -53,7 +53,7 @@ def explored() -> dict[str, Any]:
 
 
 def conversion() -> dict[str, Any]:
-    names = ("clip", "weights", "level", "rules", "seed", "chip")
+    names = ("clip", "weights", "level", "kernels", "rules", "seed", "chip")
     fixed = {"model": encoder(), "hardware": of.load("clipformer_tcad_2024"), "sample": X}
     return {
         **fixed,

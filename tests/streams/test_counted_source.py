@@ -7,16 +7,23 @@ import torch
 from ohmformer.errors import BadInput
 from ohmformer.streams import PaddedStreams, SampleStreams, Stream, TokenStreams, backends, sample_streams, samples
 from ohmformer.streams.counted_source import CountedSource
-from tests.gpu.kernels import KERNEL_DEVICE, needs_triton
+from tests.gpu.kernels import KERNEL_DEVICE, needs_numba, needs_triton
 
 CHIP = Stream(0, "chip", 3)
 TWO = (CHIP.child("a"), CHIP.child("b"))
 
 
-@pytest.fixture(params=["philox", pytest.param("philox_kernel", marks=needs_triton)])
+BACKENDS = [
+    "philox",
+    pytest.param("philox_kernel", marks=needs_triton),
+    pytest.param("philox_compiled", marks=needs_numba),
+]
+
+
+@pytest.fixture(params=BACKENDS)
 def like(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
     """A tensor of a device that draws by the counter-based generator."""
-    monkeypatch.setattr(backends, "backend_of", lambda device: request.param)
+    monkeypatch.setattr(backends, "backend_of", lambda *_: request.param)
     return torch.empty(0, device=KERNEL_DEVICE if request.param == "philox_kernel" else "cpu")
 
 

@@ -14,12 +14,17 @@ import torch
 
 from ohmformer.errors import BadInput
 from ohmformer.models.bundled_vit import VisionTransformer
+from ohmformer.report.table import software_line
+from ohmformer.streams import compiling
+from ohmformer.study.loaded import identify
 from ohmformer.study.read_study import make_study
+from ohmformer.study.results.document import study_results
 from ohmformer.study.results.spec import PointResult
 from ohmformer.study.run import run_study, study_keys
 from ohmformer.study.spec import Settings
 from ohmformer.study.store.store import Store
 from tests.cli.drivers import stopped_if_it_fails
+from tests.gpu.kernels import needs_numba
 from tests.report.results import answer
 from tests.study.processes import ROOT, wait_until
 from tests.study.small import GAMMA, LOG, document, gamma, gammas, note, study
@@ -189,3 +194,24 @@ def test_a_point_that_ends_the_process_fails_alone(tmp_path: Path, log: Path, wo
     with pytest.raises(BadInput, match=r"1 of 3 points failed \(2 of 3 points stored\).*it calls os._exit\(0\)"):
         run_study(study(0.0, 1.0, 2.0), tmp_path / "o", workers=workers, evaluate=exit_hard_at_one, progress=False)
     assert sorted(lines(log)) == [0.0, 2.0]
+
+
+@needs_numba
+def test_kernels_are_part_of_the_identity_and_results_are_stored_apart(tmp_path: Path) -> None:
+    study = make_study(document(sweep={"simulation.kernels": ["torch", "compiled"]}))
+    assert [identify(point.settings).device for point in study.points] == ["cpu", "cpu, philox_compiled"]
+    plain = make_study(document())
+    keys = study_keys(study)
+    assert keys[0] == study_keys(plain)[0] != keys[1]
+    results = run_study(study, tmp_path / "out")
+    again = run_study(study, tmp_path / "out")
+    assert [point.accuracy.kernels for point in results] == ["torch", "compiled"]
+    assert results == again
+    assert "level array, level array with compiled kernels" in software_line(study_results(study, keys, results))
+
+
+def test_studies_without_numba_are_refused_before_they_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(compiling, "has_numba", lambda: False)
+    study = make_study(document(simulation={"kernels": "compiled"}))
+    with pytest.raises(BadInput, match=r"simulation.kernels = 'compiled': needs numba.*ohmformer\[fast\]"):
+        run_study(study, tmp_path / "out")

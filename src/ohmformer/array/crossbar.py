@@ -17,6 +17,7 @@ from ohmformer.array import encoding, event_counter
 from ohmformer.array.codes.codec import Codec
 from ohmformer.array.degradation import compensation
 from ohmformer.array.folded import fold
+from ohmformer.array.kernels import cell_writes
 from ohmformer.array.peripherals.mismatch import Mismatch, draw_mismatch
 from ohmformer.array.peripherals.read_keys import in_blocks
 from ohmformer.array.peripherals.spec import mismatched
@@ -104,7 +105,9 @@ def write(values: Tensor, array: Crossbar, **options: Unpack[WriteOptions]) -> P
 def write_uncompensated(request: WriteRequest) -> Programmed:
     """`write` without a compensation of drift."""
     array, codes, slices, writer = request.array, request.codes, request.slices, request.writer("cell")
-    if array.residual is not None:
+    if cell_writes.fusible(request, read_noise=False):
+        held = Held(cell_writes.digits_written(request))
+    elif array.residual is not None:
         held = _stacked([held for _, held in request.residual_slices(writer, writer.write_and_read_back)][::-1])
     elif one_sided(array):
         held = Held(codes.new_empty(2, slices, *codes.shape))
@@ -145,6 +148,7 @@ class WriteRequest:
         stream: key of write noise and drift.
         fault_stream: key of faults.
         major: the axis along which random numbers run first.
+        whole: True if the codes are known to be integers.
     """
 
     array: Crossbar
@@ -156,6 +160,7 @@ class WriteRequest:
     stream: Streams
     fault_stream: Streams
     major: Major
+    whole: bool
 
     def writer(self, columns: Columns) -> Writer:
         """A new writer of the cells or of the reference columns, at its first slice."""
@@ -191,9 +196,11 @@ def write_request(values: Tensor, array: Crossbar, **options: Unpack[WriteOption
         raise BadInput(f"write: {unknown}: is not an argument; {suggest(unknown, list(WriteOptions.__annotations__))}")
     codec, code_range, max_code = options.get("codec"), options.get("code_range"), options.get("max_code")
     codes = encoding.checked_matrix(values, "write: codes" if codec is None else "write: values")
+    stream, major = options.get("stream", 0), options.get("major", "outputs")
+    stream = Stream(stream) if isinstance(stream, int) else stream
     w_range = _range_of_columns(options.get("w_range"), codes)
     if codec is not None:
-        codes = codec.codes(codes, w_range if code_range is None else code_range, array)
+        codes = codec.codes(codes, w_range if code_range is None else code_range, array, kernels=stream.kernels)
         max_code = codec.max_code if max_code is None else max_code
     elif code_range is not None:
         raise BadInput("write: code_range: is what a codec scales by, and there is none; give codec, or leave it out")
@@ -207,12 +214,11 @@ def write_request(values: Tensor, array: Crossbar, **options: Unpack[WriteOption
     )
     if require((low >= -largest) & (high <= largest), lambda: too_large):
         codes = codes.nan_to_num().clamp_(-largest, largest)
-    stream, major = options.get("stream", 0), options.get("major", "outputs")
     unit = encoding.unit_of(w_range, array.max_code)
-    stream = Stream(stream) if isinstance(stream, int) else stream
     _count_writes(codes, array, slices, stream, major)
     fault_stream, feedback = options.get("fault_stream") or stream, options.get("feedback")
-    request = WriteRequest(array, codes, slices, largest, max_code, unit, stream, fault_stream, major)
+    whole = array.residual is None and (codec is None or codec.rounded)
+    request = WriteRequest(array, codes, slices, largest, max_code, unit, stream, fault_stream, major, whole)
     return request if feedback is None else _with_feedback(request, feedback)
 
 

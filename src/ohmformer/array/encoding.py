@@ -15,11 +15,13 @@ import torch
 from torch import Tensor
 
 from ohmformer.array.chunking import pieces
+from ohmformer.array.kernels import input_codes
 from ohmformer.array.spec import Crossbar
 from ohmformer.deferred_checks import require, waits
 from ohmformer.device.interpolation import linear
 from ohmformer.errors import BadInput
 from ohmformer.precision import widened
+from ohmformer.streams.backends import Kernels
 
 
 def full_range(w: Tensor, array: Crossbar) -> Tensor:
@@ -62,7 +64,9 @@ def unit_of(code_range: Tensor, top: int) -> Tensor:
     return torch.where(unit > 0, unit, 1.0 / top)
 
 
-def quantize(values: Tensor, array: Crossbar, code_range: Tensor, *, rounded: bool = True) -> Tensor:
+def quantize(
+    values: Tensor, array: Crossbar, code_range: Tensor, *, rounded: bool = True, kernels: Kernels = "torch"
+) -> Tensor:
     """Quantize values to codes of the same shape and dtype.
 
     Args:
@@ -70,6 +74,7 @@ def quantize(values: Tensor, array: Crossbar, code_range: Tensor, *, rounded: bo
         array: the hardware.
         code_range: the value of the largest code; broadcasts against the values.
         rounded: round to integers; False bypasses the quantizer.
+        kernels: what computes on the CPU.
 
     Returns:
         Codes from -array.max_code to array.max_code.
@@ -77,8 +82,20 @@ def quantize(values: Tensor, array: Crossbar, code_range: Tensor, *, rounded: bo
     Raises:
         BadInput: a value or a range is NaN or infinite, or a range is negative.
     """
-    codes = _finite(values / unit_of(code_range, array.max_code), values, code_range, "a matrix to be programmed")
-    return _clamped(codes, -array.max_code, array.max_code, rounded)
+    top, what = array.max_code, "a matrix to be programmed"
+    if rounded and input_codes.fusible(values, code_range, top, kernels):
+        return _in_one_pass(values, code_range, (-top, top), what)
+    codes = _finite(values / unit_of(code_range, top), values, code_range, what)
+    return _clamped(codes, -top, top, rounded)
+
+
+def _in_one_pass(values: Tensor, code_range: Tensor, bounds: tuple[int, int], what: str) -> Tensor:
+    """Rounded codes of values that are `input_codes.fusible`; the upper bound is the code of the range."""
+    low, top = bounds
+    codes, usable = input_codes.to_codes(values, code_range, top, low, top)
+    if not usable:
+        raise _unusable(what, code_range)
+    return codes
 
 
 def _finite(scaled: Tensor, values: Tensor, scale: Tensor, what: str) -> Tensor:
@@ -235,7 +252,13 @@ def mean_over_copies_(total: Tensor, array: Crossbar) -> Tensor:
 
 
 def quantize_input(
-    x: Tensor, array: Crossbar, x_range: Tensor | float | None, *, signed: bool, rounded: bool = True
+    x: Tensor,
+    array: Crossbar,
+    x_range: Tensor | float | None,
+    *,
+    signed: bool,
+    rounded: bool = True,
+    kernels: Kernels = "torch",
 ) -> tuple[Tensor, Tensor]:
     """Quantize inputs to codes of the same shape and dtype.
 
@@ -246,6 +269,7 @@ def quantize_input(
             if the range of the hardware is `dynamic`, otherwise of the whole of x.
         signed: False if inputs are never negative and use all codes.
         rounded: round to integers; False bypasses the quantizer.
+        kernels: what computes on the CPU.
 
     Returns:
         The codes, and the value of one code.
@@ -257,9 +281,10 @@ def quantize_input(
         x_range = x.abs().amax(-1, keepdim=True) if array.inputs.range == "dynamic" else x.abs().amax()
     x_range = torch.as_tensor(x_range).to(x)
     top = array.max_input(signed=signed)
-    unit = unit_of(x_range, top)
-    codes = _finite(x / unit, x, x_range, "an input of a crossbar")
-    return _clamped(codes, -top if signed else 0, top, rounded), unit
+    unit, low, what = unit_of(x_range, top), -top if signed else 0, "an input of a crossbar"
+    if rounded and input_codes.fusible(x, x_range, top, kernels):
+        return _in_one_pass(x, x_range, (low, top), what), unit
+    return _clamped(_finite(x / unit, x, x_range, what), low, top, rounded), unit
 
 
 def _clamped(codes: Tensor, low: int, high: int, rounded: bool) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ohmformer.array import encoding
+from ohmformer.array.kernels import reads
 from ohmformer.array.peripherals import drivers, reported
 from ohmformer.array.peripherals.mismatch import Mismatch
 from ohmformer.array.peripherals.read_keys import of_references
@@ -187,8 +188,10 @@ def folded_product(
 def _with_read_noise(y: Tensor, power: Tensor, cells: Folded, array: Crossbar, stream: Streams) -> Tensor:
     """Results [..., M, O] with read noise; `power` [..., M, I] are the factors on the variances of the cells."""
     assert cells.variance is not None
-    std = (power @ cells.variance.transpose(-2, -1)).sqrt_()
-    y = y.addcmul_(std, stream.child("read").normal(*std.shape, like=std))
+    variance, numbers = power @ cells.variance.transpose(-2, -1), stream.child("read")
+    if reads.add_noise_(y, variance, numbers) is None:
+        std = variance.sqrt_()
+        y = y.addcmul_(std, numbers.normal(*std.shape, like=std))
     if cells.reference_variance is not None:
         std = (power @ cells.reference_variance.transpose(-2, -1)).sqrt_()
         numbers = of_references(stream.child("read reference"), array.columns)

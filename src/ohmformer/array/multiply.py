@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ohmformer.array import cell_level, converters, encoding
 from ohmformer.array.folded import Conversions, Folded, fold, folded_product
-from ohmformer.array.kernels import converted_sum
+from ohmformer.array.kernels import converted_sum, reads
 from ohmformer.array.peripherals import drivers, reported
 from ohmformer.array.peripherals.read_keys import of_references
 from ohmformer.array.peripherals.spec import draws_for_reads, mismatched
@@ -30,6 +30,7 @@ from ohmformer.device import noise
 from ohmformer.errors import BadInput
 from ohmformer.precision import widened
 from ohmformer.streams import Stream, Streams
+from ohmformer.streams.backends import Kernels
 
 LEVELS: tuple[Level, ...] = get_args(Level)
 
@@ -79,8 +80,9 @@ def mvm(
         raise BadInput(f"{noisy} but no stream was given; pass stream=Stream(seed, ...) or an integer")
     stream = Stream(stream) if isinstance(stream, int) else stream
     return product(
-        x, programmed, array, level=level, x_range=x_range, signed=signed, stream=stream, adc_range=adc_range
-    )
+        x, programmed, array, level=level, x_range=x_range, signed=signed, stream=stream, adc_range=adc_range,
+        kernels="torch" if stream is None else stream.kernels,
+    )  # fmt: skip
 
 
 def needs_cells(level: Level, array: Crossbar) -> bool:
@@ -121,6 +123,7 @@ def product(
     adc_range: converters.Range | None,
     rounded: bool = True,
     shares: Tensor | None = None,
+    kernels: Kernels = "torch",
 ) -> Tensor:
     """Multiply real inputs by a written matrix, at a fidelity level.
 
@@ -138,12 +141,13 @@ def product(
         adc_range: calibrated converter range, in digits times input units.
         rounded: round inputs to codes; False bypasses the quantizer, and the matrix was written for `analog(array)`.
         shares: factors of the codes of inputs, which broadcast against x; None for none.
+        kernels: what computes on the CPU.
 
     Returns:
         Results [..., M, O].
     """
     x = x.to(cells.digits) if isinstance(cells, Programmed) else x
-    codes, unit = encoding.quantize_input(x, array, x_range, signed=signed, rounded=rounded)
+    codes, unit = encoding.quantize_input(x, array, x_range, signed=signed, rounded=rounded, kernels=kernels)
     codes, written = codes if shares is None else codes * shares, array if rounded else analog(array)
     if isinstance(cells, Folded) or not needs_cells(level, written):
         added = _conversions(array, written, signed=signed, adc_range=adc_range)
@@ -151,6 +155,8 @@ def product(
         return folded_product(codes, cells, written, stream, signed=signed, converters=added).mul_(unit)
     span = converters.adc_range(array, signed=signed, calibrated=adc_range)
     computed = cell_level.product if level == "cell" else converted_product
+    if level == "array" and reads.fusible(codes, cells, kernels):
+        computed = reads.converted_product
     y = computed(codes, cells, signed=signed, stream=stream, span=span)
     return y.mul_(cells.unit.transpose(-2, -1)).mul_(unit)
 

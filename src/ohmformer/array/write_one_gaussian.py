@@ -19,12 +19,11 @@ from torch import Tensor
 from ohmformer.array import crossbar, encoding
 from ohmformer.array.chunking import pieces
 from ohmformer.array.crossbar import WriteOptions, WriteRequest
-from ohmformer.array.degradation.compensation import compensates
 from ohmformer.array.folded import Folded
-from ohmformer.array.peripherals.spec import mismatched
+from ohmformer.array.gaussian_cells import gaussian_pairs, means_and_stds
 from ohmformer.array.spec import Crossbar
 from ohmformer.array.writing import one_sided
-from ohmformer.device import drift, faults, noise
+from ohmformer.device import noise
 
 FAR = 4.0
 """Standard deviations between a level and a bound of the conductance from which on the clamp is negligible: it moves
@@ -38,14 +37,7 @@ def writable(array: Crossbar) -> bool:
     losses in wires, mismatch of converters and residual writing. If the clamp matters, the unused half of a pair must
     also be free of noise.
     """
-    cell = array.aged_cell
-    if array.encoding != "differential" or array.write_verify or array.wires or not noise.gaussian(cell):
-        return False
-    if mismatched(array) or array.residual is not None:
-        return False
-    still = not drift.drifts(cell, array.age) and not compensates(array)
-    still = still and not faults.faulty(cell) and not array.saturates
-    return still and (one_sided(array) or clamp_is_negligible(array))
+    return gaussian_pairs(array) and (one_sided(array) or clamp_is_negligible(array))
 
 
 def clamp_is_negligible(array: Crossbar) -> bool:
@@ -54,17 +46,6 @@ def clamp_is_negligible(array: Crossbar) -> bool:
     g, ceiling = encoding.level_conductances(array), math.inf if cell.g_ceiling is None else cell.g_ceiling
     std, mean = noise.write_std(g, cell), noise.write_mean(g, cell)
     return bool((std == 0).logical_or_(torch.minimum(mean, ceiling - mean) >= FAR * std).all())
-
-
-def means_and_stds(array: Crossbar, slices: int) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation, before the clamp, of the digit that is held, by slice and magnitude: each [S, K]."""
-    codes = torch.arange(array.capacity(slices) + 1, dtype=torch.float64)
-    digits = torch.stack(list(encoding.slice_digits(codes, array, slices)))
-    g, cell = encoding.level_conductances(array), array.aged_cell
-    std_by_digit = noise.write_std(g, cell) / array.step
-    mean = noise.write_mean(g, cell)
-    means = digits if mean is g and not cell.uneven else ((mean - cell.g_min) / array.step)[digits.long()]
-    return means, std_by_digit[digits.long()]
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ such as samples and heads.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import product
 from math import prod
@@ -23,7 +24,7 @@ from ohmformer.device.check import check_cell
 from ohmformer.device.spec import WriteVerify
 from ohmformer.errors import BadInput
 from ohmformer.streams import RandomSource, SampleStreams, Stream, Streams
-from ohmformer.streams.counted_source import CountedSource
+from ohmformer.streams.counted_source import CountedSource, Undrawn
 
 Major = Literal["outputs", "inputs"]
 """The axis of a matrix along which random numbers run first."""
@@ -255,6 +256,24 @@ class Writer:
         else:
             drawn = source.normals(slices, P, *matrices, *inner, like=like)
         return drawn if self.major == "outputs" else drawn.transpose(-2, -1)
+
+    def undrawn_of_slices(self, shape: Sequence[int], slices: int, halves: int) -> tuple[Undrawn, int]:
+        """The standard normals of write noise of the next slices, for a loop that draws them.
+
+        Args:
+            shape: of the codes, with the axes of the matrix in the order in which numbers run.
+            slices: how many.
+            halves: how many polarities have numbers of their own.
+
+        Returns:
+            The numbers of [slices, halves, *shape]; of samples [slices, B, halves, ...]. And the number of keys.
+        """
+        source = self.write_numbers
+        assert isinstance(source, CountedSource)
+        if not source.by_sample:
+            return source.undrawn_normals(slices, halves, *shape), 1
+        B, *rest = shape
+        return source.undrawn_normals(slices, B, halves, *rest), B
 
     def _verified(self, eps: Tensor, digits: Tensor, how: WriteVerify, s: int) -> Tensor:
         """Standard normals of single writes, turned into those of verified writes of slice s.

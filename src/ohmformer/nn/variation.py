@@ -122,7 +122,7 @@ class Variation:
 
     def draw(self) -> TrainingStep:
         """Return the next step; each call of the model in train mode takes one."""
-        stream = Stream("seed", self.seed, "variation", self._step)
+        stream = Stream("seed", self.seed, "variation", self._step, kernels=self._state.kernels)
         self._step += 1
         return TrainingStep(stream, dict(self._step_cells(stream)))
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from ohmformer import units
 from ohmformer.study.requirements.quantity import shown_value
+from ohmformer.study.results.part import level_words
 from ohmformer.study.results.requirements import Frontier, MeasuredLoss, Requirement, Requirements
 from ohmformer.terminal.plain import clean
 
@@ -101,8 +102,8 @@ def caption(found: Requirements) -> str:
     return (
         f"software: {software}; the study as it is loses {loss_text(found.today, found)}, {within} the bound.\n"
         f"A value holds if the far end of the 95 % interval of the loss is within the bound; it is certainly too much "
-        f"if the near end is beyond. {found.chips} chips, {found.samples} samples, level {found.level}; neighboring "
-        f"values differ by {100 * found.step:.3g} %"
+        f"if the near end is beyond. {found.chips} chips, {found.samples} samples, "
+        f"{level_words(found.level, found.kernels)}; neighboring values differ by {100 * found.step:.3g} %"
     )
 
 

@@ -9,6 +9,7 @@ from rich.console import Group
 from rich.table import Table
 
 from ohmformer.report.view import MOST_ROWS, View, axis_name, metric_titles, more_rows, sigma, view
+from ohmformer.study.results.part import level_words
 from ohmformer.study.results.spec import Accuracy, Capture, MeasuredPoint, StudyResults
 from ohmformer.study.results.trials import ChipYield
 from ohmformer.tasks.metric_kinds import METRICS
@@ -116,8 +117,8 @@ def software_line(results: StudyResults) -> str:
     software = sorted({_software_with_unit(accuracy) for accuracy in measured})
     chips = _span([len(accuracy.chips) for accuracy in measured])
     samples = _span([accuracy.samples for accuracy in measured])
-    levels = ", ".join(sorted({accuracy.level for accuracy in measured}))
-    how = f"{chips} {'chip' if chips == '1' else 'chips'}, {samples} samples, level {levels}"
+    levels = ", ".join(sorted({level_words(accuracy.level, accuracy.kernels) for accuracy in measured}))
+    how = f"{chips} {'chip' if chips == '1' else 'chips'}, {samples} samples, {levels}"
     if any(len(accuracy.chips) == 1 for accuracy in measured):
         how += "; one chip: intervals cover samples only"
     return f"software: {', '.join(software)}. Entries: {_metrics(measured)} [95 % interval]; {how}"

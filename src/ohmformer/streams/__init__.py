@@ -3,7 +3,8 @@
 `keys` says what a stream belongs to, `sample_names` which samples a batch has. A source draws the numbers of a stream:
 from one generator of torch per key on the CPU (`sources`), from the counter-based generator Philox for all keys at once
 on other devices (`counted_source`). There, `places` says where the numbers of each key stand in a tensor, and `philox`
-(PyTorch) or `philox_kernel` (Triton, one launch) computes them; `backends` chooses.
+(PyTorch) or `philox_kernel` (Triton, one launch) computes them; `backends` chooses. On the CPU streams may choose the
+same generator, in loops that numba compiles (`philox_compiled`, `compiling`).
 """
 
 from ohmformer.streams.keys import PaddedStreams as PaddedStreams

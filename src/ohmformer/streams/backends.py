@@ -1,4 +1,7 @@
-"""Which generator draws the random numbers of a device, and under which name do results record it?"""
+"""Which generator draws the random numbers of a device, and under which name do results record it?
+
+On the CPU there is a choice, which travels with the streams: see `Kernels`.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +13,31 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import torch
 
-Backend = Literal["generators", "philox", "philox_kernel"]
+Kernels = Literal["torch", "compiled"]
+"""What computes on the CPU. `torch`: operations of PyTorch. `compiled`: loops that numba compiles draw the numbers and
+fuse steps around them. Other devices compute the same with either."""
+Backend = Literal["generators", "philox", "philox_kernel", "philox_compiled"]
 """How numbers are drawn. `generators`: by one generator of torch for each key. `philox`: by Philox for all keys at
-once, in PyTorch. `philox_kernel`: the same in one Triton kernel, whose numbers differ from those of `philox` by the
-rounding of logarithm, sine and cosine."""
+once, in PyTorch. `philox_kernel`: the same in one Triton kernel. `philox_compiled`: the same in loops that numba
+compiles. Numbers of the three differ by the rounding of logarithm, sine and cosine."""
 
 
-def backend_of(device: torch.device | str) -> Backend:
-    """What draws the random numbers on a device: on a GPU the kernel where Triton is installed."""
+def backend_of(device: torch.device | str, kernels: Kernels = "torch") -> Backend:
+    """What draws the random numbers on a device: on a GPU the kernel where Triton is installed.
+
+    Args:
+        device: the device.
+        kernels: the choice for the CPU.
+    """
     kind = str(device).split(":")[0]
     if kind == "cpu":
-        return "generators"
+        return "philox_compiled" if kernels == "compiled" else "generators"
     return "philox_kernel" if kind == "cuda" and has_triton() else "philox"
 
 
-def counts(device: torch.device | str) -> bool:
-    """True if a device draws by the counter-based generator."""
-    return backend_of(device) != "generators"
+def counts(device: torch.device | str, kernels: Kernels = "torch") -> bool:
+    """True if a device draws by the counter-based generator; arguments as in `backend_of`."""
+    return backend_of(device, kernels) != "generators"
 
 
 @cache
@@ -35,15 +46,20 @@ def has_triton() -> bool:
     return find_spec("triton") is not None
 
 
-def drawn_on(device: torch.device | str) -> str:
+def drawn_on(device: torch.device | str, kernels: Kernels = "torch") -> str:
     """The name of a type of device and of its generator, which are part of the key of a result."""
-    kind, how = str(device).split(":")[0], backend_of(device)
+    kind, how = str(device).split(":")[0], backend_of(device, kernels)
     return kind if how == "generators" else f"{kind}, {how}"
 
 
 def has_kernels(device: torch.device | str) -> bool:
     """True if steps of a product may be computed by kernels of Triton on a device."""
     return backend_of(device) == "philox_kernel"
+
+
+def compiles(device: torch.device | str, kernels: Kernels) -> bool:
+    """True if steps of a product are computed by compiled loops on a device; arguments as in `backend_of`."""
+    return backend_of(device, kernels) == "philox_compiled"
 
 
 def launching_on(t: torch.Tensor) -> AbstractContextManager[object]:

@@ -4,8 +4,9 @@ The seed of a stream is a hash of its key (seed, chip, sample, layer, operand, .
 same thing therefore draws the same noise, regardless of batch size, order of layers, number of workers or threads, and
 interruptions. Numbers are always drawn in float32 on the target device, and cast afterward.
 
-On the CPU every key has a generator of torch (the sources of the table). On other devices one counter-based generator
-draws the numbers of all keys of a tensor at once, from the layout that each kind of stream gives (`counted_source`).
+On the CPU every key has a generator of torch (the sources of the table). On other devices, and on the CPU for streams
+with compiled kernels, one counter-based generator draws the numbers of all keys of a tensor at once, from the layout
+that each kind of stream gives (`counted_source`).
 
 A stream is a frozen key; `open` gives a `RandomSource`, which draws its numbers one tensor after another. Four kinds
 differ in which part of a tensor belongs to which key:
@@ -53,16 +54,22 @@ class Stream:
     """One random stream; its key is the path to the thing whose noise it draws.
 
     `Stream(0).child("chip", 3, "layer", "blocks.0.attn", "write")` always draws the same numbers.
+
+    Attributes:
+        key: the path.
+        kernels: what draws on the CPU, and computes with what it draws; not part of the key.
     """
 
     key: tuple[Part, ...]
+    kernels: backends.Kernels = "torch"
 
-    def __init__(self, *key: Part) -> None:
+    def __init__(self, *key: Part, kernels: backends.Kernels = "torch") -> None:
         object.__setattr__(self, "key", key)
+        object.__setattr__(self, "kernels", kernels)
 
     def child(self, *parts: Part) -> Stream:
         """The stream of a part of the thing to which this stream belongs."""
-        return Stream(*self.key, *parts)
+        return Stream(*self.key, *parts, kernels=self.kernels)
 
     @property
     def seed(self) -> int:
@@ -72,10 +79,10 @@ class Stream:
 
     def open(self, device: torch.device | str = "cpu") -> RandomSource:
         """A source of the numbers of the stream, from its start."""
-        if backends.counts(device):
+        if backends.counts(device, self.kernels):
             from ohmformer.streams.counted_source import CountedStreamSource
 
-            return CountedStreamSource(self.layout, device)
+            return CountedStreamSource(self.layout, device, self.kernels)
         return StreamSource(generator_of(self.seed, device))
 
     def layout(self, shape: tuple[int, ...]) -> Places:
@@ -109,6 +116,11 @@ class SampleStreams:
     lengths: tuple[int, ...] | None = None
 
     @property
+    def kernels(self) -> backends.Kernels:
+        """What draws on the CPU; see `Stream`."""
+        return self.streams[0].kernels if self.streams else "torch"
+
+    @property
     def present(self) -> int | None:
         """Number of places of all samples that hold values; None if all places do."""
         return None if self.lengths is None else sum(self.lengths)
@@ -119,8 +131,8 @@ class SampleStreams:
 
     def open(self, device: torch.device | str = "cpu") -> RandomSource:
         """A source of the numbers of the streams, from their start."""
-        if backends.counts(device):
-            return _counted(self.layout, device)
+        if backends.counts(device, self.kernels):
+            return _counted(self.layout, device, self.kernels)
         return SampleSource(tuple(generator_of(seed, device) for seed in self.seeds), self.lengths)
 
     @property
@@ -147,10 +159,10 @@ class SampleStreams:
 
     def uniform(self, *shape: int, like: torch.Tensor) -> torch.Tensor:
         """The first uniform numbers in [0, 1) of each stream, without regard to `lengths`; otherwise like `normal`."""
-        if not backends.counts(like.device):
+        if not backends.counts(like.device, self.kernels):
             generators = (generator_of(seed, like.device) for seed in self.seeds)
             return drawn_uniform(generators, shape, like=like)
-        return _counted(SampleStreams(self.streams).layout, like.device).uniform(*shape, like=like)
+        return _counted(SampleStreams(self.streams).layout, like.device, self.kernels).uniform(*shape, like=like)
 
 
 @dataclass(frozen=True)
@@ -176,8 +188,8 @@ class PaddedStreams(SampleStreams):
 
     def open(self, device: torch.device | str = "cpu") -> RandomSource:
         """A source of the numbers of the streams, from their start."""
-        if backends.counts(device):
-            return _counted(self.layout, device)
+        if backends.counts(device, self.kernels):
+            return _counted(self.layout, device, self.kernels)
         samples = SampleSource(tuple(generator_of(seed, device) for seed in self.seeds))
         return PaddedSource(samples, self.places, self.rows, self.columns)
 
@@ -218,8 +230,8 @@ class TokenStreams(SampleStreams):
 
     def open(self, device: torch.device | str = "cpu") -> RandomSource:
         """A source of the numbers of the streams, from their start."""
-        if backends.counts(device):
-            return _counted(self.layout, device)
+        if backends.counts(device, self.kernels):
+            return _counted(self.layout, device, self.kernels)
         tokens = tuple(
             tuple(generator_of(stream.child("token", n).seed, device) if n >= 0 else None for n in numbers)
             for stream, numbers in zip(self.streams, self.numbers, strict=True)
@@ -248,11 +260,13 @@ class TokenStreams(SampleStreams):
 Streams = Stream | SampleStreams
 
 
-def _counted(layout: Callable[[tuple[int, ...]], Places], device: torch.device | str) -> CountedSource:
+def _counted(
+    layout: Callable[[tuple[int, ...]], Places], device: torch.device | str, kernels: backends.Kernels
+) -> CountedSource:
     """A source by the counter-based generator; imported on demand, since it needs torch."""
     from ohmformer.streams.counted_source import CountedSource
 
-    return CountedSource(layout, device)
+    return CountedSource(layout, device, kernels)
 
 
 def stacked_normal(streams: Sequence[Streams], *shape: int, like: torch.Tensor) -> torch.Tensor:
@@ -265,11 +279,12 @@ def stacked_normal(streams: Sequence[Streams], *shape: int, like: torch.Tensor) 
         shape: of the tensor of each.
         like: gives the device and the dtype.
     """
-    if not backends.counts(like.device):
+    kernels = streams[0].kernels
+    if not backends.counts(like.device, kernels):
         import torch
 
         return torch.stack([stream.normal(*shape, like=like) for stream in streams])
     from ohmformer.streams.places import stacked
 
-    source = _counted(lambda _: stacked([stream.layout(shape) for stream in streams]), like.device)
+    source = _counted(lambda _: stacked([stream.layout(shape) for stream in streams]), like.device, kernels)
     return source.normal(len(streams), *shape, like=like)

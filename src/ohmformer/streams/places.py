@@ -63,11 +63,8 @@ def whole_rows(seeds: Sequence[int], shape: Sequence[int]) -> Places:
     """Row b of a tensor [B, ...] belongs to seed b; one seed may have a tensor of any shape."""
     size, K = prod(shape), len(seeds)
     each = size // K
-    rows = torch.zeros(K, COLUMNS, dtype=torch.int64)
-    rows[:, 0] = torch.tensor(seeds, dtype=torch.int64)
-    rows[:, 2] = torch.arange(K) * each
-    rows[:, 3:6] = torch.tensor([each, max(1, each), 1])
-    return Places(rows, None, (0, 0, 1), each, size, full=True)
+    rows = [[seed, 0, b * each, each, max(1, each), 1, 0] for b, seed in enumerate(seeds)]
+    return Places(torch.tensor(rows, dtype=torch.int64).view(K, COLUMNS), None, (0, 0, 1), each, size, full=True)
 
 
 def padded_rows(

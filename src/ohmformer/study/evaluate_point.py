@@ -74,6 +74,7 @@ def _converted(settings: Settings, model: nn.Module, task: Task, ages: Ages | No
         warnings.simplefilter("ignore", StaysDigital)  # the result says what stays digital
         options: dict[str, Any] = {
             "level": settings.simulation.level,
+            "kernels": settings.simulation.kernels,
             "rules": all_rules(settings.rules, settings.task),
             "seed": settings.seed,
             "weights": settings.mitigation.fixed_weights,
@@ -136,6 +137,7 @@ def _accuracy(settings: Settings, task: Task, converted: nn.Module, calibration:
         "accuracy.",
         metric=task.metric,
         level=settings.simulation.level,
+        kernels=settings.simulation.kernels,
         software=software_metric(settings.model, choice, batch),
         mean=stats.mean,
         ci95=stats.ci95,

@@ -24,7 +24,8 @@ from ohmformer.hardware.spec import CrossbarEngine
 from ohmformer.mitigation.spec import KVClip
 from ohmformer.models.load import make_model, model_digest
 from ohmformer.models.spec import ModelChoice
-from ohmformer.streams.backends import drawn_on
+from ohmformer.streams.backends import Kernels, drawn_on
+from ohmformer.streams.compiling import check_kernels
 from ohmformer.study.results.key import Identity, digest
 from ohmformer.study.spec import Settings
 from ohmformer.study.trials.checks import check_trials
@@ -90,8 +91,9 @@ def identify(settings: Settings) -> Identity:
     """Digests of model and data, which it loads.
 
     Raises:
-        BadInput: they cannot be loaded, or the clip does not fit the arrays.
+        BadInput: they cannot be loaded, the clip does not fit the arrays, or numba is missing for compiled kernels.
     """
+    check_kernels(settings.simulation.kernels, "simulation.kernels")
     for engine in (settings.hardware.attention.key, settings.hardware.attention.value):
         if isinstance(settings.mitigation.clip, KVClip) and isinstance(engine, CrossbarEngine):
             try:
@@ -100,16 +102,22 @@ def identify(settings: Settings) -> Identity:
                 raise BadInput(f"mitigation.{error}") from None
     _, task = loaded(settings.model, settings.task)
     check_trials(settings, task)
-    return identity_of(settings.model, settings.task)
+    return identity_of(settings.model, settings.task, settings.simulation.kernels)
 
 
-def identity_of(model: ModelChoice, task: TaskChoice) -> Identity:
+def identity_of(model: ModelChoice, task: TaskChoice, kernels: Kernels = "torch") -> Identity:
     """Digests of a model and of data, which it loads.
+
+    Args:
+        model: the model.
+        task: the task.
+        kernels: what computes, whose name is part of the identity.
 
     Raises:
         BadInput: they cannot be loaded.
     """
-    return Identity(_model_digest(model, task), loaded(model, task)[1].digest, device=drawn_on("cpu"))
+    digests = _model_digest(model, task), loaded(model, task)[1].digest
+    return Identity(*digests, device=drawn_on("cpu", kernels))
 
 
 def check_identity(settings: Settings, identity: Identity) -> None:

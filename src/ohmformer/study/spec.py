@@ -27,6 +27,7 @@ from ohmformer.mitigation.spec import Conditioning, KVClip, WeightMitigation
 from ohmformer.models.spec import ModelChoice
 from ohmformer.quantities import Fraction, Hertz, MetricValue, Seconds, Seed, WholeNumber
 from ohmformer.schema import Spec, validate
+from ohmformer.streams.backends import Kernels
 from ohmformer.tasks.spec import TaskChoice
 from ohmformer.workload.spec import Phase
 
@@ -129,11 +130,13 @@ Age = Annotated[Seconds, Field(ge=0)]
 
 
 class Simulation(Spec):
-    """`[simulation]`: level of fidelity (see the documentation), number of samples in a batch, age of K and V,
-    and hours of use.
+    """`[simulation]`: level of fidelity (see the documentation), what computes, number of samples in a batch, age of K
+    and V, and hours of use.
 
     Attributes:
         level: how closely arrays are simulated.
+        kernels: what computes on the CPU: operations of PyTorch, or loops that numba compiles, which draw other noise
+            of the same distribution.
         batch: number of samples of a call.
         age: "timeline" if each token of K and V has the age that the cost half of the study gives it when a query reads
             it; "timeline_longest" likewise, with the longest age of a token that all queries read, not the mean; a
@@ -143,6 +146,7 @@ class Simulation(Spec):
     """
 
     level: Level = "array"
+    kernels: Kernels = "torch"
     batch: Annotated[int, Field(ge=1, le=1_000_000)] = 100
     age: Literal["timeline", "timeline_longest"] | Age | None = None
     hours: Annotated[float, Field(ge=0, le=1e7, allow_inf_nan=False)] = 0.0

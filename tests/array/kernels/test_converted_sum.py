@@ -45,7 +45,7 @@ def operands(spec: Crossbar, inputs: int = 20) -> tuple[Tensor, Tensor]:
 
 def both_ways(monkeypatch: pytest.MonkeyPatch, spec: Crossbar, streams: Any, span: Any = None) -> list[Tensor]:
     """The product by the kernel and by the plain code."""
-    monkeypatch.setattr(backends, "backend_of", lambda device: "philox_kernel")
+    monkeypatch.setattr(backends, "backend_of", lambda *_: "philox_kernel")
     x, w = operands(spec)
     programmed = write(w, spec, stream=1)
     span = converters.adc_range(spec, signed=True, calibrated=None) if span is None else span
@@ -101,14 +101,14 @@ def test_other_hardware_and_devices_take_the_plain_code(monkeypatch: pytest.Monk
     }
     programmed = write(operands(specs[kind])[1].cpu(), specs[kind], stream=1)
     if kind != "cpu":
-        monkeypatch.setattr(backends, "backend_of", lambda device: "philox_kernel")
+        monkeypatch.setattr(backends, "backend_of", lambda *_: "philox_kernel")
     assert not converted_sum.fusible(torch.zeros(1), programmed)
 
 
 def test_half_precision_and_autocast_take_the_plain_code(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = hardware("bit serial")
     programmed = write(operands(spec)[1].cpu(), spec, stream=1)
-    monkeypatch.setattr(backends, "backend_of", lambda device: "philox_kernel")
+    monkeypatch.setattr(backends, "backend_of", lambda *_: "philox_kernel")
     assert converted_sum.fusible(torch.zeros(1), programmed)
     assert not converted_sum.fusible(torch.zeros(1, dtype=torch.float64), programmed)
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -46,7 +46,7 @@ def codes(spec: Crossbar) -> Tensor:
 
 def both_ways(monkeypatch: pytest.MonkeyPatch, spec: Crossbar, **options: Any) -> list[Folded]:
     """The write by the kernel and by the plain code."""
-    monkeypatch.setattr(backends, "backend_of", lambda device: "philox_kernel")
+    monkeypatch.setattr(backends, "backend_of", lambda *_: "philox_kernel")
     written, values = [], codes(spec)
     for fuses in (True, False):
         if not fuses:
@@ -111,7 +111,7 @@ def test_other_hardware_and_devices_take_the_plain_code(monkeypatch: pytest.Monk
         "offset": array(encoding="offset", cell=cell(write_noise=UNIFORM)),
     }
     if kind != "cpu":
-        monkeypatch.setattr(backends, "backend_of", lambda device: "philox_kernel")
+        monkeypatch.setattr(backends, "backend_of", lambda *_: "philox_kernel")
     request = write_request(torch.ones(2, 3), specs.get(kind, noisy), stream=1)
     assert not folded_write.fusible(request, read_noise=kind == "reads")
 

@@ -53,7 +53,8 @@ def test_a_bad_configuration_is_refused_in_one_line(table: dict[str, object], sa
 
 
 def test_keywords_beside_a_configuration_are_refused() -> None:
-    with pytest.raises(BadInput, match="a ConvertConfig holds clip, weights, level, rules, seed, chip and half_cells"):
+    known = "clip, weights, level, kernels, rules, seed, chip and half_cells"
+    with pytest.raises(BadInput, match=f"a ConvertConfig holds {known}"):
         of.convert(model(), of.ConvertConfig(hardware=HARDWARE), sample=X, level="noise")
 
 

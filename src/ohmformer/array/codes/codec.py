@@ -14,6 +14,7 @@ from ohmformer.array import encoding
 from ohmformer.array.codes.bias_correction import looked_up, nearest_codes, unbiased_codes
 from ohmformer.array.spec import Crossbar
 from ohmformer.errors import BadInput
+from ohmformer.streams.backends import Kernels
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,9 @@ class Codec:
         largest = [clip.max_code for clip in self.clips if clip is not None]
         return max(largest) if largest and len(largest) == len(self.clips) else None
 
-    def codes(self, values: Tensor, code_range: Tensor, written: Crossbar | None = None) -> Tensor:
+    def codes(
+        self, values: Tensor, code_range: Tensor, written: Crossbar | None = None, *, kernels: Kernels = "torch"
+    ) -> Tensor:
         """Turn values into codes.
 
         Args:
@@ -78,6 +81,7 @@ class Codec:
             code_range: the value of the largest code; broadcasts against values.
             written: the hardware that the codes are written to, if it is `analog(array)`: its largest code is another
                 one where the array has a radix. None for the array itself.
+            kernels: what computes on the CPU.
 
         Returns:
             Codes of the same shape and dtype: integers if `rounded`, but not for cells that correct one another
@@ -89,7 +93,8 @@ class Codec:
         """
         array, uneven, residual = self.array, self.array.cell.uneven, self.array.residual is not None
         round_first = self.rounded and not self.round_last and not (uneven or residual)
-        codes = self._clipped(encoding.quantize(values, array, code_range, rounded=round_first), round_first)
+        codes = encoding.quantize(values, array, code_range, rounded=round_first, kernels=kernels)
+        codes = self._clipped(codes, round_first)
         if residual:
             codes = codes if self.max_code is None else codes.clamp_(-self.max_code, self.max_code)
         elif self.rounded and not round_first:

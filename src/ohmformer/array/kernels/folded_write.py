@@ -14,7 +14,8 @@ import torch
 
 from ohmformer.array.crossbar import WriteRequest
 from ohmformer.array.folded import Folded
-from ohmformer.array.write_one_gaussian import means_and_stds, writable
+from ohmformer.array.gaussian_cells import means_and_stds
+from ohmformer.array.write_one_gaussian import writable
 from ohmformer.array.writing import one_sided
 from ohmformer.device import noise
 from ohmformer.streams.backends import has_kernels

@@ -45,7 +45,7 @@ class CornerStreams(SampleStreams):
 
     def open(self, device: torch.device | str = "cpu") -> RandomSource:
         """Return a source of the numbers of the streams, from their start."""
-        if counts(device):
+        if counts(device, self.kernels):
             return super().open(device)
         return _CornerSource(tuple(stream.open(device) for stream in self.streams), self.heights, self.widths)
 

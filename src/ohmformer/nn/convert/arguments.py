@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,8 @@ from ohmformer.mitigation.spec import KVClip, WeightMitigation
 from ohmformer.nn.convert.handle import check_seed
 from ohmformer.nn.convert.spec import ConvertConfig
 from ohmformer.nn.modules.class_swap import converted_part
+from ohmformer.streams.backends import Kernels
+from ohmformer.streams.compiling import check_kernels
 
 WEIGHTS = "WeightMitigation(residual={}) or None, and choose one by calibrate(model, inputs, weights='auto')"
 """What to give for the mitigation of static weights."""
@@ -32,8 +34,10 @@ QUANTIZERS = (
 """Packages whose layers hold quantized weights."""
 
 
-def check_options(model: object, hardware: object, clip: object, rules: object, weights: object, level: object) -> None:
-    """Refuse arguments of a wrong type, and a clip that the arrays of K or V cannot have.
+def check_options(
+    model: object, hardware: object, clip: object, rules: object, weights: object, level: object, kernels: object
+) -> None:
+    """Refuse arguments of a wrong type, a clip that the arrays of K or V cannot have, and kernels that are missing.
 
     Raises:
         BadInput: an argument is refused.
@@ -49,6 +53,9 @@ def check_options(model: object, hardware: object, clip: object, rules: object, 
         check_type("convert", name, value, types, remedy)
     if not isinstance(level, str) or level not in LEVELS:
         raise BadInput(f"convert: level = {one_line(level)}: {suggest(shown(level), list(LEVELS))}")
+    if not isinstance(kernels, str) or kernels not in get_args(Kernels):
+        raise BadInput(f"convert: kernels = {one_line(kernels)}: {suggest(shown(kernels), list(get_args(Kernels)))}")
+    check_kernels(cast("Kernels", kernels), "convert: kernels")
     assert isinstance(hardware, Accelerator)
     for engine in (hardware.attention.key, hardware.attention.value):
         if isinstance(clip, KVClip) and isinstance(engine, CrossbarEngine):
@@ -186,6 +193,7 @@ def as_config(
     clip: KVClip | None,
     weights: WeightMitigation | None,
     level: Level | None,
+    kernels: Kernels | None,
     rules: Rules | None,
     seed: int | None,
     chip: int | None,
@@ -198,24 +206,27 @@ def as_config(
     """
     check_type("convert", "half_cells", half_cells, (bool, type(None)), "True or False")
     if isinstance(hardware, ConvertConfig):
-        arguments = {"clip": clip, "weights": weights, "level": level, "rules": rules, "seed": seed, "chip": chip}
-        arguments["half_cells"] = half_cells
+        settings = {"level": level, "kernels": kernels, "seed": seed, "chip": chip, "half_cells": half_cells}
+        arguments = {"clip": clip, "weights": weights, "rules": rules, **settings}
         surplus = [name for name, value in arguments.items() if value is not None]
         if surplus:
             raise BadInput(
                 f"convert: {' and '.join(surplus)} given beside a configuration, but a ConvertConfig holds clip, "
-                "weights, level, rules, seed, chip and half_cells; change it there: "
+                "weights, level, kernels, rules, seed, chip and half_cells; change it there: "
                 f"replace(config, {surplus[0]!r}, ...)"
             )
-        check_options(model, hardware.hardware, hardware.clip, None, hardware.weights, hardware.level)
+        stated = hardware.clip, None, hardware.weights, hardware.level, hardware.kernels
+        check_options(model, hardware.hardware, *stated)
         return hardware
     level = "array" if level is None else level
-    check_options(model, hardware, clip, rules, weights, level)
+    kernels = "torch" if kernels is None else kernels
+    check_options(model, hardware, clip, rules, weights, level, kernels)
     return ConvertConfig.model_construct(
         hardware=hardware,
         clip=clip,
         weights=weights or WeightMitigation(),
         level=level,
+        kernels=kernels,
         rules=RuleBook.read(rules).rules,
         seed=check_seed(0 if seed is None else seed),
         chip=check_seed(0 if chip is None else chip, "chip"),

@@ -39,6 +39,7 @@ from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.kv_ages import check_ages
 from ohmformer.nn.operands.weight import WeightOperand
 from ohmformer.nn.shared.state import State
+from ohmformer.streams.backends import Kernels
 
 
 def convert(
@@ -49,6 +50,7 @@ def convert(
     clip: KVClip | None = None,
     weights: WeightMitigation | None = None,
     level: Level | None = None,
+    kernels: Kernels | None = None,
     rules: Rules | None = None,
     seed: int | None = None,
     chip: int | None = None,
@@ -68,6 +70,7 @@ def convert(
         clip: ClipFormer's clip of K and V; None for no clip.
         weights: mitigation of static weights, such as rotation or residual writing; None for none.
         level: how closely arrays are simulated (see `ohmformer.array.multiply`); None is "array".
+        kernels: what computes on the CPU; "compiled" is faster (see `docs/speed.md`), None is "torch".
         rules: name pattern (as in fnmatch) of modules, or of operands such as `layer.attention.K` -> settings for them
             (see `ohmformer.hardware.rules`); None keeps them digital. The first match wins.
         seed: root of all noise; None is 0.
@@ -84,11 +87,12 @@ def convert(
 
     Raises:
         BadInput: a product of two activations is not understood, weights or sample hold NaN, a rule matches nothing,
-            an argument does not fit, or the converted model differs from the original on exact hardware.
+            an argument does not fit, compiled kernels lack numba, or the converted model differs from the original on
+            exact hardware.
     """
-    check_type("convert", "verbose", verbose, bool, "True or False")
-    check_type("convert", "keep_original", keep_original, bool, "True or False")
-    config = as_config(model, hardware, clip, weights, level, rules, seed, chip, half_cells)
+    for name, given in (("verbose", verbose), ("keep_original", keep_original)):
+        check_type("convert", name, given, bool, "True or False")
+    config = as_config(model, hardware, clip, weights, level, kernels, rules, seed, chip, half_cells)
     ages = check_ages(ages)
     if weights_from is not None:
         give_stored_weights(model, weights_from)
@@ -107,7 +111,8 @@ def _on_crossbars(
     model: Model, converted: Model, sample: Any, config: ConvertConfig, ages: Ages | float | None
 ) -> Handle:
     """Replace the modules of the copy by those on crossbars, and check them against the original."""
-    state = State(config.level, config.seed, config.chip, config.clip, half_cells=config.half_cells)
+    settings = {name: getattr(config, name) for name in ("level", "kernels", "seed", "chip", "clip", "half_cells")}
+    state = State(**settings)
     with refusing_random_models(model, sample):
         run = _dry_run(converted, sample)
         replacer = Replacer(converted, config.hardware, state, config.rules, run, config.weights, ages)

@@ -10,6 +10,7 @@ from ohmformer.hardware.spec import Accelerator
 from ohmformer.mitigation.spec import KVClip, WeightMitigation
 from ohmformer.quantities import Seed, WholeNumber
 from ohmformer.schema import Spec, validate
+from ohmformer.streams.backends import Kernels
 
 
 class ConvertConfig(Spec):
@@ -22,6 +23,7 @@ class ConvertConfig(Spec):
         clip: ClipFormer's clip of K and V; None for no clip.
         weights: mitigation of static weights.
         level: how closely arrays are simulated.
+        kernels: what computes on the CPU: operations of PyTorch, or loops that numba compiles.
         rules: (name pattern, rule) in order of precedence; the first match wins. A table is read in its order.
         seed: root of all noise.
         chip: number of the specimen of the hardware.
@@ -32,6 +34,7 @@ class ConvertConfig(Spec):
     clip: KVClip | None = None
     weights: WeightMitigation = WeightMitigation()
     level: Level = "array"
+    kernels: Kernels = "torch"
     rules: RulesField = ()
     seed: Seed = 0
     chip: WholeNumber = 0

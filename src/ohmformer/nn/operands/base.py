@@ -148,6 +148,7 @@ class Operand:
                 adc_range=self.adc_range,
                 rounded=state.rounded,
                 shares=shares,
+                kernels=state.kernels,
             )
         if torch.is_grad_enabled() and (x.requires_grad or w.requires_grad):
             values = (cells if isinstance(cells, Folded) else fold(cells, read_noise=False)).matrix

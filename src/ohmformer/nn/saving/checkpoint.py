@@ -59,9 +59,9 @@ _OWN = "ohmformer/"
 
 
 def save(model: nn.Module, file: str | Path) -> None:
-    """Write a converted model to a file: weights, hardware, rules, clip, level, seed, chip, ages, ranges and sample.
+    """Write a converted model to a file: weights, hardware, rules, clip, level, kernels, seed, chip, ages, ranges.
 
-    The file holds the inputs of the sample batch, since later calibrations need them; mind their privacy.
+    The file also holds the inputs of the sample batch, since later calibrations need them; mind their privacy.
 
     Args:
         model: a converted model.
@@ -86,7 +86,7 @@ def save(model: nn.Module, file: str | Path) -> None:
         "clip": None if handle.state.clip is None else handle.state.clip.canonical(),
         "weights": handle.weights.canonical(),
         "ages": handle.ages.plain() if isinstance(handle.ages, Ages) else handle.ages,
-        **{name: getattr(handle.state, name) for name in ("level", "seed", "chip", "rounded", "half_cells")},
+        **{name: getattr(handle.state, name) for name in ("level", "kernels", "seed", "chip", "rounded", "half_cells")},
         "calibration": list(handle.calibration),
         "operands": [operand.name for operand in handle.operands],
         "tied": tied,
@@ -143,6 +143,7 @@ def restore(
     clip = None if metadata["clip"] is None else validate(KVClip, metadata["clip"], where=where, in_file=False)
     weights = validate(WeightMitigation, metadata.get("weights", {}), where=where, in_file=False)
     settings: dict[str, Any] = {name: metadata[name] for name in ("level", "seed", "chip")}
+    settings["kernels"] = metadata.get("kernels", "torch")  # files of older versions do not name them
     if ages is None and hardware is None and metadata.get("ages") is not None:
         stored_ages = metadata["ages"]
         ages = stored_ages if isinstance(stored_ages, float) else Ages.read(stored_ages)

@@ -19,6 +19,7 @@ from ohmformer.nn.shared.memory import AttendedMemory, Mask
 from ohmformer.nn.shared.threads import SettingsBlock, Threads, Users
 from ohmformer.nn.shared.weight_fingerprints import Fingerprints
 from ohmformer.streams import Part, Stream, current_samples
+from ohmformer.streams.backends import Kernels
 
 Moved = Literal["number", "sample", "overwritten"]
 """Ways in which cells contradict a cache. The cells hold a cached token under another number of its sample ("number"),
@@ -142,6 +143,7 @@ class State:
 
     Attributes:
         level: fidelity of the simulation.
+        kernels: what computes on the CPU.
         seed: root of all streams.
         chip: number of the specimen of the hardware; another chip draws other noise and other faults.
         clip: clip of K and V before they are written.
@@ -162,6 +164,7 @@ class State:
     """
 
     level: Level = "array"
+    kernels: Kernels = "torch"
     seed: int = 0
     chip: int = 0
     clip: KVClip | None = None
@@ -268,7 +271,7 @@ class State:
     @property
     def root(self) -> Stream:
         """Root of all noise of the chip."""
-        return Stream("seed", self.seed, "chip", self.chip)
+        return Stream("seed", self.seed, "chip", self.chip, kernels=self.kernels)
 
     def _check_untrained(self) -> None:
         """Refuse to train a part of the model in a separate call.

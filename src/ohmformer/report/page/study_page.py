@@ -26,6 +26,7 @@ ASKED = {
     "hardware.base": "hardware",
     "trials.chips": "chips",
     "simulation.level": "level of simulation",
+    "simulation.kernels": "kernels on the CPU",
 }
 """Path of a setting -> the subject that it answers on the page."""
 

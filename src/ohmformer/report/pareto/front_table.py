@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.table import Table
 
+from ohmformer.study.results.part import level_words
 from ohmformer.study.results.search import SearchedDesign, SearchedQuantity, SearchResults
 from ohmformer.study.search.goals import ACCURACY, LOSS, shown_quantity
 from ohmformer.tasks.metric_kinds import METRICS
@@ -79,7 +80,8 @@ def caption(found: SearchResults) -> str:
         metric = METRICS[measured.metric]
         lines.append(
             f"measured: {metric.title}{f' in {metric.unit}' if metric.unit else ''} with its 95 % interval, "
-            f"{measured.chips} chips, {measured.samples} samples, level {measured.level}; "
+            f"{measured.chips} chips, {measured.samples} samples, "
+            f"{level_words(measured.level, measured.kernels)}; "
             f"software: {metric.text(measured.software)}"
         )
     return "\n".join(lines)

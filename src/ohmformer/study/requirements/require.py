@@ -248,6 +248,7 @@ def answered(
         loss_unit=bound.unit,
         metric=software.metric,
         level=software.level,
+        kernels=software.kernels,
         software=software.mean,
         chips=settings.trials.chips,
         samples=software.samples,

@@ -34,6 +34,7 @@ def software_accuracy(settings: Settings) -> Accuracy:
         "software.",
         metric=task.metric,
         level=settings.simulation.level,
+        kernels=settings.simulation.kernels,
         software=summary.mean,
         mean=summary.mean,
         ci95=(summary.mean, summary.mean),

@@ -166,6 +166,7 @@ def _accuracy_columns(result: PointResult) -> dict[str, Any]:
     return {
         "metric": accuracy.metric,
         "level": accuracy.level,
+        "kernels": accuracy.kernels,
         "software": accuracy.software,
         "mean": accuracy.mean,
         "ci95_low": accuracy.ci95[0],

@@ -244,13 +244,14 @@ def _asked(settings: Settings, plain: PlainValues) -> dict[str, str]:
     The title of the hardware and the limit of the task are left out: one is only a name, the other is in the digest;
     and so is what the hardware costs.
     """
+    simulation = settings.simulation
     return {
         "hardware": plain.physical(settings.hardware, "title"),
         "model": plain.canonical(settings.model),
         "task": plain.once("task", settings.task, lambda: _without(settings.task, lambda name, _: name == "limit")),
         "rules": plain.rules(settings),
         "mitigation": plain.canonical(settings.mitigation),
-        "simulation": plain.once("simulation", settings.simulation, lambda: _without(settings.simulation, _no_age)),
+        "simulation": plain.once("simulation", simulation, lambda: _without(simulation, _in_identity)),
         "trials": plain.once("trials", settings.trials, lambda: _without(settings.trials, _is_none)),
         "seed": as_json(settings.seed),
     }
@@ -261,8 +262,9 @@ def _without(spec: Spec, left_out: Callable[[str, Any], bool]) -> str:
     return as_json({name: value for name, value in spec.canonical().items() if not left_out(name, value)})
 
 
-def _no_age(name: str, value: Any) -> bool:
-    return name == "age" and value is None
+def _in_identity(name: str, value: Any) -> bool:
+    """True for what says nothing more: no age, and the kernels, which the device of an identity names."""
+    return name == "kernels" or (name == "age" and value is None)
 
 
 def _is_none(name: str, value: Any) -> bool:

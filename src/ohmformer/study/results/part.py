@@ -19,8 +19,10 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from ohmformer.array.spec import Level
 from ohmformer.errors import BadInput
 from ohmformer.registry import named
+from ohmformer.streams.backends import Kernels
 from ohmformer.tasks.metric_kinds import Metric
 
 Finite = Annotated[float, Field(allow_inf_nan=False), Strict()]
@@ -135,3 +137,8 @@ def first_fault(error: ValidationError) -> tuple[str, str]:
     """Dotted path and message of the first fault that a type found."""
     first = error.errors(include_url=False)[0]
     return ".".join(map(str, first["loc"])), first["msg"]
+
+
+def level_words(level: Level, kernels: Kernels) -> str:
+    """How hardware was simulated, for readers: 'level array', or 'level array with compiled kernels'."""
+    return f"level {level}" + (" with compiled kernels" if kernels == "compiled" else "")

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from ohmformer.array.spec import Level
+from ohmformer.streams.backends import Kernels
 from ohmformer.study.results.part import Count, Finite, Part, Text
 from ohmformer.tasks.metric_kinds import METRICS, Metric, MetricName
 
@@ -122,6 +123,7 @@ class Requirements(Part):
         loss_unit: how the loss counts.
         metric: name of the metric.
         level: fidelity of the simulated hardware.
+        kernels: what computed on the CPU.
         software: the metric without crossbars.
         chips: number of chips of each evaluation.
         samples: number of scored samples.
@@ -133,7 +135,7 @@ class Requirements(Part):
         notes: sentences that a reader must know.
     """
 
-    omitted_at_default = frozenset({"frontier"})
+    omitted_at_default = frozenset({"frontier", "kernels"})
 
     version: Literal[1] = Field(alias="schema")
     study: Text
@@ -143,6 +145,7 @@ class Requirements(Part):
     loss_unit: LossUnit
     metric: MetricName
     level: Level
+    kernels: Kernels = "torch"
     software: Finite
     chips: Annotated[Count, Field(ge=2)]
     samples: Annotated[Count, Field(ge=1)]

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ohmformer.array.spec import Level
+from ohmformer.streams.backends import Kernels
 from ohmformer.study.results.part import Count, Finite, Number, Part, Text
 from ohmformer.tasks.metric_kinds import MetricName
 
@@ -41,6 +42,7 @@ class MeasuredDesign(Part):
     Attributes:
         metric: name of the metric.
         level: fidelity of the simulated hardware.
+        kernels: what computed on the CPU.
         software: the metric of the model without crossbars.
         mean: mean over chips. A search counts it as at best that of the software model.
         ci95: 95 % interval of the mean.
@@ -48,8 +50,11 @@ class MeasuredDesign(Part):
         samples: number of scored samples.
     """
 
+    omitted_at_default = frozenset({"kernels"})
+
     metric: MetricName
     level: Level
+    kernels: Kernels = "torch"
     software: Finite
     mean: Finite
     ci95: tuple[Finite, Finite]

@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, model_validator
 
 from ohmformer.array.spec import Level
 from ohmformer.mitigation.spec import Clip, Conditioning, KVClip, WeightMitigation
+from ohmformer.streams.backends import Kernels
 from ohmformer.study.results.candidates import ComparisonResult
 from ohmformer.study.results.costs import CostResult, ServedResult
 from ohmformer.study.results.part import Count, Finite, Number, Numbers, Part, Text, is_number, metric_named
@@ -75,6 +76,7 @@ class Accuracy(Part):
     Attributes:
         metric: name of the metric, as in `ohmformer.tasks.metric_kinds.METRICS`.
         level: fidelity of the simulated hardware.
+        kernels: what computed on the CPU.
         software: the metric of the model without crossbars.
         mean: mean of the metric over chips.
         ci95: lower and upper bound of the 95 % interval of the mean.
@@ -93,11 +95,12 @@ class Accuracy(Part):
     """
 
     omitted_at_default = frozenset(
-        {"score_sums", "left_out", "chosen", "digital_token_share", "narrowed", "chip_yield"}
+        {"kernels", "score_sums", "left_out", "chosen", "digital_token_share", "narrowed", "chip_yield"}
     )
 
     metric: MetricName
     level: Level
+    kernels: Kernels = "torch"
     software: Finite
     mean: Finite
     ci95: tuple[Finite, Finite]

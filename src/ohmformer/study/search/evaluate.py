@@ -225,6 +225,7 @@ class Evaluator:
         measured = MeasuredDesign(
             metric=accuracy.metric,
             level=accuracy.level,
+            kernels=accuracy.kernels,
             software=accuracy.software,
             mean=accuracy.mean,
             ci95=accuracy.ci95,

@@ -33,6 +33,7 @@ MEASURING = {
     "trials": "it says how well a design is measured, not what it is",
     "seed": "it says how a design is measured, not what it is",
     "simulation.level": "it says how a design is measured, not what it is",
+    "simulation.kernels": "it says how a design is measured, not what it is",
     "simulation.batch": "it says how a design is measured, not what it is",
 }
 """Path -> why no choice may set it or what is below it."""

@@ -1,0 +1,109 @@
+"""Read noise and conversions of results by compiled loops on the CPU.
+
+Shapes: M input vectors, O outputs, I inputs, R rows of a block; `...` are matrices that share one call, such as samples
+and heads.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ohmformer.array import converters, encoding
+from ohmformer.array.peripherals import drivers
+from ohmformer.array.programmed import Programmed, Side
+from ohmformer.streams import Streams
+from ohmformer.streams.backends import Kernels, compiles
+from ohmformer.streams.counted_source import CountedSource, Undrawn
+
+MOST_BITS = 20
+"""Of a converter whose codes the loop rounds."""
+_NONE = torch.empty(0)
+
+
+def add_noise_(y: Tensor, variance: Tensor, stream: Streams) -> Tensor | None:
+    """Add to each result the root of its variance times its normal number, in place.
+
+    Returns:
+        y; or None, unchanged, if there is no compiled loop for it: for streams that did not choose one, for other types
+        than float32, and for tensors with gaps.
+    """
+    tensors = (y, variance)
+    if not compiles(y.device, stream.kernels) or any(t.dtype is not torch.float32 for t in tensors):
+        return None
+    if y.shape != variance.shape or not all(t.is_contiguous() for t in tensors):
+        return None
+    from ohmformer.array.kernels import reads_compiled
+
+    normals, rows, nth = _numbers(stream, y.shape)
+    reads_compiled.add_noise(y.view(-1).numpy(), variance.view(-1).numpy(), normals.numpy(), rows.numpy(), nth)
+    return y
+
+
+def fusible(codes: Tensor, programmed: Programmed, kernels: Kernels) -> bool:
+    """True if `converted_product` supports the hardware and the inputs: float32 on a CPU with compiled kernels.
+
+    It supports pairs behind row drivers without noise, mismatch and distortion, and converters that round, without
+    noise and mismatch of their own.
+    """
+    array = programmed.array
+    plain = drivers.plain(array) and not array.peripherals.output_noise and programmed.mismatch is None
+    rounds = array.adc.bits != "ideal" and int(array.adc.bits) <= MOST_BITS
+    single = codes.dtype is torch.float32 and not torch.is_autocast_enabled("cpu")
+    return plain and rounds and programmed.reference is None and single and compiles(codes.device, kernels)
+
+
+def converted_product(
+    codes: Tensor, programmed: Programmed, *, signed: bool, stream: Streams | None, span: converters.Range
+) -> Tensor:
+    """`multiply.converted_product` of hardware that is `fusible`, with the same random numbers.
+
+    Sums over blocks are rounded in another way, so results differ by the rounding of floating-point numbers.
+    """
+    array = programmed.array
+    planes, weights = encoding.bit_planes(codes, array, signed=signed)
+    powers = planes if stream is None or array.inputs.kind == "bit_serial" else planes.square()
+    lead = torch.broadcast_shapes(codes.shape[:-2], programmed.digits.shape[2:-2])
+    shape = (*lead, codes.shape[-2], programmed.outputs)
+    total = codes.new_zeros(shape)
+    currents, variance = (codes.new_empty(shape) for _ in range(2))
+    for first in range(0, programmed.inputs, array.rows):
+        rows = slice(first, first + array.rows)
+        for s in range(programmed.slices):
+            scale = converters.code_scale(int(array.adc.bits), converters.at_slice(span, s))
+            for z, weight in enumerate(weights):
+                for k, side in enumerate(programmed.sides[s]):
+                    torch.matmul(planes[z][..., rows], side.digits[..., rows].transpose(-2, -1), out=currents)
+                    noise = None if stream is None else stream.child("read", z, s, first, k)
+                    spread = _variance(powers[z][..., rows], side, rows, variance) if noise is not None else None
+                    signed_weight = float(side.sign * weight * array.slice_weight(s))
+                    _add_converted(total, currents, spread, noise, (*map(float, scale), signed_weight))
+    return encoding.mean_over_copies_(total, array)
+
+
+def _variance(power: Tensor, side: Side, rows: slice, out: Tensor) -> Tensor | None:
+    """Variance of the reads of one row block, in `out`; None for reads without noise."""
+    if side.variance is None:
+        return None
+    return torch.matmul(power, side.variance[..., rows].transpose(-2, -1), out=out)
+
+
+def _add_converted(
+    total: Tensor, currents: Tensor, variance: Tensor | None, stream: Streams | None, scale: tuple[float, ...]
+) -> None:
+    """Add what converters report of currents to a sum, in place; see `reads_compiled.add_converted`."""
+    from ohmformer.array.kernels import reads_compiled
+
+    size = total.numel()
+    numbers = Undrawn(_NONE, torch.tensor([[0, 0, 0, size, 1, 1, 0]]), 0)
+    if variance is not None and stream is not None:
+        numbers = _numbers(stream, total.shape)
+    flat = (t.view(-1).numpy() for t in (total, currents, _NONE if variance is None else variance, numbers.normals))
+    reads_compiled.add_converted(*flat, numbers.rows.numpy(), *scale)
+
+
+def _numbers(stream: Streams, shape: torch.Size) -> Undrawn:
+    """The first standard normals of a stream."""
+    source = stream.open("cpu")
+    assert isinstance(source, CountedSource)
+    return source.undrawn_normals(1, *shape)
