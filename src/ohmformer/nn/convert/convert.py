@@ -76,8 +76,7 @@ def convert(
         seed: root of all noise; None is 0.
         chip: number of the specimen of the hardware; None is 0.
         ages: times of K and V from `Timeline.ages()` or `Served.ages()`; one age [s]; or None for the `age` of arrays.
-        keep_original: False gives up the weights of linear layers, also those of `model`, as soon as cells hold them.
-            The model then computes for this seed, chip and level alone, without calibration, training, save and revert.
+        keep_original: False gives up weights, those of `model` too, once cells hold them; see docs/models.md.
         half_cells: keep what cells hold of weights as float16 codes (within 2^-11 of each), for products in float32.
         weights_from: folder or file (safetensors) of the weights of a `model` on the meta device, read as it uses them.
         verbose: print the capture table, not warnings of products that stay digital without a rule.
@@ -87,19 +86,17 @@ def convert(
 
     Raises:
         BadInput: a product of two activations is not understood, weights or sample hold NaN, a rule matches nothing,
-            an argument does not fit, compiled kernels lack numba, or the converted model differs from the original on
-            exact hardware.
+            an argument does not fit, or the converted model differs from the original on exact hardware.
     """
     for name, given in (("verbose", verbose), ("keep_original", keep_original)):
         check_type("convert", name, given, bool, "True or False")
     config = as_config(model, hardware, clip, weights, level, kernels, rules, seed, chip, half_cells)
-    ages = check_ages(ages)
     if weights_from is not None:
         give_stored_weights(model, weights_from)
     sample = checked_sample(model, sample, config.rules)
     converted = share_parameters(model)
     with evaluation_mode(converted), unchanged_buffers(model), without_fast_path():
-        handle = _on_crossbars(model, converted, sample, config, ages)
+        handle = _on_crossbars(model, converted, sample, config, check_ages(ages))
         _calibrate(model, converted, handle)
         _report(converted, handle, verbose)
         if not keep_original:
