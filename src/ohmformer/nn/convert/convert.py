@@ -76,7 +76,7 @@ def convert(
         seed: root of all noise; None is 0.
         chip: number of the specimen of the hardware; None is 0.
         ages: times of K and V from `Timeline.ages()` or `Served.ages()`; one age [s]; or None for the `age` of arrays.
-        keep_original: False gives up weights, those of `model` too, once cells hold them; see docs/models.md.
+        keep_original: False gives up weights, those of `model` too, once cells hold them; see docs/api.md.
         half_cells: keep what cells hold of weights as float16 codes (within 2^-11 of each), for products in float32.
         weights_from: folder or file (safetensors) of the weights of a `model` on the meta device, read as it uses them.
         verbose: print the capture table, not warnings of products that stay digital without a rule.
