@@ -101,7 +101,7 @@ def write(shape: str, dtype: str, folder: Path) -> None:
 
 
 def measure(shape: str, case: str, folder: str) -> dict[str, float]:
-    """Convert a model and decode a few tokens with it; bytes and seconds."""
+    """Convert a model and decode a few tokens with it; bytes."""
     torch.set_num_threads(1)
     dtype, options = CASES[case]
     model = empty(shape, dtype)
@@ -110,7 +110,6 @@ def measure(shape: str, case: str, folder: str) -> dict[str, float]:
     tokens = torch.randint(0, vocabulary, (1, PROMPT + STEPS), generator=torch.Generator().manual_seed(0))
     peak = Peak()
     before, _ = peak.look()
-    start = time.perf_counter()
     hardware = of.load("clipformer_tcad_2024_per_value")
     sample = {"input_ids": tokens[:, :PROMPT]}
     if options.get("keep_original", True):
@@ -120,19 +119,13 @@ def measure(shape: str, case: str, folder: str) -> dict[str, float]:
     else:
         options = {**options, "weights_from": folder}
     model = of.convert(model, hardware, sample=sample, level="noise", **options)
-    seconds = time.perf_counter() - start
     with torch.inference_mode(), of.samples([0]):
         past = model(input_ids=tokens[:, :PROMPT], use_cache=True).past_key_values
-        began = time.perf_counter()
         for n in range(PROMPT, PROMPT + STEPS):
             out = model(input_ids=tokens[:, n : n + 1], past_key_values=past)
     assert bool(out.logits.isfinite().all())
-    step = (time.perf_counter() - began) / STEPS
     held, _ = peak.look()
-    return {
-        "model": size, "held": held - before, "peak": peak.private - before, "all": peak.all, "seconds": seconds,
-        "step": step,
-    }  # fmt: skip
+    return {"model": size, "held": held - before, "peak": peak.private - before, "all": peak.all}
 
 
 def row(shape: str, case: str, found: dict[str, float]) -> str:
@@ -141,14 +134,13 @@ def row(shape: str, case: str, found: dict[str, float]) -> str:
     times = f"{found['held'] / found['model']:.2f}"
     return (
         f"| {shape} | {case} | {gib['model']:.2f} | {gib['held']:.2f} | {times} | {gib['peak']:.2f} | "
-        f"{gib['all']:.2f} | {found['seconds']:.0f} | {found['step']:.2f} |"
+        f"{gib['all']:.2f} |"
     )
 
 
 HEADING = (
-    "| shape | case | model | private, decoding | times model | private, peak | "
-    "with mapped files, peak "
-    "| s, conversion | s, step |\n|---|---|--:|--:|--:|--:|--:|--:|--:|"
+    "| shape | case | model | private, decoding | times model | private, peak | with mapped files, peak |\n"
+    "|---|---|--:|--:|--:|--:|--:|"
 )
 
 

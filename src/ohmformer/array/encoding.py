@@ -14,10 +14,11 @@ from itertools import repeat
 import torch
 from torch import Tensor
 
+from ohmformer import deferred_checks
 from ohmformer.array.chunking import pieces
 from ohmformer.array.kernels import input_codes
 from ohmformer.array.spec import Crossbar
-from ohmformer.deferred_checks import require, waits
+from ohmformer.deferred_checks import require
 from ohmformer.device.interpolation import linear
 from ohmformer.errors import BadInput
 from ohmformer.precision import widened
@@ -59,7 +60,7 @@ def unit_of(code_range: Tensor, top: int) -> Tensor:
     A range of zero is that of a matrix of zeros; its unit is 1 / top, to avoid a division by zero.
     """
     unit = code_range / top
-    if unit.dim() == 0 and not waits(unit.device):  # a number costs less than two operations
+    if unit.dim() == 0 and not deferred_checks.waits(unit.device):  # a number costs less than two operations
         return unit if unit.item() > 0 else unit.new_full((), 1.0 / top)
     return torch.where(unit > 0, unit, 1.0 / top)
 
@@ -110,7 +111,7 @@ def _finite(scaled: Tensor, values: Tensor, scale: Tensor, what: str) -> Tensor:
     Raises:
         BadInput: a value or a range is NaN or infinite, or a range is negative.
     """
-    if scale.dim() == 0 and not waits(scale.device):
+    if scale.dim() == 0 and not deferred_checks.waits(scale.device):
         if not (0 <= scale.item() < math.inf and math.isfinite(values.detach().sum().item())):
             raise _unusable(what, scale)
         return scaled
