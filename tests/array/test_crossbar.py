@@ -11,7 +11,7 @@ import torch
 from ohmformer.array import mvm, program, write, write_folded
 from ohmformer.array.aging.unaged import write_unaged
 from ohmformer.array.codes.codec import Codec, SoftClip
-from ohmformer.array.write_one_gaussian import write_normal
+from ohmformer.array.gaussian_writes.one_number import write_normal
 from ohmformer.errors import BadInput
 from ohmformer.streams import SampleStreams, Stream
 from tests.build import PCM_DRIFT, SQRT_RANGE, UNIFORM, array, cell

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from ohmformer.array import held_moments, mvm, program
 from ohmformer.array.folded import fold
 from ohmformer.array.folded_writes import write_folded
+from ohmformer.array.gaussian_writes.one_number import write_normal
 from ohmformer.array.spec import analog, bits_needed
-from ohmformer.array.write_one_gaussian import write_normal
 from ohmformer.device.cell_range import digits_needed
 from ohmformer.device.spec import Cell
 from ohmformer.errors import BadInput

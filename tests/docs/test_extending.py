@@ -120,7 +120,7 @@ def test_verified_writes_of_the_gaussian_example_follow_from_its_deviation(
 
 
 def test_the_gaussian_example_has_unbiased_codes_and_is_drawn_as_one_normal(page: ModuleType) -> None:
-    from ohmformer.array.write_one_gaussian import writable, write_normal
+    from ohmformer.array.gaussian_writes.one_number import writable, write_normal
 
     array = of.replace(of.load_crossbar("clipformer_2024"), "cell.write_noise", {"kind": "mid_range", "sigma": 0.1})
     assert len(of.array.unbiased_codes(array)) > array.max_code

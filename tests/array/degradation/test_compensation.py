@@ -11,8 +11,8 @@ import torch
 from scipy import stats
 
 from ohmformer.array import counting, fold, mvm, program, write, write_folded
+from ohmformer.array.gaussian_writes.one_number import writable
 from ohmformer.array.spec import Crossbar
-from ohmformer.array.write_one_gaussian import writable
 from ohmformer.errors import BadInput
 from ohmformer.schema import validate
 from tests.build import PIECES, SQRT_RANGE, array, cell

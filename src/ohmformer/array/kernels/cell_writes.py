@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ohmformer.array.folded import Folded
-from ohmformer.array.gaussian_cells import gaussian_pairs, means_and_stds
+from ohmformer.array.gaussian_writes.moments import gaussian_pairs, means_and_stds
 from ohmformer.array.kernels.read_variance import variance_of_digits
 from ohmformer.array.spec import Crossbar
 from ohmformer.array.writing import one_sided

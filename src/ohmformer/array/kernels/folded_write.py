@@ -14,8 +14,8 @@ import torch
 
 from ohmformer.array.crossbar import WriteRequest
 from ohmformer.array.folded import Folded
-from ohmformer.array.gaussian_cells import means_and_stds
-from ohmformer.array.write_one_gaussian import writable
+from ohmformer.array.gaussian_writes.moments import means_and_stds
+from ohmformer.array.gaussian_writes.one_number import writable
 from ohmformer.array.writing import one_sided
 from ohmformer.device import noise
 from ohmformer.streams.backends import has_kernels
@@ -25,7 +25,7 @@ from ohmformer.streams.places import sent
 def fusible(request: WriteRequest, read_noise: bool) -> bool:
     """True if `written` supports the write, and the device has kernels.
 
-    It supports the arrays of `write_one_gaussian.writable` in float32, where the variances of reads are not needed.
+    It supports the arrays of `one_number.writable` in float32, where the variances of reads are not needed.
     A value with one slice is left to the plain code: its code may be any number.
     """
     array = request.array

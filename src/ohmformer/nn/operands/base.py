@@ -16,6 +16,7 @@ from ohmformer.array.crossbar import write
 from ohmformer.array.encoding import quantize_input
 from ohmformer.array.folded import Folded, fold
 from ohmformer.array.folded_writes import write_folded
+from ohmformer.array.gaussian_writes.one_number import writable, write_normal
 from ohmformer.array.multiply import (
     has_noisy_reads,
     has_read_noise,
@@ -26,7 +27,6 @@ from ohmformer.array.multiply import (
 from ohmformer.array.peripherals.spec import draws_for_reads
 from ohmformer.array.programmed import Programmed
 from ohmformer.array.spec import Calibrated, Crossbar, analog
-from ohmformer.array.write_one_gaussian import writable, write_normal
 from ohmformer.errors import BadInput
 from ohmformer.nn.shared.state import State, Use
 from ohmformer.streams import Stream, Streams

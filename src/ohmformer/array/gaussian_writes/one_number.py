@@ -20,7 +20,7 @@ from ohmformer.array import crossbar, encoding
 from ohmformer.array.chunking import pieces
 from ohmformer.array.crossbar import WriteOptions, WriteRequest
 from ohmformer.array.folded import Folded
-from ohmformer.array.gaussian_cells import gaussian_pairs, means_and_stds
+from ohmformer.array.gaussian_writes.moments import gaussian_pairs, means_and_stds
 from ohmformer.array.spec import Crossbar
 from ohmformer.array.writing import one_sided
 from ohmformer.device import noise

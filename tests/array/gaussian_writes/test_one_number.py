@@ -13,7 +13,7 @@ import torch
 from scipy import stats
 
 from ohmformer.array.folded_writes import write_folded
-from ohmformer.array.write_one_gaussian import clamp_is_negligible, writable, write_normal
+from ohmformer.array.gaussian_writes.one_number import clamp_is_negligible, writable, write_normal
 from ohmformer.streams import SampleStreams, Stream, TokenStreams
 from tests.build import LOGNORMAL, NONE, PIECES, POLYNOMIAL, PROPORTIONAL, TABLE, UNIFORM, array, cell
 
