@@ -67,6 +67,8 @@ def test_copies_files_and_chips_keep_the_choice(tmp_path: Path) -> None:
     restored = of.restore(vit(seed=9), tmp_path / "model.safetensors")
     assert crossbars(restored).state.kernels == "compiled"
     assert torch.equal(outputs(restored, [0, 1]), whole)
+    plain = of.restore(vit(seed=9), tmp_path / "model.safetensors", kernels="torch")
+    assert crossbars(plain).state.kernels == "torch"
     digital = of.revert(model)
     assert torch.equal(digital(IMAGES), vit()(IMAGES))
     stats = of.monte_carlo(model, lambda m: outputs(m, [0, 1])[:, 0].double().numpy(), chips=2, progress=False)
