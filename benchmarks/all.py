@@ -28,6 +28,7 @@ from turns import medians
 
 import ohmformer as of
 from ohmformer.streams.backends import drawn_on
+from ohmformer.streams.compiling import has_numba
 
 DEFAULTS = {"cpu": (["deit", "smollm2-decode"], [2]), "cuda": (list(SHAPES), [2, 8, 64])}
 """Device -> shapes and batches."""
@@ -64,8 +65,11 @@ def models(shape: Shape, sample: Tensor) -> Iterator[tuple[str, Callable[[], nn.
     dtype = torch.bfloat16 if sample.device.type == "cuda" else torch.float32
     digital = shape.build().to(sample.device, dtype).eval()
     yield "digital", lambda: digital
+    compiled = sample.device.type == "cpu" and has_numba()
     for case in LEVELS:
         yield case, partial(on_crossbars, digital, sample, case)
+        if compiled:
+            yield f"{case}, compiled", partial(on_crossbars, digital, sample, case, "compiled")
     if importlib.util.find_spec(PEER) is not None:
         for rows in (128, 256):
             yield f"{PEER}, {rows} rows, attention digital", partial(of_peer, digital, rows, 0.0)

@@ -1,7 +1,8 @@
 """How much slower a linear layer is on simulated crossbars than the digital one.
 
-One thread; digital layer and levels take turns in every round, so that a busy machine slows all alike; medians. Weights
-are programmed beforehand, as they are in a converted model. Prints a markdown table; `--write` also keeps it.
+One thread; digital layer and levels, with operations of PyTorch and with compiled kernels, take turns in every round;
+medians of processor time, which leaves out the time in which other processes had the core. Weights are programmed
+beforehand, as they are in a converted model. Prints a markdown table; `--write` also keeps it.
 
     python benchmarks/linear.py [--rounds 60] [--write benchmarks/linear.md]
 """
@@ -10,8 +11,11 @@ from __future__ import annotations
 
 import argparse
 import platform
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,10 +26,17 @@ from ohmformer.array.encoding import quantize, quantize_input
 from ohmformer.array.spec import Crossbar
 from ohmformer.schema import load, replace
 from ohmformer.streams import SampleStreams, Stream
+from ohmformer.streams.backends import Kernels
 
 SHAPES = ((384, 384), (384, 1536), (1536, 384))
 BATCH, TOKENS = 2, 197
-READS = SampleStreams((Stream(0, "sample", 0), Stream(0, "sample", 1)))
+KERNELS: tuple[Kernels, ...] = ("torch", "compiled")
+
+
+def samples(count: int, kernels: Kernels) -> SampleStreams:
+    """Streams of some samples."""
+    return SampleStreams(tuple(Stream(0, "sample", n, kernels=kernels) for n in range(count)))
+
 
 Cases = dict[str, Callable[[], object]]
 
@@ -39,20 +50,24 @@ def linear_cases(inputs: int, outputs: int) -> Cases:
     ideal = replace(converted, "adc", {})
     quiet = replace(ideal, "cell.read_noise", {"kind": "none"})
 
-    def folded(hardware: Crossbar, held: Folded) -> torch.Tensor:
-        codes, unit = quantize_input(x, hardware, x_range, signed=True)
-        return folded_product(codes, held, hardware, READS) * unit
+    def folded(hardware: Crossbar, held: Folded, kernels: Kernels) -> torch.Tensor:
+        codes, unit = quantize_input(x, hardware, x_range, signed=True, kernels=kernels)
+        return folded_product(codes, held, hardware, samples(BATCH, kernels)).mul_(unit)
+
+    def converted_by(hardware: Crossbar, kernels: Kernels) -> torch.Tensor:
+        return mvm(x, programmed[hardware], x_range=x_range, stream=samples(BATCH, kernels))
 
     still = replace(converted, "cell.read_noise", {"kind": "none"})
     programmed = {hardware: program(w, hardware) for hardware in (converted, still, ideal, quiet)}
     weights = {hardware: fold(programmed[hardware]) for hardware in (ideal, quiet)}
-    return {
-        "digital": lambda: F.linear(x, w),
-        "noise": lambda: folded(quiet, weights[quiet]),
-        "array, read noise": lambda: folded(ideal, weights[ideal]),
-        "array, ADC": lambda: mvm(x, programmed[still], x_range=x_range),
-        "array, read noise and ADC": lambda: mvm(x, programmed[converted], x_range=x_range, stream=READS),
-    }
+    cases: Cases = {"digital": lambda: F.linear(x, w)}
+    for kernels in KERNELS:
+        of = "" if kernels == "torch" else ", compiled"
+        cases[f"noise{of}"] = partial(folded, quiet, weights[quiet], kernels)
+        cases[f"array, read noise{of}"] = partial(folded, ideal, weights[ideal], kernels)
+        cases[f"array, ADC{of}"] = partial(converted_by, still, kernels)
+        cases[f"array, read noise and ADC{of}"] = partial(converted_by, converted, kernels)
+    return cases
 
 
 def cell_cases() -> Cases:
@@ -68,19 +83,24 @@ def write_cases() -> Cases:
     k, q = torch.randn(1, 6, TOKENS, 64), torch.randn(1, 6, TOKENS, 64)
     w_range = k.abs().amax()
     codes = quantize(k, hardware, w_range)
-    stream = SampleStreams((Stream(0, "sample", 0),))
     kept = replace(hardware, "bits_per_cell", 8)
-    return {
-        "digital": lambda: q @ k.transpose(-2, -1),
-        "write and fold": lambda: fold(write(codes, hardware, stream=stream, w_range=w_range), read_noise=False),
-        "write_folded": lambda: write_folded(codes, hardware, stream=stream, w_range=w_range, read_noise=False),
-        "write_folded, 3 slices": lambda: write_folded(
-            codes.clamp(-63, 63), hardware, stream=stream, w_range=w_range, max_code=63, read_noise=False
-        ),
-        "write_folded, one cell per value": lambda: write_folded(
-            codes, kept, stream=stream, w_range=w_range, read_noise=False
-        ),
-    }
+    cases: Cases = {"digital": lambda: q @ k.transpose(-2, -1)}
+    for kernels in KERNELS:
+        of, stream = "" if kernels == "torch" else ", compiled", samples(1, kernels)
+        how = {"stream": stream, "w_range": w_range}
+        folded: Callable[..., object] = partial(write_folded, codes, read_noise=False, **how)
+        cases[f"write and fold{of}"] = partial(written_and_folded, codes, hardware, how)
+        cases[f"write_folded{of}"] = partial(folded, array=hardware)
+        cases[f"write_folded, 3 slices{of}"] = partial(
+            write_folded, codes.clamp(-63, 63), hardware, max_code=63, read_noise=False, **how
+        )
+        cases[f"write_folded, one cell per value{of}"] = partial(folded, array=kept)
+    return cases
+
+
+def written_and_folded(codes: torch.Tensor, hardware: Crossbar, how: dict[str, Any]) -> Folded:
+    """A write whose cells are kept, and their sum."""
+    return fold(write(codes, hardware, **how), read_noise=False)
 
 
 def table(rounds: int) -> str:
@@ -89,14 +109,14 @@ def table(rounds: int) -> str:
     groups["x[1, 4, 64] -> 64, 2-bit cells, bit-serial"] = cell_cases()
     groups["K or V [1, 6, 197, 64], 2-bit cells"] = write_cases()
     lines = [
-        f"torch {torch.__version__}, {platform.machine()}, one thread, median of {rounds} rounds; "
+        f"torch {torch.__version__}, {platform.machine()}, one thread, median of {rounds} rounds of processor time; "
         "the rows of a table take turns.",
         "",
         "| case | level | ms | times digital |",
         "|---|---|--:|--:|",
     ]
     for name, cases in groups.items():
-        found = medians(cases, rounds=rounds, warm_up=3)
+        found = medians(cases, rounds=rounds, warm_up=3, clock=time.process_time)
         lines += [
             f"| {name} | {level} | {1e3 * seconds:.2f} | {seconds / found['digital']:.1f} |"
             for level, seconds in found.items()

@@ -106,11 +106,11 @@ LEVELS: dict[str, tuple[str, str, dict[str, object]]] = {
 """Case -> accelerator, level, and changes of all its arrays."""
 
 
-def on_crossbars(model: nn.Module, sample: Tensor, case: str) -> nn.Module:
-    """The model of a case."""
+def on_crossbars(model: nn.Module, sample: Tensor, case: str, kernels: str = "torch") -> nn.Module:
+    """The model of a case; `kernels` compute on the CPU."""
     base, level, changes = LEVELS[case]
     hardware = of.load(base)
     for path, value in changes.items():
         for role in ("projection", "attention"):
             hardware = of.replace(hardware, f"{role}.array.{path}", value)
-    return of.convert(model, hardware, sample=sample, level=level)  # type: ignore[arg-type]
+    return of.convert(model, hardware, sample=sample, level=level, kernels=kernels)  # type: ignore[arg-type]

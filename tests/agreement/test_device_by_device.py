@@ -16,6 +16,7 @@ class Recorder:
     """Stands for a stream: draws from NumPy and keeps what was drawn under the key of the stream."""
 
     by_sample = False
+    kernels = "torch"
 
     def __init__(self, seed: int, key: tuple[Any, ...] = (), log: dict[Any, list[np.ndarray]] | None = None) -> None:
         self.seed, self.key, self.log = seed, key, {} if log is None else log

@@ -166,7 +166,7 @@ def test_codes_are_made_once_where_drift_is_compensated(monkeypatch: pytest.Monk
     """The cells just after the write, which the compensation compares with, hold the same codes."""
     drifting = array(cell=cell(write_noise=UNIFORM, drift=PCM_DRIFT), age=1e3, drift_compensation="column")
     made, codes_of = [], Codec.codes
-    monkeypatch.setattr(Codec, "codes", lambda *args: made.append(1) or codes_of(*args))
+    monkeypatch.setattr(Codec, "codes", lambda *args, **how: made.append(1) or codes_of(*args, **how))
     program(torch.randn(3, 4), drifting, stream=1)
     write_folded(torch.randn(3, 4), drifting, stream=1, codec=Codec(drifting), w_range=4.0)
     assert len(made) == 2

@@ -96,7 +96,14 @@ def searched() -> dict[str, Any]:
 
 def restored() -> dict[str, Any]:
     of.save(converted(), "good.safetensors")
-    return {"model": encoder(), "file": "good.safetensors", "hardware": None, "sample": None, "ages": None}
+    return {
+        "model": encoder(),
+        "file": "good.safetensors",
+        "hardware": None,
+        "sample": None,
+        "ages": None,
+        "kernels": None,
+    }
 
 
 GOOD: dict[str, Callable[[], dict[str, Any]]] = {

@@ -12,7 +12,7 @@ from ohmformer.nn.convert.handle import crossbars
 from ohmformer.nn.convert.spec import ConvertConfig
 from ohmformer.streams import compiling
 from tests.gpu.kernels import needs_numba
-from tests.nn.models import vit
+from tests.nn.models import Decoder, vit
 
 IMAGES = torch.randn(3, 1, 12, 12, generator=torch.Generator().manual_seed(1))
 NOISY = of.replace(of.load("clipformer_tcad_2024"), "attention.array.cell.write_noise.gamma", 3.0)
@@ -67,6 +67,8 @@ def test_copies_files_and_chips_keep_the_choice(tmp_path: Path) -> None:
     restored = of.restore(vit(seed=9), tmp_path / "model.safetensors")
     assert crossbars(restored).state.kernels == "compiled"
     assert torch.equal(outputs(restored, [0, 1]), whole)
+    plain = of.restore(vit(seed=9), tmp_path / "model.safetensors", kernels="torch")
+    assert crossbars(plain).state.kernels == "torch"
     digital = of.revert(model)
     assert torch.equal(digital(IMAGES), vit()(IMAGES))
     stats = of.monte_carlo(model, lambda m: outputs(m, [0, 1])[:, 0].double().numpy(), chips=2, progress=False)
@@ -85,3 +87,25 @@ def test_training_draws_by_compiled_kernels_too() -> None:
             loss.backward()
         losses.append(float(loss.detach()))
     assert losses[1] == losses[2] != losses[0]
+
+
+@needs_numba
+@pytest.mark.parametrize("hardware", ["clipformer_tcad_2024", "generic_amplitude"])
+def test_tokens_draw_the_same_noise_however_many_follow(hardware: str) -> None:
+    tokens = torch.randint(0, 20, (2, 6), generator=torch.Generator().manual_seed(1))
+    model = of.convert(Decoder().eval(), of.load(hardware), sample=tokens, kernels="compiled")
+    with torch.no_grad(), of.samples(range(2)):
+        whole, begin = model(tokens), model(tokens[:, :4])
+    # Products of another shape are summed in another order.
+    assert torch.allclose(begin, whole[:, :4], atol=1e-3 * float(whole.abs().max()))
+
+
+@needs_numba
+def test_values_that_are_no_numbers_are_refused_in_the_same_words() -> None:
+    messages = []
+    for kernels in ("torch", "compiled"):
+        model = of.convert(vit(), NOISY, sample=IMAGES, kernels=kernels)  # type: ignore[arg-type]
+        with pytest.raises(of.BadInput) as caught, of.samples(range(3)):
+            model(IMAGES * torch.nan)
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]

@@ -90,10 +90,12 @@ def quantize(
     return _clamped(codes, -top, top, rounded)
 
 
-def _in_one_pass(values: Tensor, code_range: Tensor, bounds: tuple[int, int], what: str) -> Tensor:
+def _in_one_pass(
+    values: Tensor, code_range: Tensor, bounds: tuple[int, int], what: str, *, passing: bool = False
+) -> Tensor:
     """Rounded codes of values that are `input_codes.fusible`; the upper bound is the code of the range."""
     low, top = bounds
-    codes, usable = input_codes.to_codes(values, code_range, top, low, top)
+    codes, usable = input_codes.to_codes(values, code_range, top, low, top, passing=passing)
     if not usable:
         raise _unusable(what, code_range)
     return codes
@@ -270,7 +272,7 @@ def quantize_input(
             if the range of the hardware is `dynamic`, otherwise of the whole of x.
         signed: False if inputs are never negative and use all codes.
         rounded: round to integers; False bypasses the quantizer.
-        kernels: what computes on the CPU.
+        kernels: what computes on the CPU. If compiled, the codes hold until this thread quantizes other inputs.
 
     Returns:
         The codes, and the value of one code.
@@ -284,7 +286,7 @@ def quantize_input(
     top = array.max_input(signed=signed)
     unit, low, what = unit_of(x_range, top), -top if signed else 0, "an input of a crossbar"
     if rounded and input_codes.fusible(x, x_range, top, kernels):
-        return _in_one_pass(x, x_range, (low, top), what), unit
+        return _in_one_pass(x, x_range, (low, top), what, passing=True), unit
     return _clamped(_finite(x / unit, x, x_range, what), low, top, rounded), unit
 
 

@@ -188,9 +188,9 @@ def folded_product(
 def _with_read_noise(y: Tensor, power: Tensor, cells: Folded, array: Crossbar, stream: Streams) -> Tensor:
     """Results [..., M, O] with read noise; `power` [..., M, I] are the factors on the variances of the cells."""
     assert cells.variance is not None
-    variance, numbers = power @ cells.variance.transpose(-2, -1), stream.child("read")
-    if reads.add_noise_(y, variance, numbers) is None:
-        std = variance.sqrt_()
+    numbers = stream.child("read")
+    if not reads.add_noise_(y, power, cells.variance, numbers):
+        std = (power @ cells.variance.transpose(-2, -1)).sqrt_()
         y = y.addcmul_(std, numbers.normal(*std.shape, like=std))
     if cells.reference_variance is not None:
         std = (power @ cells.reference_variance.transpose(-2, -1)).sqrt_()

@@ -55,7 +55,8 @@ def mvm(
         x_range: the value of the largest input code; by default the largest magnitude, of each vector if the hardware's
             input range is `dynamic`, otherwise of the whole of x.
         signed: False for inputs that are never negative (softmax outputs), which then use all codes.
-        stream: key of the read noise: a stream, or a seed. Required if reads are noisy.
+        stream: key of the read noise: a stream, or a seed. Required if reads are noisy. It says which
+            kernels compute.
         adc_range: calibrated converter range, in digits times input units (see `calibrate_adc.column_percentiles`).
 
     Returns:
@@ -73,6 +74,7 @@ def mvm(
         return mvm(
             x[None], programmed, level=level, x_range=x_range, signed=signed, stream=stream, adc_range=adc_range
         ).squeeze(-2)
+    kernels = stream.kernels if isinstance(stream, Streams) else "torch"
     if not has_noisy_reads(level, array):
         stream = None
     elif stream is None:
@@ -81,7 +83,7 @@ def mvm(
     stream = Stream(stream) if isinstance(stream, int) else stream
     return product(
         x, programmed, array, level=level, x_range=x_range, signed=signed, stream=stream, adc_range=adc_range,
-        kernels="torch" if stream is None else stream.kernels,
+        kernels=kernels,
     )  # fmt: skip
 
 
@@ -156,7 +158,8 @@ def product(
     span = converters.adc_range(array, signed=signed, calibrated=adc_range)
     computed = cell_level.product if level == "cell" else converted_product
     if level == "array" and reads.fusible(codes, cells, kernels):
-        computed = reads.converted_product
+        y = reads.converted_product(codes, cells, signed=signed, stream=stream, span=span)
+        return y.mul_(cells.unit.transpose(-2, -1) * unit)
     y = computed(codes, cells, signed=signed, stream=stream, span=span)
     return y.mul_(cells.unit.transpose(-2, -1)).mul_(unit)
 

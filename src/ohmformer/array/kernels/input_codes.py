@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ohmformer.array.kernels.scratch import scratch
 from ohmformer.streams.backends import Kernels, compiles
 
 LARGEST = 2**21
@@ -25,8 +26,18 @@ def fusible(values: Tensor, code_range: Tensor, top: int, kernels: Kernels) -> b
     return top <= LARGEST and values.numel() > 0 and _parts(values, code_range) is not None
 
 
-def to_codes(values: Tensor, code_range: Tensor, top: int, low: int, high: int) -> tuple[Tensor, bool]:
+def to_codes(
+    values: Tensor, code_range: Tensor, top: int, low: int, high: int, *, passing: bool = False
+) -> tuple[Tensor, bool]:
     """`encoding.quantize` of values that are `fusible`, to the bit.
+
+    Args:
+        values: to be rounded to codes.
+        code_range: the value of code `top`.
+        top: see above.
+        low: lowest code.
+        high: highest code.
+        passing: True if nothing needs the codes after the next call, which then may use their memory again.
 
     Returns:
         The codes, in the order in memory of the values where that is one of two usual ones; and True if all values and
@@ -36,12 +47,12 @@ def to_codes(values: Tensor, code_range: Tensor, top: int, low: int, high: int) 
 
     turned = values.dim() > 1 and not values.is_contiguous() and values.transpose(-2, -1).is_contiguous()
     if turned and _parts(values.transpose(-2, -1), _turned(code_range)) is not None:
-        codes, usable = to_codes(values.transpose(-2, -1), _turned(code_range), top, low, high)
+        codes, usable = to_codes(values.mT, _turned(code_range), top, low, high, passing=passing)
         return codes.transpose(-2, -1), usable
     parts = _parts(values, code_range)
     assert parts is not None
     values = values.detach().contiguous()
-    codes = torch.empty_like(values)
+    codes = scratch("codes", values.shape) if passing else torch.empty_like(values)
     flat = codes.view(-1).numpy(), values.view(-1).numpy(), parts.numpy()
     wrong = input_codes_compiled.to_codes(*flat, float(top), float(low), float(high))
     return codes, wrong == 0

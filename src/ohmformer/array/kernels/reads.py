@@ -6,10 +6,13 @@ and heads.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
 from ohmformer.array import converters, encoding
+from ohmformer.array.kernels.scratch import scratch
 from ohmformer.array.peripherals import drivers
 from ohmformer.array.programmed import Programmed, Side
 from ohmformer.streams import Streams
@@ -21,23 +24,28 @@ MOST_BITS = 20
 _NONE = torch.empty(0)
 
 
-def add_noise_(y: Tensor, variance: Tensor, stream: Streams) -> Tensor | None:
-    """Add to each result the root of its variance times its normal number, in place.
+def add_noise_(y: Tensor, power: Tensor, variance: Tensor, stream: Streams) -> bool:
+    """Add read noise to results, in place.
+
+    Args:
+        y: results [..., M, O]; changed.
+        power: factors [..., M, I] on the variances of cells.
+        variance: of one read of each cell [..., O, I].
+        stream: key of the noise.
 
     Returns:
-        y; or None, unchanged, if there is no compiled loop for it: for streams that did not choose one, for other types
-        than float32, and for tensors with gaps.
+        True; or False, with y unchanged, if there is no compiled loop for it: for streams that did not choose one, for
+        other types than float32, and for results with gaps.
     """
-    tensors = (y, variance)
-    if not compiles(y.device, stream.kernels) or any(t.dtype is not torch.float32 for t in tensors):
-        return None
-    if y.shape != variance.shape or not all(t.is_contiguous() for t in tensors):
-        return None
+    single = {y.dtype, power.dtype, variance.dtype} == {torch.float32} and not torch.is_autocast_enabled("cpu")
+    if not (single and compiles(y.device, stream.kernels) and y.is_contiguous()):
+        return False
     from ohmformer.array.kernels import reads_compiled
 
+    variance = torch.matmul(power, variance.transpose(-2, -1), out=scratch("variance", y.shape))
     normals, rows, nth = _numbers(stream, y.shape)
     reads_compiled.add_noise(y.view(-1).numpy(), variance.view(-1).numpy(), normals.numpy(), rows.numpy(), nth)
-    return y
+    return True
 
 
 def fusible(codes: Tensor, programmed: Programmed, kernels: Kernels) -> bool:
@@ -65,8 +73,8 @@ def converted_product(
     powers = planes if stream is None or array.inputs.kind == "bit_serial" else planes.square()
     lead = torch.broadcast_shapes(codes.shape[:-2], programmed.digits.shape[2:-2])
     shape = (*lead, codes.shape[-2], programmed.outputs)
-    total = codes.new_zeros(shape)
-    currents, variance = (codes.new_empty(shape) for _ in range(2))
+    total, begins = codes.new_empty(shape), True
+    currents, variance = (scratch(name, total.shape) for name in ("currents", "variance"))
     for first in range(0, programmed.inputs, array.rows):
         rows = slice(first, first + array.rows)
         for s in range(programmed.slices):
@@ -77,7 +85,8 @@ def converted_product(
                     noise = None if stream is None else stream.child("read", z, s, first, k)
                     spread = _variance(powers[z][..., rows], side, rows, variance) if noise is not None else None
                     signed_weight = float(side.sign * weight * array.slice_weight(s))
-                    _add_converted(total, currents, spread, noise, (*map(float, scale), signed_weight))
+                    _add_converted(total, currents, spread, noise, scale, signed_weight, begins=begins)
+                    begins = False
     return encoding.mean_over_copies_(total, array)
 
 
@@ -89,17 +98,30 @@ def _variance(power: Tensor, side: Side, rows: slice, out: Tensor) -> Tensor | N
 
 
 def _add_converted(
-    total: Tensor, currents: Tensor, variance: Tensor | None, stream: Streams | None, scale: tuple[float, ...]
+    total: Tensor,
+    currents: Tensor,
+    variance: Tensor | None,
+    stream: Streams | None,
+    scale: tuple[float, float, int, int],
+    weight: float,
+    *,
+    begins: bool,
 ) -> None:
-    """Add what converters report of currents to a sum, in place; see `reads_compiled.add_converted`."""
+    """Add what converters of a `converters.code_scale` report of currents to a sum, which begins here or goes on."""
     from ohmformer.array.kernels import reads_compiled
 
-    size = total.numel()
-    numbers = Undrawn(_NONE, torch.tensor([[0, 0, 0, size, 1, 1, 0]]), 0)
     if variance is not None and stream is not None:
         numbers = _numbers(stream, total.shape)
+    else:
+        numbers = _no_numbers(total.numel())
     flat = (t.view(-1).numpy() for t in (total, currents, _NONE if variance is None else variance, numbers.normals))
-    reads_compiled.add_converted(*flat, numbers.rows.numpy(), *scale)
+    reads_compiled.add_converted(*flat, numbers.rows.numpy(), *map(float, scale), weight, begins)
+
+
+@lru_cache(maxsize=64)
+def _no_numbers(size: int) -> Undrawn:
+    """What loops take in place of numbers for results without noise: one row of them all."""
+    return Undrawn(_NONE, torch.tensor([[0, 0, 0, size, 1, 1, 0]]), 0)
 
 
 def _numbers(stream: Streams, shape: torch.Size) -> Undrawn:

@@ -51,9 +51,9 @@ def add_noise(y, variance, normals, rows, nth):
 
 @compiled(
     "void(float32[::1], float32[::1], float32[::1], float32[::1], int64[:,::1], "
-    "float32, float32, float32, float32, float32)"
+    "float32, float32, float32, float32, float32, boolean)"
 )
-def add_converted(total, currents, variance, normals, rows, zero, step, lowest, highest, weight):
+def add_converted(total, currents, variance, normals, rows, zero, step, lowest, highest, weight, begins):
     """Add to each result what a converter reports of its current, times a weight.
 
     Args:
@@ -67,6 +67,7 @@ def add_converted(total, currents, variance, normals, rows, zero, step, lowest, 
         lowest: likewise.
         highest: likewise.
         weight: of the conversions in the sum.
+        begins: True if the sum begins here, whatever `total` holds.
     """
     wide()
     chunk = np.empty(CHUNK, np.float32)
@@ -82,6 +83,9 @@ def add_converted(total, currents, variance, normals, rows, zero, step, lowest, 
                 for i in range(count):
                     chunk[i] = fused(np.sqrt(spread[i]), chunk[i], current[i])
                 current = chunk
+            if begins:
+                for i in range(count):
+                    result[i] = f(0)
             for i in range(count):
                 code = rounded(clamped((current[i] - zero) / step, lowest, highest))
                 result[i] = result[i] + weight * (code * step + zero)

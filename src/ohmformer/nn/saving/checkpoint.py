@@ -44,6 +44,7 @@ from ohmformer.nn.saving.checksummed_file import (
 )
 from ohmformer.nn.saving.sample_json import sample_as_json, sample_from_json, tensor_names
 from ohmformer.schema import validate
+from ohmformer.streams.backends import Kernels
 
 SCHEMA = 2
 """Version of the format."""
@@ -108,6 +109,7 @@ def restore(
     hardware: Accelerator | None = None,
     sample: Any = None,
     ages: Ages | float | None = None,
+    kernels: Kernels | None = None,
 ) -> Model:
     """Read a converted model from a file.
 
@@ -119,6 +121,7 @@ def restore(
             are ages.
         sample: a batch that replaces that in the file; None takes that.
         ages: ages that replace those in the file, as in `convert`; None takes those.
+        kernels: kernels that replace those in the file, as in `convert`; None takes those.
 
     Returns:
         The converted model, which shares the parameters of `model`.
@@ -143,7 +146,7 @@ def restore(
     clip = None if metadata["clip"] is None else validate(KVClip, metadata["clip"], where=where, in_file=False)
     weights = validate(WeightMitigation, metadata.get("weights", {}), where=where, in_file=False)
     settings: dict[str, Any] = {name: metadata[name] for name in ("level", "seed", "chip")}
-    settings["kernels"] = metadata.get("kernels", "torch")  # files of older versions do not name them
+    settings["kernels"] = metadata.get("kernels", "torch") if kernels is None else kernels  # older files name none
     if ages is None and hardware is None and metadata.get("ages") is not None:
         stored_ages = metadata["ages"]
         ages = stored_ages if isinstance(stored_ages, float) else Ages.read(stored_ages)
