@@ -220,8 +220,8 @@ def test_gradients_of_keys_and_values_are_those_of_what_the_cells_hold(axis: str
     tokens = torch.randn(B, R, N, d, requires_grad=True)
     x = torch.rand(B, R, M, d if axis == "K" else N, requires_grad=True)
     held = []
-    write = operand._write
-    operand._write = lambda *args, **options: held.append(write(*args, **options)) or held[-1]
+    write = operand.write_tokens
+    operand.write_tokens = lambda *args, **options: held.append(write(*args, **options)) or held[-1]
     with of.samples(range(B)):
         y = operand.product(x, tokens)
     grad = torch.randn_like(y)
