@@ -16,6 +16,7 @@ import os
 import platform
 import pstats
 import time
+from collections import Counter
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -52,7 +53,25 @@ AMX (ns for each value, warm caches; two to five times as much where a new tenso
 - Writing K and V: 22 passes for each cell of a value.
 - Read noise: squares of inputs, a second product, its root, and noise times root.
 
+With compiled kernels (ns for each value): normal numbers 1.6, inputs to codes 0.36 in place of 0.9, read noise with its
+normals 1.7, conversion 0.4, and 2.1 with read noise. Writing K and V with one draw takes 3.7, with both halves of a
+pair 5.1, with four cells 10.2. What remains where it is more than a target, as a share of the digital model:
+
+- Noise, one draw per value (asked 1.3) and per cell (1.5), array (1.5): products, attention and what the digital model
+  has beside them are 1.0. Codes of inputs take 0.07, writing K and V 0.07 to 0.2, the check for changed weights 0.05,
+  scales and bias 0.06, ranges and copies of K and V 0.06. Python takes 35 to 42 ms, 0.2: so long does a model of as
+  many layers take with 64 features and 5 tokens (2 ms if it is digital). Without Python the sums are 1.3, 1.45, 1.35.
+  Measured ratios are larger than the sums, since caches were shared with other work.
+- With converters (asked 1.8): products of 128 rows 0.9, conversions of 65 M currents 0.23, K and V in cells 0.11 to
+  0.15, codes 0.08, Python 54 ms, 0.3.
+- With read noise (asked 2.5): the second product 145 ms, 0.8; read noise 24 M x 1.7 ns, 0.23; Python 55 ms, 0.3.
+- With both (asked 3.0): both products 283 ms, 1.6; 65 M conversions with read noise 142 ms, 0.8; Python 66 ms, 0.35.
+
 What made passes faster:
+
+- Compiled loops: views of contiguous values in place of offsets (an offset may be negative for the compiler, which then
+  does not use vectors: conversion 2.2 before, 0.4 after), vectors of 512 bits (normals 2.0 in place of 2.7 on a busy
+  core), memory that is used again for currents, variances and codes.
 
 - One checksum of weights in place of their sum and the sum of squares: 0.09 in place of 0.14 ms for 590,000 weights.
 - Bias, scale of scores and noise of writes in place; ranges without a tensor of magnitudes; the last slice without
@@ -69,6 +88,10 @@ What did not:
 - Integer products (`_int_mm`, 0.3 to 0.75 ms, exact): 8 bits are too few for squares and variances, and two parts of
   each take as long as float32.
 - The switch of PyTorch that rounds inside float32 products (0.9 ms): it holds for all threads of the process.
+- Exact integer products of variances in two parts of 7 bits each (`_int_mm`): three products of 0.3 to 0.75 ms in
+  place of one of 3.3 ms. With row blocks they gain nothing (0.45 ms for [394, 128] x [128, 1536], two or three times,
+  in place of 1.1), since integers of 32 bits have to be written and read. Without converters they could save 60 ms of
+  545, by an estimate; the target would still be missed, and variances would be rounded to 14 bits.
 - `addcmul` for noise of writes: it rounds once instead of twice, so all results would change in their last digit.
 """
 """What made a pass faster, and what did not."""
@@ -94,19 +117,23 @@ def measure(models: dict[str, nn.Module], images: torch.Tensor, rounds: int) -> 
 
 @torch.inference_mode()
 def spent(model: nn.Module, images: torch.Tensor, rounds: int) -> str:
-    """The cells of a table: milliseconds of each kind of operation in one pass, each operation at its fastest."""
-    shortest: dict[tuple[str, str], float] = {}
+    """The cells of a table: milliseconds of each kind of operation in one pass, each call as its fastest."""
+    shortest: dict[str, float] = {}
+    calls: Counter[str] = Counter()
+    kinds: dict[str, str] = {}
     with of.samples(range(len(images))):
         for _ in range(rounds):
             with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as seen:
                 model(images)
-            for each in seen.key_averages(group_by_input_shape=True):
+            calls.clear()
+            for each in seen.events():
                 size, name = max(map(values, each.input_shapes), default=0), each.key.removeprefix("aten::")
-                kind = KINDS.get(name, "other passes" if size >= SMALL else "small operations")
-                key, took = (kind, f"{name} {each.input_shapes}"), each.self_cpu_time_total / 1e3
+                key, took = f"{name} {each.input_shapes}", each.self_cpu_time_total / 1e3
+                kinds[key] = KINDS.get(name, "other passes" if size >= SMALL else "small operations")
                 shortest[key] = min(shortest.get(key, took), took)
+                calls[key] += 1
         loops = min(in_loops(model, images) for _ in range(rounds))
-    sums = {kind: sum(took for (of_kind, _), took in shortest.items() if of_kind == kind) for kind in COLUMNS}
+    sums = {kind: sum(shortest[key] * n for key, n in calls.items() if kinds[key] == kind) for kind in COLUMNS}
     return " | ".join(f"{took:.0f}" for took in (*sums.values(), 1e3 * loops))
 
 
@@ -140,7 +167,8 @@ def main() -> None:
             for name, seconds in found.items()
         ),
         "",
-        "Milliseconds of the operations of a pass, each at its fastest, without what Python takes between them.",
+        "Milliseconds of the operations of a pass, without what Python takes between them: each call counts as the "
+        "fastest one of its shape.",
         "",
         f"| DeiT-S shape | {' | '.join((*COLUMNS, LOOPS))} |",
         f"|---|{'--:|' * (1 + len(COLUMNS))}",
