@@ -286,7 +286,7 @@ def test_a_computed_weight_stays_digital() -> None:
         (lambda: nn.Linear(24, 2), {"sample": torch.ones(24)}, "no axis of samples"),
         (lambda: nn.Linear(24, 2), {"sample": None}, "sample is empty"),
         (lambda: nn.Linear(24, 2), {"clip": (2, 0.25)}, "clip is a tuple"),
-        (lambda: nn.Linear(24, 2), {"rules": {"*": 3}}, "of type int; give a Rule, a Crossbar"),
+        (lambda: nn.Linear(24, 2), {"rules": {"*": 3}}, "of type int; give 'digital', the name of an engine"),
         (lambda: nn.Linear(24, 2), {"rules": {"*": "digitl"}}, "did you mean 'digital'"),
         (lambda: nn.Linear(24, 2), {"hardware": of.load_crossbar("clipformer_2024")}, "hardware is a Crossbar"),
         (lambda: torch.jit.script(nn.Linear(24, 2)), {}, "TorchScript"),

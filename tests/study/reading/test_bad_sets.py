@@ -79,7 +79,7 @@ REFUSED = [
     ("hardware.attention.array.write_noise.gamma=2", r"did you mean hardware.attention.array.cell.write_noise\?"),
     (
         "simulation.chips=2",
-        r"simulation.chips: is not a key here; did you mean trials.chips\? known: age, batch, hours, level",
+        r"simulation.chips: is not a key here; did you mean trials.chips\? known: age, batch, hours, kernels, level",
     ),
     ("chips=2", r"unknown key 'chips'; did you mean trials.chips\? known: cost"),
     ("batch=2", r"did you mean model.batch or simulation.batch\?"),
