@@ -32,6 +32,7 @@ from ohmformer.cli.output import (
 from ohmformer.cli.recording import command_line, costs_with_record
 from ohmformer.cli.stopping import stopping
 from ohmformer.errors import BadInput
+from ohmformer.terminal.files import check_apart
 from ohmformer.terminal.signals import GO_ON, NOTHING_STORED
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def cost(
 
     points = read_costs(study, sets or [])
     check_python((point.settings for point in points.points), python or (), points.where)
-    folder, keys = None if out is None else _costs_folder(out, points.name), list[str]()
+    folder, keys = None if out is None else _costs_folder(out, points.name, trace), list[str]()
     if folder is None:
         costs = study_costs(points)
     else:
@@ -149,16 +150,18 @@ def compare(
     write_document(costs, json)
 
 
-def _costs_folder(out: str, name: str) -> Path:
+def _costs_folder(out: str, name: str, trace: str | None) -> Path:
     """The folder of `--out` for the costs of a study.
 
     Raises:
-        BadInput: it holds results of another study, or accuracies of this one, which costs would displace.
+        BadInput: it holds results of another study, or accuracies of this one, which costs would displace; or the trace
+            would be written over by results.json.
     """
     from ohmformer.study.store.store import Store
     from ohmformer.study.store.usable import why_empty
 
     folder = results_folder(out, name)
+    check_apart({"--out": str(folder / "results.json"), "--trace": trace})
     file = folder / "results.sqlite"
     if file.is_file() and not why_empty(file):
         with Store(file) as store:

@@ -114,7 +114,7 @@ def write_files(folder: Path, texts: Mapping[str, str], save_figures: Callable[[
         BadInput: a file cannot be written.
     """
     if not os.access(folder, os.W_OK):
-        return f"read from {folder}, which may not be written: its files stay as they are"
+        return f"{folder} may not be written: its files stay as they are, and what was computed anew is not stored"
     for name, text in texts.items():
         write(text, str(folder / name))
     there = [stored] if os.path.exists(folder / stored) else []

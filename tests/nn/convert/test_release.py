@@ -158,6 +158,7 @@ NEEDS: dict[str, Callable[[Any, Path], object]] = {
     "the way back": lambda model, _: of.revert(model),
     "a part of the way back": lambda model, _: of.revert(model.blocks[0]),
     "a file": lambda model, folder: of.save(model, folder / "model.safetensors"),
+    "other weights": lambda model, _: model.load_state_dict(vit().state_dict(), strict=False),
     "training": training_step,
 }
 

@@ -43,6 +43,7 @@ def release_weights(model: nn.Module, converted: nn.Module, handle: Handle) -> N
         without_values = nn.Parameter(torch.empty_like(weight, device="meta"), requires_grad=False)
         for module, name in holders[key]:
             module._parameters[name] = without_values
+    converted.register_load_state_dict_pre_hook(_refuse_to_load)
     try:
         with torch.no_grad(), named_rows(handle.sample, handle.axis):
             call(converted, handle.sample)
@@ -62,6 +63,11 @@ def check_kept(model: nn.Module, verb: str) -> None:
     for layer in _layers(model):
         if layer.ohmformer_weight.released:
             raise BadInput(f"{verb}: {layer.ohmformer_weight.given_up}")
+
+
+def _refuse_to_load(model: nn.Module, *_: object) -> None:
+    """Hook of a model that loads: PyTorch would leave parameters without values as they are, and cells too."""
+    check_kept(model, "load_state_dict")
 
 
 def _layers(model: nn.Module) -> Iterator[CrossbarLinear]:
