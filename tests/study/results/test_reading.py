@@ -44,3 +44,10 @@ def test_a_run_that_does_not_exist_is_one_line(run: str) -> None:
 def test_a_folder_without_results_says_so(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"has no results\.json"):
         read_results(str(tmp_path))
+
+
+def test_a_study_file_is_no_file_of_results(tmp_path: Path) -> None:
+    file = tmp_path / "study.toml"
+    file.write_text('name = "own"\n')
+    with pytest.raises(BadInput, match="is a study, which holds no results; give the folder of its run"):
+        read_results(str(file))

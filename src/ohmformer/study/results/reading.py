@@ -58,5 +58,8 @@ def read_results(run: str) -> Document:
     try:
         return DOCUMENTS.validate_json(content)
     except ValidationError as error:
+        if file.suffix == ".toml":
+            raise BadInput(f"{file}: is a study, which holds no results; give the folder of its run") from None
         place, reason = first_fault(error)
-        raise BadInput(f"{file}: does not hold results ({place}: {reason}); {AGAIN}") from None
+        why = f"{place}: {reason}" if place else reason
+        raise BadInput(f"{file}: does not hold results ({why}); {AGAIN}") from None
