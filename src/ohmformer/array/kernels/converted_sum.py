@@ -20,16 +20,20 @@ from ohmformer.streams.backends import has_kernels
 
 
 def fusible(codes: Tensor, programmed: Programmed) -> bool:
-    """True if `converted_product` supports the hardware, and the device has kernels.
+    """True if `converted_product` supports the hardware (`supported`), and the device has kernels."""
+    return supported(codes, programmed) and has_kernels(codes.device)
 
-    It supports pairs in float32, outside of autocast, behind row drivers without noise, mismatch and distortion, and
+
+def supported(codes: Tensor, programmed: Programmed) -> bool:
+    """True if conversions are plain enough for one pass, by a kernel or by a compiled loop.
+
+    They are for pairs in float32, outside of autocast, behind row drivers without noise, mismatch and distortion, and
     converters that round, without noise and mismatch of their own.
     """
     array = programmed.array
     plain = drivers.plain(array) and not array.peripherals.output_noise and programmed.mismatch is None
     pairs = programmed.reference is None and array.adc.bits != "ideal"
-    single = codes.dtype is torch.float32 and not torch.is_autocast_enabled(codes.device.type)
-    return plain and pairs and single and has_kernels(codes.device)
+    return plain and pairs and codes.dtype is torch.float32 and not torch.is_autocast_enabled(codes.device.type)
 
 
 def converted_product(

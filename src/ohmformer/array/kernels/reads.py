@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from ohmformer.array import converters, encoding
+from ohmformer.array.kernels import converted_sum
 from ohmformer.array.kernels.scratch import scratch
-from ohmformer.array.peripherals import drivers
 from ohmformer.array.programmed import Programmed, Side
 from ohmformer.streams import Streams
 from ohmformer.streams.backends import Kernels, compiles
@@ -49,16 +49,11 @@ def add_noise_(y: Tensor, power: Tensor, variance: Tensor, stream: Streams) -> b
 
 
 def fusible(codes: Tensor, programmed: Programmed, kernels: Kernels) -> bool:
-    """True if `converted_product` supports the hardware and the inputs: float32 on a CPU with compiled kernels.
-
-    It supports pairs behind row drivers without noise, mismatch and distortion, and converters that round, without
-    noise and mismatch of their own.
-    """
-    array = programmed.array
-    plain = drivers.plain(array) and not array.peripherals.output_noise and programmed.mismatch is None
-    rounds = array.adc.bits != "ideal" and int(array.adc.bits) <= MOST_BITS
-    single = codes.dtype is torch.float32 and not torch.is_autocast_enabled("cpu")
-    return plain and rounds and programmed.reference is None and single and compiles(codes.device, kernels)
+    """True if `converted_product` supports the hardware and the inputs (`converted_sum.supported`): converters of up to
+    `MOST_BITS` bits, on a CPU with compiled kernels."""
+    if not (compiles(codes.device, kernels) and converted_sum.supported(codes, programmed)):
+        return False
+    return int(programmed.array.adc.bits) <= MOST_BITS
 
 
 def converted_product(
