@@ -13,19 +13,12 @@ from ohmformer.array.crossbar import write
 from ohmformer.array.kernels import reads
 from ohmformer.array.spec import Crossbar
 from ohmformer.streams import PaddedStreams, SampleStreams, Stream, TokenStreams
-from tests.build import SQRT_RANGE, UNIFORM, array, cell
+from tests.array.kernels.test_converted_sum import HARDWARE as PLAIN_HARDWARE
+from tests.build import UNIFORM, array, cell
 from tests.gpu.kernels import needs_numba
 
 pytestmark = needs_numba
-READ = cell(write_noise=SQRT_RANGE, read_noise={"kind": "proportional", "sigma": 0.05})
-HARDWARE: dict[str, dict[str, Any]] = {
-    "bit serial": {"inputs": {"bits": 3}, "adc": {"bits": 6}},
-    "amplitude, read noise": {"inputs": {"kind": "amplitude", "bits": 5}, "adc": {"bits": 5}, "cell": READ},
-    "analog subtraction": {"adc": {"bits": 5}, "inputs": {"bits": 2}, "subtract": "analog", "cell": READ},
-    "one copy of two": {"adc": {"bits": 7}, "inputs": {"bits": 2}, "redundancy": 2, "cell": READ},
-    "given range": {"adc": {"bits": 4, "range": {"kind": "given", "high": 0.2}}, "inputs": {"bits": 2}},
-    "one bit": {"adc": {"bits": 1}, "inputs": {"bits": 2}},
-}
+HARDWARE = {**PLAIN_HARDWARE, "one bit": {"adc": {"bits": 1}, "inputs": {"bits": 2}}}
 SAMPLES = tuple(Stream(3, name, kernels="compiled") for name in "ab")
 STREAMS = {
     "samples": SampleStreams(SAMPLES),
