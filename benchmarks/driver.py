@@ -43,6 +43,16 @@ hardware.base = "clipformer_tcad_2024"
 "cost.rate" = {values}
 """
 
+OWN = """name = "driver, own model"
+model.source = "hf:{folder}/model"
+task = {{ source = "imagefolder:{folder}/images", limit = 8, calibration = 4 }}
+hardware.base = "clipformer_tcad_2024"
+trials.chips = 2
+
+[sweep]
+"hardware.attention.array.cell.write_noise.gamma" = {values}
+"""
+
 MEANING = """Times are of one process and {points:,} points. Processor time is what the driver needs; wall time
 also holds waits for the disk and for other programs. The evaluation of a new point is free here: it returns a
 result that is there already. Whole commands also hold their start (Python, PyTorch, model and data)."""
@@ -106,17 +116,49 @@ def free(answer: PointResult) -> Callable[[Settings], PointResult]:
     return lambda settings: answer
 
 
+def own_model(folder: Path) -> None:
+    """Save a small classifier of transformers with random weights, and images of noise in two classes."""
+    import numpy as np
+    from PIL import Image
+    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
+
+    classes = {0: "dark", 1: "light"}
+    numbers = {name: number for number, name in classes.items()}
+    small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    model = ViTForImageClassification(ViTConfig(**small, image_size=32, id2label=classes, label2id=numbers))
+    model.save_pretrained(folder / "model")
+    ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder / "model")
+    random = np.random.default_rng(0)
+    for number, name in classes.items():
+        (folder / "images" / name).mkdir(parents=True)
+        for image in range(8):
+            pixels = random.integers(127 * number, 128 + 127 * number, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / "images" / name / f"{image}.png")
+
+
+def own_commands(folder: Path, values: list[float]) -> list[tuple[float, float]]:
+    """Seconds of `accuracy`, all stored, and of `accuracy` again, of a study of a model of one's own."""
+    own_model(folder)
+    file, out = folder / "own.toml", folder / "own"
+    file.write_text(OWN.format(folder=folder, values=values))
+    study = accuracy_half(make_whole(read_document(file), folder=folder))
+    run_study(study, out, evaluate=free(evaluate_point(study.points[0].settings)), progress=False)
+    return [command("accuracy", str(file), "--out", str(out), "--workers", "1") for _ in range(2)]
+
+
 def main(points: int = POINTS) -> None:
     """Print the page."""
     with tempfile.TemporaryDirectory() as name:
         file, folder = Path(name) / "study.toml", Path(name) / "out"
-        file.write_text(STUDY.format(values=[round(5 * point / points, 6) for point in range(points)]))
+        values = [round(5 * point / points, 6) for point in range(points)]
+        file.write_text(STUDY.format(values=values))
         rows = [(part, cpu / points, wall / points) for part, cpu, wall in parts(file, folder, points)]
         accuracy = ("accuracy", str(file), "--out", str(folder), "--workers", "1")
         first, again = command(*accuracy), command(*accuracy)
         exported = command("export", str(folder), "-o", str(Path(name) / "out.csv"))
         file, folder = Path(name) / "costs.toml", Path(name) / "costs"
         file.write_text(COSTS.format(values=[f"{1 + point / points} Hz" for point in range(points)]))
+        own = own_commands(Path(name), values)
         priced = [command(verb, str(file), "--out", str(folder)) for verb in ("run", "run", "cost", "cost")]
     print("# Work of the driver\n")
     print(MEANING.format(points=points))
@@ -128,6 +170,8 @@ def main(points: int = POINTS) -> None:
     for title, (cpu, wall) in (
         ("`accuracy`, all stored by calls from Python", first),
         ("`accuracy` again, unchanged", again),
+        ("`accuracy` of a Hugging Face model in a folder of one's own, all stored by calls from Python", own[0]),
+        ("the same again, unchanged", own[1]),
         ("`export` to CSV", exported),
         ("`run` of costs alone, all computed", priced[0]),
         ("`run` of costs alone again, unchanged", priced[1]),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ohmformer.cli.output import write_files
+from ohmformer.study.results.export import results
 from ohmformer.study.store.store import Store, StoredPoint
 from tests.cli.test_cli import Run, ohmformer  # noqa: F401  (a fixture)
 
@@ -109,3 +110,43 @@ def test_a_folder_that_may_not_be_written_keeps_its_files(tmp_path: Path, monkey
     said = write_files(tmp_path, {"front.csv": "new"}, lambda: [], "search.journal")
     assert said.startswith(f"{tmp_path} may not be written: its files stay as they are")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("verb", ["cost", "run"])
+def test_a_point_without_a_price_stops_no_other(
+    ohmformer: Run,  # noqa: F811
+    study: Path,
+    tmp_path: Path,
+    verb: str,
+) -> None:
+    overloads = "hardware.chip.overload"
+    text, _, _ = study.read_text().partition("[[sweep]]")
+    study.write_text(f'{text}\n[sweep]\n"{overloads}" = ["refuse", "note"]\n"cost.rate" = ["1 Hz", "2 Hz"]\n')
+    out = tmp_path / "out"
+    code, _, err = ohmformer(verb, str(study), "--out", str(out))
+    assert code == 2
+    assert "2 of 4 points failed (2 of 4 points priced), first hardware.chip.overload = 'refuse', cost.rate" in err
+    assert f"details are in {out / 'errors.txt'}" in err
+    assert len((out / "errors.txt").read_text().split("\n\n")) == 2
+    stored = results(out)
+    assert [(row[overloads], row["cost.rate"]) for row in stored.rows] == [("note", "1 Hz"), ("note", "2 Hz")]
+    assert stored.missing == 2
+    code, _, err = ohmformer("cost", str(study))
+    assert err.count("\n") == 1
+    assert "(at hardware.chip.overload = 'refuse', cost.rate = '1 Hz')" in err, (
+        "nothing is stored, so the first ends it"
+    )
+
+
+@pytest.mark.parametrize("verb", ["cost", "run"])
+def test_what_is_no_file_is_refused_before_anything_is_computed(
+    ohmformer: Run,  # noqa: F811
+    study: Path,
+    tmp_path: Path,
+    verb: str,
+) -> None:
+    (tmp_path / "out" / "results.json").mkdir(parents=True)
+    code, out, err = ohmformer(verb, str(study), "--out", str(tmp_path / "out"))
+    assert (code, out) == (2, "")
+    assert "results.json: is not a file, so results cannot be written there; move it away" in err
+    assert not (tmp_path / "out" / "results.sqlite").exists()

@@ -73,7 +73,7 @@ def cost(
     else:
         stopping.says = GO_ON
         with stored_prices(points, folder, fresh=not resume) as price:
-            costs, keys = study_costs(points, price=price), price.keys
+            costs, keys = study_costs(points, price=price, errors=price.folder), price.keys
     if json is not None or folder is not None:
         costs = costs_with_record(costs, command_line("cost", study, sets or ()), study, points)
     if trace is not None:

@@ -34,7 +34,9 @@ def results_folder(out: str | None, name: str) -> Path:
 
 
 def _check_owner(file: Path, name: str) -> None:
-    """Refuse a folder whose results are those of another study, or of another program."""
+    """Refuse a folder whose results are those of another study, or of another program, or no file."""
+    if os.path.exists(file) and not os.path.isfile(file):
+        raise BadInput(f"{file}: is not a file, so results cannot be written there; move it away")
     if not os.path.isfile(file) or not os.path.getsize(file):
         return
     try:

@@ -181,7 +181,7 @@ def priced(
     check_writable(json)
     folder = results_folder(out, study.name)
     with stored_prices(study, folder, fresh=fresh) as price:
-        costs = costs_with_record(costs_alone(study, price=price), *asked, study)
+        costs = costs_with_record(costs_alone(study, price=price, errors=price.folder), *asked, study)
     report_costs(costs, folder, to_stderr=goes_to_stdout(json))
     again.note(folder, study, costs, price.keys)
     return costs

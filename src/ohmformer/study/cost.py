@@ -7,8 +7,7 @@ A study file of the cost half is that of the accuracy half, with `[dataflow]` an
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -33,6 +32,7 @@ from ohmformer.hardware.price_notes import (
 from ohmformer.mitigation.spec import Conditioning, KVClip
 from ohmformer.models.sources import bundled_file, split
 from ohmformer.study.chips import chip_notes, chips_result
+from ohmformer.study.failures import Failure, collected, named_point, raise_failures
 from ohmformer.study.read_study import cost_half, make_whole, read_whole, whole_settings
 from ohmformer.study.results.costs import CostResult, EnergyBy, ServedResult, Wear
 from ohmformer.study.results.document import SCHEMA
@@ -40,7 +40,7 @@ from ohmformer.study.results.key import versions
 from ohmformer.study.results.part import made
 from ohmformer.study.results.priced_choice import rules_with_choice, study_key
 from ohmformer.study.results.spec import Chosen, PricedPoint, StudyCosts
-from ohmformer.study.spec import CostOptions, CostSettings, Point, Study
+from ohmformer.study.spec import CostOptions, CostSettings, Study
 from ohmformer.study.sweep import Document
 from ohmformer.terminal.progress import bar
 from ohmformer.workload.shapes import PREFIX, shapes
@@ -282,7 +282,11 @@ Price = Callable[[CostSettings, Chosen | None], CostResult]
 
 
 def study_costs(
-    study: Study[CostSettings], chosen: Sequence[Chosen | None] = (), *, price: Price = price
+    study: Study[CostSettings],
+    chosen: Sequence[Chosen | None] = (),
+    *,
+    price: Price = price,
+    errors: Path | None = None,
 ) -> StudyCosts:
     """Compute the costs of all points of a study.
 
@@ -290,17 +294,23 @@ def study_costs(
         study: its points.
         chosen: the argument `chosen` of `price` for each point; empty if nothing was chosen.
         price: computes the cost of a point.
+        errors: folder of errors.txt, if all other points are to be priced before one without a price is refused; None
+            to refuse it at once.
 
     Raises:
         BadInput: a point has no price; one line with the file, the field and the remedy.
     """
+    failures: list[Failure] = []
     pairs = list(zip(study.points, chosen or [None for _ in study.points], strict=True))
-    priced = []
+    at_once, priced = errors is None or len(pairs) == 1, []
     with bar("prices", len(pairs), show=len(pairs) >= MANY) as display:
         for point, choice in pairs:
-            with named_point(study, point):
+            with named_point(study, point) if at_once else collected(failures, point):
                 priced.append(PricedPoint(set=point.set, label=point.label, cost=price(point.settings, choice)))
             display.advance()
+    if failures and errors is not None:
+        counts = {"total": len(pairs), "done": len(priced)}
+        raise_failures(failures, **counts, what="priced", where=study.where, folder=errors)
     return StudyCosts(
         schema=SCHEMA,
         study=study.name,
@@ -309,17 +319,6 @@ def study_costs(
         points=tuple(priced),
         notes=tuple(notes([point.settings for point in study.points], [point.cost for point in priced])),
     )
-
-
-@contextmanager
-def named_point(study: Study[CostSettings], point: Point[CostSettings]) -> Iterator[None]:
-    """Add the file, and the point where there are several, to messages."""
-    try:
-        yield
-    except BadInput as error:
-        values = ", ".join(f"{path} = {shown(value)}" for path, value in point.set.items())
-        at = f" (at {values})" if len(study.points) > 1 and values else ""
-        raise BadInput(f"{study.where}: {error}{at}" if study.where else f"{error}{at}") from error
 
 
 def notes(settings: list[CostSettings], costs: list[CostResult]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ohmformer.errors import BadInput
 from ohmformer.mitigation.spec import Conditioning, KVClip
 from ohmformer.study.cost import Price, price, study_costs
@@ -23,7 +25,7 @@ def no_accuracy(settings: CostSettings | Whole) -> str:
     return "" if settings.task else "no accuracy: the study has no [task]; add one to measure it"
 
 
-def costs_alone(costs: Study[CostSettings], *, price: Price = price) -> StudyCosts:
+def costs_alone(costs: Study[CostSettings], *, price: Price = price, errors: Path | None = None) -> StudyCosts:
     """Compute the costs of a study without measurable accuracy.
 
     The notes say why accuracy is not measured, if the study has a task or a real model.
@@ -31,11 +33,12 @@ def costs_alone(costs: Study[CostSettings], *, price: Price = price) -> StudyCos
     Args:
         costs: the points.
         price: computes the cost of a point.
+        errors: see `study_costs`.
 
     Raises:
         BadInput: a point has no price.
     """
-    priced = study_costs(costs, price=price)
+    priced = study_costs(costs, price=price, errors=errors)
     settings = [point.settings for point in costs.points]
     reasons = [no_accuracy(each) for each in settings if each.task or not each.model.source.startswith(PREFIX)]
     return priced.model_copy(update={"notes": (*dict.fromkeys(reasons), *priced.notes)})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
@@ -16,6 +15,7 @@ from ohmformer.models.user_code import USERS_CODE, guarded
 from ohmformer.study.executors.local import LocalWorkers
 from ohmformer.study.executors.spec import DEATHS, ExecutorLost, Workers, completed
 from ohmformer.study.executors.worker import unguarded
+from ohmformer.study.failures import Failure, in_words, raise_failures
 from ohmformer.study.loaded import check_identity, identify
 from ohmformer.study.noise_labels import filled
 from ohmformer.study.pricing.evaluate import evaluate_with_cost_half
@@ -29,17 +29,13 @@ from ohmformer.study.store.old_code import check_code, code_in_words, old_code
 from ohmformer.study.store.store import Store, StoredPoint
 from ohmformer.study.store.usable import why_empty
 from ohmformer.study.timing.ages import ages_of
-from ohmformer.terminal.files import make_folder, write_text
-from ohmformer.terminal.memory import lacks_memory
+from ohmformer.terminal.files import make_folder
 from ohmformer.terminal.progress import Bar, bar
 from ohmformer.terminal.signals import Stopped
 
 Evaluate = Callable[[Settings], PointResult]
 
 DIED = "its process died, perhaps for lack of memory; lower simulation.batch or task.limit, and run again"
-FULL = (
-    "memory is full; lower simulation.batch or task.limit, or compute fewer points at a time (--workers), and run again"
-)
 
 
 def run_study(
@@ -245,7 +241,7 @@ class _Job:
     keys: Keys
 
     def __str__(self) -> str:
-        return ", ".join(f"{path} = {value}" for path, value in self.point.set.items()) or "the only point"
+        return in_words(self.point)
 
 
 def _evaluated(job: _Job) -> PointResult:
@@ -286,7 +282,9 @@ class _Computation:
                 raise BadInput(f"{error} ({self._count()})") from error
             raise
         if self.failed:
-            self._report()
+            failures = [Failure(str(job), error) for job, error in self.failed]
+            folder = self.store.file.parent
+            raise_failures(failures, total=self.total, done=self.stored, what="stored", where=self.where, folder=folder)
 
     def _together(self, jobs: dict[str, _Job], display: Bar) -> dict[str, _Job]:
         """Run jobs until all are done or the executor breaks; remove them from `jobs`, and return those whose process
@@ -333,30 +331,3 @@ class _Computation:
 
     def _count(self) -> str:
         return f"{self.stored} of {self.total} points stored"
-
-    def _report(self) -> None:
-        """Raise the first failure as one line. Further failures and unexpected tracebacks go to errors.txt."""
-        job, error = self.failed[0]
-        more = ""
-        surprising = any(not isinstance(why, BadInput) for _, why in self.failed)
-        if surprising or (len(self.failed) > 1 and self.stored):
-            file = self.store.file.with_name("errors.txt")
-            with suppress(BadInput):
-                write_text(file, "\n".join(_failure_text(failed, why) for failed, why in self.failed))
-                more = f"; details are in {file}"
-        what = FULL if lacks_memory(error) else str(error) if isinstance(error, BadInput) else _in_words(error)
-        counts = f"{len(self.failed)} of {self.total} points failed ({self._count()})"
-        who = "the only point failed" if self.total == 1 else f"{counts}, first {job}" if job.point.set else counts
-        place = f"{self.where}: " if self.where else ""
-        raise BadInput(f"{place}{who}: {what}{more}") from error
-
-
-def _in_words(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
-
-
-def _failure_text(job: _Job, error: BaseException) -> str:
-    """Text on a failed point: its values and the error, with the traceback unless it is a `BadInput`."""
-    if isinstance(error, BadInput):
-        return f"{job}: {error}\n"
-    return f"{job}:\n{''.join(traceback.format_exception(error))}"

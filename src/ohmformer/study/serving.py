@@ -14,11 +14,11 @@ from ohmformer.study.cost import (
     cost_options,
     finite,
     load_notes,
-    named_point,
     price_notes,
     table_name,
     wear_result,
 )
+from ohmformer.study.failures import named_point
 from ohmformer.study.results.costs import EnergyBy, PartCost, ServedResult, SteadyResult
 from ohmformer.study.results.document import SCHEMA
 from ohmformer.study.results.key import versions

@@ -198,11 +198,11 @@ def opened(document: Document) -> tuple[str, list[Sweep]]:
         raise BadInput(f"name = {shown(name)}: is not text; put it in quotes")
     if not isinstance(name, str) or not name.strip():
         raise BadInput("name: is missing; add a line such as name = 'my study'")
-    if "search" in document and "sweep" in document:
-        raise BadInput("sweep and search: a study has one of them, since both say which points there are; remove one")
-    search = document.pop("search", {})  # `ohmformer search` reads it; other verbs take the study without it
-    if not isinstance(search, dict):
+    search = document.pop("search", None)  # `ohmformer search` reads it; other verbs take the study without it
+    if not isinstance(search, dict | None):
         raise BadInput(f"search = {shown(search)}: is not a table; write [search], or leave it out")
+    if search is not None and "sweep" in document:
+        raise BadInput("sweep and search: a study has one of them, since both say which points there are; remove one")
     sweeps = read_sweeps(document.pop("sweep", []))
     _check_hardware(document.get("hardware"))
     for unknown in sorted(set(document) - set(SECTIONS)):

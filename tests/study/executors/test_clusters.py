@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from ohmformer.study.executors.dask_workers import DaskWorkers
-from ohmformer.study.run import FULL
+from ohmformer.study.failures import FULL
 from tests.cli.drivers import stopped_if_it_fails
 from tests.study.executors.drives import DASK, FOLDER, GAMMAS, RAY, rows
 from tests.study.processes import PATHS, alive, wait_until

@@ -82,8 +82,9 @@ def test_bad_tables_are_refused_in_one_line(changes: dict[str, Any], message: st
 
 def test_every_verb_refuses_a_search_that_is_no_table() -> None:
     for value in (nan, 3, "fast", [1]):
-        with pytest.raises(BadInput, match=r"study: search = .*: is not a table"):
-            make_whole({**document(), "search": value})
+        for other in ({}, {"sweep": {SLICES["path"]: [1, 2]}}):
+            with pytest.raises(BadInput, match=r"study: search = .*: is not a table"):
+                make_whole({**document(), "search": value, **other})
 
 
 def test_a_study_without_search_is_refused() -> None:

@@ -16,8 +16,8 @@ from ohmformer import catalog, cli
 from ohmformer.study import loaded
 from ohmformer.study.results import key as result_key
 from ohmformer.study.store import fingerprint as fingerprints
+from ohmformer.study.store import same_models
 from ohmformer.study.store.fingerprint import fingerprint
-from ohmformer.study.store.same_models import same_models
 from ohmformer.study.store.tables import row_checksum
 from tests.tasks import tiny
 
@@ -326,18 +326,25 @@ trials.chips = 1
 """
 
 
-def test_a_model_of_ones_own_is_loaded_but_its_points_are_not_read(
-    run: Run, study: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("elsewhere", [{}, {"backbone": "resnet18"}], ids=["files tell", "loaded"])
+def test_a_model_of_ones_own_is_compared_but_its_points_are_not_read(
+    run: Run, study: Path, monkeypatch: pytest.MonkeyPatch, elsewhere: dict[str, str]
 ) -> None:
     study.write_text(OWN)
-    tiny.deit(study.parent / "model")
+    configuration = tiny.deit(study.parent / "model") / "config.json"
+    configuration.write_text(json.dumps(json.loads(configuration.read_text()) | elsewhere))
     tiny.photographs(study.parent / "images", each=4)
+    _forget_models()
     code, first = run()
     assert code == 0
     with monkeypatch.context() as patch:
         unread(patch)
         _forget_models()
+        identified = list[object]()
+        identity = same_models._identity
+        patch.setattr(same_models, "_identity", lambda *choice: identified.append(choice) or identity(*choice))
         assert run()[1].splitlines()[:-1] == first.splitlines()[:-1]
+    assert len(identified) == len(elsewhere)
     weights = load_file(study.parent / "model" / "model.safetensors")
     weights["classifier.bias"] += 0.5
     save_file(weights, study.parent / "model" / "model.safetensors", {"format": "pt"})
@@ -350,8 +357,23 @@ def test_a_model_of_ones_own_is_loaded_but_its_points_are_not_read(
 
 
 def test_a_model_of_another_version_of_its_package_is_another_one() -> None:
-    assert same_models([], {"transformers": "1"})
-    assert not same_models([{"model": {}, "task": {}, "identity": {}}], {"transformers": "1"})
+    assert same_models.same_models([], {"transformers": "1"})
+    assert not same_models.same_models([{"model": {}, "task": {}, "identity": {}}], {"transformers": "1"})
+
+
+def test_more_models_than_a_process_keeps_are_compared_by_their_files(run: Run, study: Path) -> None:
+    sources = [f"hf:model{number}" for number in range(6)]
+    study.write_text(f"{OWN}[sweep]\n'model.source' = {sources}\n")
+    for number in range(6):
+        tiny.deit(study.parent / f"model{number}")
+    tiny.photographs(study.parent / "images", each=4)
+    _forget_models()
+    assert "written to out" in run()[1]
+    assert "unchanged in out" in run()[1]
+    (study.parent / "model5" / "preprocessor_config.json").write_text(
+        json.dumps({**tiny.IMAGES, "image_mean": [0.4] * 3})
+    )
+    assert "written to out" in run()[1]
 
 
 def _forget_models() -> None:

@@ -1,6 +1,7 @@
-"""Models and data of a study that is shown again: those outside the package are loaded, and must be those of before.
+"""Models and data of a study that is shown again: those outside the package must be those of before.
 
-Their files alone would not tell: configurations name other files, and code of other packages decides what is read.
+Where they come from folders that name nothing elsewhere, their files and the installed packages tell. Others are
+loaded.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ohmformer.models.spec import ModelChoice
 from ohmformer.study.results.key import versions_of
+from ohmformer.study.store.source_files import files_digest
 from ohmformer.tasks.spec import TaskChoice
 from ohmformer.workload.shapes import PREFIX
 
@@ -24,18 +26,20 @@ PYTHON = "python:"
 """Beginning of the sources that run code of the user, which is asked for each time."""
 
 Noted = list[dict[str, Any]]
-"""Choices of model and task as JSON, each with their identity."""
+"""Choices of model and task as JSON, each with a digest of their files and their identity; null where there is none."""
 
 
-def noted_models(study: Study[Settings] | Study[CostSettings]) -> Noted | None:
+def noted_models(study: Study[Settings] | Study[CostSettings], loaded_at: float) -> Noted | None:
     """What tells later whether models and data outside the package are the same.
 
     Args:
         study: its points. Those of an accuracy half have been evaluated, so that models and data are loaded.
+        loaded_at: see `files_digest`.
 
     Returns:
         A list, which is empty where all are part of the package; None if it cannot be told: code of the user must be
-        allowed each time, costs alone load no data, and more models than a process keeps would be loaded twice.
+        allowed each time, and where files do not tell, costs alone load no data, and more models than a process keeps
+        would be loaded twice.
     """
     from ohmformer.study.spec import CostSettings
 
@@ -45,10 +49,18 @@ def noted_models(study: Study[Settings] | Study[CostSettings]) -> Noted | None:
         return []
     from ohmformer.study.loaded import KEPT
 
-    users = any(each.source.startswith(PYTHON) for pair in outside for each in pair if each)
-    if users or len(choices) > KEPT or any(isinstance(point.settings, CostSettings) for point in study.points):
+    if any(each.source.startswith(PYTHON) for pair in outside for each in pair if each):
         return None
-    return [_noted(model, task) for model, task in outside if task is not None]
+    alone = any(isinstance(point.settings, CostSettings) for point in study.points)
+    noted = [
+        {
+            **_as_json(model=model, task=task),
+            "files": files_digest(model, task, loaded_at),
+            "identity": None if alone or len(choices) > KEPT else _identity(model, task),
+        }
+        for model, task in outside
+    ]
+    return noted if all(each["files"] or each["identity"] for each in noted) else None
 
 
 def same_models(noted: Noted, versions: Mapping[str, str]) -> bool:
@@ -65,15 +77,28 @@ def same_models(noted: Noted, versions: Mapping[str, str]) -> bool:
         return True
     if versions != versions_of(versions):
         return False
-    choices = [(ModelChoice.model_validate(each["model"]), TaskChoice.model_validate(each["task"])) for each in noted]
-    return all(_noted(*choice) == each for choice, each in zip(choices, noted, strict=True))
+    return all(map(_same, noted))
 
 
-def _noted(model: ModelChoice, task: TaskChoice) -> dict[str, Any]:
+def _same(noted: dict[str, Any]) -> bool:
+    """True if files say that model and data are those that were noted, or else what is loaded from them."""
+    model = ModelChoice.model_validate(noted["model"])
+    task = None if noted["task"] is None else TaskChoice.model_validate(noted["task"])
+    if noted["files"] and noted["files"] == files_digest(model, task):
+        return True
+    return noted["identity"] is not None and noted["identity"] == _identity(model, task)
+
+
+def _as_json(**choices: ModelChoice | TaskChoice | None) -> dict[str, Any]:
+    return {name: choice and choice.model_dump(mode="json") for name, choice in choices.items()}
+
+
+def _identity(model: ModelChoice, task: TaskChoice | None) -> dict[str, Any] | None:
+    """Digests of model and data as they are loaded; None if there are no data."""
+    if task is None:
+        return None
     from ohmformer.models.user_code import USERS_CODE, guarded
     from ohmformer.study.loaded import identity_of
 
     with guarded(USERS_CODE):
-        identity = identity_of(model, task)
-    choices = {name: choice.model_dump(mode="json") for name, choice in (("model", model), ("task", task))}
-    return {**choices, "identity": asdict(identity)}
+        return asdict(identity_of(model, task))

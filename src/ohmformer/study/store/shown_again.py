@@ -60,7 +60,7 @@ def note_shown(
         keys: of the accuracy of each point, or of its cost in a study of costs alone.
         fingerprint: of the study, the same before it was read and now.
     """
-    models = noted_models(study) if _as_computed(results) else None
+    models = noted_models(study, fingerprint.taken) if _as_computed(results) else None
     if models is None:
         return
     with suppress(BadInput), Store(folder / "results.sqlite") as store:

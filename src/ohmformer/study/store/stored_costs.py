@@ -90,6 +90,7 @@ class StoredPrices:
 
     Attributes:
         keys: of the points so far, in their order; empty where nothing is stored.
+        folder: where costs are stored; None where nothing is stored, or the store may only be read.
     """
 
     def __init__(self, store: Store | None, folder: Path, locks: ExitStack, fresh: bool) -> None:
@@ -102,6 +103,7 @@ class StoredPrices:
             fresh: True to compute stored costs again.
         """
         self.keys: list[str] = []
+        self.folder = None if store is None or store.readonly else folder
         self._store, self._folder, self._locks, self._fresh = store, folder, locks, fresh
         self._plain = PlainValues()
         self._locked = False
