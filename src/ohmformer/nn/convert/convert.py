@@ -30,7 +30,7 @@ from ohmformer.nn.convert.replace import Replacer
 from ohmformer.nn.convert.sharing import REMOVALS, Model, share_parameters
 from ohmformer.nn.convert.spec import ConvertConfig
 from ohmformer.nn.convert.state_dict_ranges import attach_ranges
-from ohmformer.nn.convert.stored_weights import give_stored_weights
+from ohmformer.nn.convert.stored_weights import stored_weights
 from ohmformer.nn.convert.unseen_ranges import warn_of_unseen
 from ohmformer.nn.convert.weight_mitigation import fit_weights
 from ohmformer.nn.modules.describing import note_digital
@@ -91,16 +91,15 @@ def convert(
     for name, given in (("verbose", verbose), ("keep_original", keep_original)):
         check_type("convert", name, given, bool, "True or False")
     config = as_config(model, hardware, clip, weights, level, kernels, rules, seed, chip, half_cells)
-    if weights_from is not None:
-        give_stored_weights(model, weights_from)
-    sample = checked_sample(model, sample, config.rules)
-    converted = share_parameters(model)
-    with evaluation_mode(converted), unchanged_buffers(model), without_fast_path():
-        handle = _on_crossbars(model, converted, sample, config, check_ages(ages))
-        _calibrate(model, converted, handle)
-        _report(converted, handle, verbose)
-        if not keep_original:
-            release_weights(model, converted, handle)
+    with stored_weights(model, weights_from):
+        sample = checked_sample(model, sample, config.rules)
+        converted = share_parameters(model)
+        with evaluation_mode(converted), unchanged_buffers(model), without_fast_path():
+            handle = _on_crossbars(model, converted, sample, config, check_ages(ages))
+            _calibrate(model, converted, handle)
+            _report(converted, handle, verbose)
+            if not keep_original:
+                release_weights(model, converted, handle)
     return converted
 
 

@@ -12,9 +12,9 @@ from ohmformer.capture.torch_private import unintercepted
 from ohmformer.nn.modules.compile_guard import eager
 from ohmformer.nn.modules.describing import joined, on_arrays
 from ohmformer.nn.modules.intercept import with_values
-from ohmformer.nn.shared.given_up import check_frozen, warn_of_gradients
 from ohmformer.nn.operands.plain_calls import refuse_scripting, refuse_transforms
 from ohmformer.nn.operands.weight import WeightOperand
+from ohmformer.nn.shared.given_up import check_frozen, warn_of_gradients
 
 
 class CrossbarLinear(nn.Linear):
@@ -51,13 +51,12 @@ class CrossbarLinear(nn.Linear):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """As `nn.Linear`, for `to` and the like; what stands in the place of given up weights stays as it is."""
-        if not self.ohmformer_weight.released:
-            return super()._apply(fn, recurse)
-        weight = self._parameters.pop("weight")
+        kept = {"weight": self._parameters.pop("weight")} if self.ohmformer_weight.released else {}
         try:
-            return super()._apply(fn, recurse)
+            super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         finally:
-            self._parameters = {"weight": weight, **self._parameters}
+            self._parameters = {**kept, **self._parameters}
+        return self
 
     def extra_repr(self) -> str:
         """As `nn.Linear`, followed by the arrays that hold the weight."""

@@ -26,11 +26,11 @@ from ohmformer.errors import BadInput
 from ohmformer.mitigation.hadamard import rotate
 from ohmformer.mitigation.spec import WeightMitigation
 from ohmformer.nn.operands.base import Operand
-from ohmformer.nn.shared.given_up import check_meta, needs_weights
 from ohmformer.nn.operands.kv_transform import TRADE
 from ohmformer.nn.operands.observation import WeightInputs
 from ohmformer.nn.operands.plain_calls import refuse_hidden
 from ohmformer.nn.operands.read_streams import read_streams
+from ohmformer.nn.shared.given_up import check_meta, needs_weights
 from ohmformer.nn.shared.grown_weights import has_grown, warn_of_growth
 from ohmformer.nn.shared.memory import Mask
 from ohmformer.nn.shared.state import CallInfo, State, Use
