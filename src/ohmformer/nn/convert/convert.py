@@ -38,8 +38,9 @@ from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.kv_ages import check_ages
 from ohmformer.nn.operands.weight import WeightOperand
+from ohmformer.nn.shared.compiled_loops import load_compiled_loops
 from ohmformer.nn.shared.state import State
-from ohmformer.streams.backends import Kernels
+from ohmformer.streams.backends import Kernels, compiles
 
 
 def convert(
@@ -93,6 +94,8 @@ def convert(
     config = as_config(model, hardware, clip, weights, level, kernels, rules, seed, chip, half_cells)
     with stored_weights(model, weights_from):
         sample = checked_sample(model, sample, config.rules)
+        if any(compiles(parameter.device, config.kernels) for parameter in model.parameters()):
+            load_compiled_loops()
         converted = share_parameters(model)
         with evaluation_mode(converted), unchanged_buffers(model), without_fast_path():
             handle = _on_crossbars(model, converted, sample, config, check_ages(ages))
