@@ -66,12 +66,6 @@ def tell(line: str) -> None:
         print(one_line(line), file=sys.stderr, flush=True)
 
 
-def note(line: str) -> None:
-    """Write one line on standard error, where that is a terminal."""
-    if sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty():
-        tell(line)
-
-
 def unwritten(error: OSError) -> int:
     """Report that standard output could not be written, and return the exit code."""
     _discard(1)

@@ -6,6 +6,7 @@ import copy
 import gc
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 import ohmformer as of
 from ohmformer.capture.torch_private import plain
-from ohmformer.nn.shared.given_up import GradientsLeftOut
+from ohmformer.nn.operands.weight import WeightOperand
 from tests.nn.models import Encoder, vit
 
 PER_CELL, CONVERTED = of.load("clipformer_tcad_2024"), of.load("generic_amplitude")
@@ -213,6 +214,33 @@ def test_the_original_is_refused_too(what: str) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_an_original_that_lost_some_weights_before_an_interrupt_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    release, model = WeightOperand.release, vit()
+
+    def interrupted(operand: WeightOperand, w: Tensor) -> None:
+        if operand.name == "head":
+            raise KeyboardInterrupt
+        release(operand, w)
+
+    monkeypatch.setattr(WeightOperand, "release", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        of.convert(model, PER_CELL, sample=IMAGES, level="noise", keep_original=False)
+    assert without_values(model)
+    with pytest.raises(of.BadInput, match="given up"):
+        model(IMAGES)
+
+
+def test_inputs_on_another_device_than_the_cells_are_refused(given_up: Any) -> None:
+    model = copy.deepcopy(given_up)
+    cells = model.head.ohmformer_weight.cells
+    cells.cells = replace(cells.cells, unit=cells.cells.unit.to("meta"))  # stands for a GPU
+    with pytest.raises(
+        of.BadInput, match=r"^head: gets inputs on cpu, but its .* cells hold them on meta; move"
+    ) as error:
+        output(model, IMAGES)
+    assert "\n" not in str(error.value)
+
+
 def test_parts_without_lost_weights_can_be_saved_and_loaded(given_up: Any) -> None:
     model = copy.deepcopy(given_up)
     weights = {name: 2 * t for name, t in model.patch_embed.state_dict().items()}
@@ -251,7 +279,7 @@ def test_weights_that_were_frozen_before_stay_so() -> None:
 
 def test_gradients_in_eval_mode_warn_of_what_they_leave_out(given_up: Any) -> None:
     model = copy.deepcopy(given_up)
-    with of.samples(range(2)), pytest.warns(GradientsLeftOut, match=r"not those that were given up .* freeze them"):
+    with of.samples(range(2)), pytest.warns(of.GradientsLeftOut, match=r"not those that were given up .* freeze them"):
         model(IMAGES).sum().backward()
     assert model.pos_embed.grad is not None
 

@@ -94,8 +94,6 @@ def convert(
     config = as_config(model, hardware, clip, weights, level, kernels, rules, seed, chip, half_cells)
     with stored_weights(model, weights_from):
         sample = checked_sample(model, sample, config.rules)
-        if any(compiles(parameter.device, config.kernels) for parameter in model.parameters()):
-            load_compiled_loops()
         converted = share_parameters(model)
         with evaluation_mode(converted), unchanged_buffers(model), without_fast_path():
             handle = _on_crossbars(model, converted, sample, config, check_ages(ages))
@@ -110,6 +108,8 @@ def _on_crossbars(
     model: Model, converted: Model, sample: Any, config: ConvertConfig, ages: Ages | float | None
 ) -> Handle:
     """Replace the modules of the copy by those on crossbars, and check them against the original."""
+    if any(compiles(parameter.device, config.kernels) for parameter in model.parameters()):
+        load_compiled_loops()
     settings = {name: getattr(config, name) for name in ("level", "kernels", "seed", "chip", "clip", "half_cells")}
     state = State(**settings)
     with refusing_random_models(model, sample):

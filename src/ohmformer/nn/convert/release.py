@@ -30,6 +30,26 @@ def release_weights(model: nn.Module, converted: nn.Module, handle: Handle) -> N
     Raises:
         BadInput: the model itself reads the values of a weight.
     """
+    try:
+        _give_up(model, converted)
+    finally:  # after an interrupt from the keyboard, too
+        for module in (*_incomplete(converted), *_incomplete(model)):
+            module.register_state_dict_pre_hook(_refuse_to_save)
+            module.register_load_state_dict_pre_hook(_refuse_to_load)
+        for module in _incomplete(model):
+            module.register_forward_pre_hook(_refuse_to_run)
+    try:
+        with torch.no_grad(), named_rows(handle.sample, handle.axis):
+            call(converted, handle.sample)
+    except (RuntimeError, NotImplementedError) as error:
+        raise BadInput(
+            f"convert: keep_original=False: the model reads weights outside of its linear layers ({one_line(error)}); "
+            "load it again, and leave keep_original out"
+        ) from error
+
+
+def _give_up(model: nn.Module, converted: nn.Module) -> None:
+    """Write weights that nothing else needs, and put tensors without values in their places in both models."""
     kept = {id(parameter) for parameter in _read_by_others(converted)}
     holders = _holders(model, converted)
     layers: dict[int, list[CrossbarLinear]] = {}
@@ -44,19 +64,6 @@ def release_weights(model: nn.Module, converted: nn.Module, handle: Handle) -> N
         without_values = placeholder(weight)
         for module, name in holders[key]:
             module._parameters[name] = without_values
-    for module in _incomplete(converted):
-        _guard_dictionaries(module)
-    for module in _incomplete(model):
-        _guard_dictionaries(module)
-        module.register_forward_pre_hook(_refuse_to_run)
-    try:
-        with torch.no_grad(), named_rows(handle.sample, handle.axis):
-            call(converted, handle.sample)
-    except (RuntimeError, NotImplementedError) as error:
-        raise BadInput(
-            f"convert: keep_original=False: the model reads weights outside of its linear layers ({one_line(error)}); "
-            "load it again, and leave keep_original out"
-        ) from error
 
 
 def check_kept(model: nn.Module, verb: str) -> None:
@@ -78,12 +85,6 @@ def _incomplete(model: nn.Module) -> list[nn.Module]:
 def _given_up(module: nn.Module) -> str:
     """The name of the first parameter of a module without values; "" if all have values."""
     return next((name for name, parameter in module.named_parameters() if parameter.is_meta), "")
-
-
-def _guard_dictionaries(module: nn.Module) -> None:
-    """Refuse to save and to load the weights of a module that gave some up."""
-    module.register_state_dict_pre_hook(_refuse_to_save)
-    module.register_load_state_dict_pre_hook(_refuse_to_load)
 
 
 def _refuse_to_save(module: nn.Module, *_: object) -> None:

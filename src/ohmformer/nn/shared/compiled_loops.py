@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 
 from ohmformer.streams.compiling import load_loops
-from ohmformer.terminal.console import note
+from ohmformer.terminal.progress import note
 
 
 def load_compiled_loops() -> None:
