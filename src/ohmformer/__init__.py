@@ -87,6 +87,7 @@ _HOME = {
     "without_quantizers": "nn.convert.handle",
     # Warnings.
     "BeyondCalibration": "nn.calls.larger_inputs",
+    "GradientsLeftOut": "nn.shared.given_up",
     "GrownWeights": "nn.shared.grown_weights",
     "Interrupted": "nn.monte_carlo",
     "LeftOut": "tracing.operations",
@@ -98,6 +99,7 @@ _HOME = {
     "UnknownInterval": "nn.monte_carlo",
     "UnnamedSamples": "streams",
     "UnstableNoise": "nn.checks.noise_check",
+    "UnusableCache": "streams.compiling",
     # Families of kinds, for those who add one.
     "AdcLaw": "array.prices.converter_laws",
     "ArrayEngine": "hardware.spec",
@@ -220,6 +222,7 @@ if TYPE_CHECKING:
     from ohmformer.nn.monte_carlo import monte_carlo as monte_carlo
     from ohmformer.nn.saving.checkpoint import restore as restore
     from ohmformer.nn.saving.checkpoint import save as save
+    from ohmformer.nn.shared.given_up import GradientsLeftOut as GradientsLeftOut
     from ohmformer.nn.shared.grown_weights import GrownWeights as GrownWeights
     from ohmformer.nn.variation import NoSteps as NoSteps
     from ohmformer.nn.variation import variation as variation
@@ -229,6 +232,7 @@ if TYPE_CHECKING:
     from ohmformer.streams import Stream as Stream
     from ohmformer.streams import UnnamedSamples as UnnamedSamples
     from ohmformer.streams import samples as samples
+    from ohmformer.streams.compiling import UnusableCache as UnusableCache
     from ohmformer.study.pricing.kv_prices import kv_prices as kv_prices
     from ohmformer.study.requirements.require import require as require
     from ohmformer.study.results.export import StoredRun as StoredRun

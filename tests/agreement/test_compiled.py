@@ -71,6 +71,13 @@ def test_compiled_results_are_distributed_as_those_of_cells(seed: int) -> None:
     compare(outputs(spec, "array", "compiled"), outputs(spec, "cell", "torch"))
 
 
+@pytest.mark.filterwarnings("ignore:ks_2samp")
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 8))])
+def test_cells_with_compiled_writes_are_distributed_as_those_of_pytorch(seed: int) -> None:
+    spec = hardware(seed)
+    compare(outputs(spec, "cell", "compiled"), outputs(spec, "cell", "torch"))
+
+
 def test_without_noise_compiled_results_are_those_of_pytorch() -> None:
     for seed in range(4):
         spec = hardware(seed)

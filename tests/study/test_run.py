@@ -16,6 +16,7 @@ from ohmformer.errors import BadInput
 from ohmformer.models.bundled_vit import VisionTransformer
 from ohmformer.report.table import software_line
 from ohmformer.streams import compiling
+from ohmformer.study import run
 from ohmformer.study.loaded import identify
 from ohmformer.study.read_study import make_study
 from ohmformer.study.results.document import study_results
@@ -208,6 +209,18 @@ def test_kernels_are_part_of_the_identity_and_results_are_stored_apart(tmp_path:
     assert [point.accuracy.kernels for point in results] == ["torch", "compiled"]
     assert results == again
     assert "level array, level array with compiled kernels" in software_line(study_results(study, keys, results))
+
+
+@needs_numba
+def test_loops_are_compiled_once_before_workers_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    loaded = list[str]()
+    monkeypatch.setattr(run, "load_compiled_loops", lambda: loaded.append("now"))
+    run_study(make_study(document()), tmp_path / "plain", evaluate=lambda _: answer())
+    assert loaded == []
+    compiled = make_study(document(simulation={"kernels": "compiled"}))
+    for _ in range(2):  # the second run finds its results
+        run_study(compiled, tmp_path / "compiled", evaluate=lambda _: answer())
+        assert loaded == ["now"]
 
 
 def test_studies_without_numba_are_refused_before_they_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def _extremes(values: Tensor, percentile: float) -> tuple[Tensor, Tensor]:
     if percentile >= 100:
         return values.amin(), values.amax()
     thinned = values[:: max(1, values.numel() // 4_000_000)].float()
-    shares = torch.tensor([1 - percentile / 100, percentile / 100], device=values.device)
+    shares = torch.tensor([1 - percentile / 100, percentile / 100], dtype=thinned.dtype, device=values.device)
     low, high = thinned.quantile(shares).to(values.dtype).unbind()
     return low, high
 

@@ -273,7 +273,7 @@ def _record_module_calls(model: nn.Module, record: PassRecord) -> Iterator[None]
             record.calls[name] += 1
 
         def leave(_module: nn.Module, _args: Any, output: Any, norm: bool = norm) -> None:
-            if get_ident() != main_thread:
+            if get_ident() != main_thread or not record.stack:  # empty if another hook refused the call before `enter`
                 return
             name = record.stack.pop()
             if norm and isinstance(output, Tensor) and (not record.digital or record.digital[-1].module != name):

@@ -136,3 +136,9 @@ def experts_implementation(module: nn.Module) -> str | None:
 def set_experts_implementation(module: nn.Module, name: str) -> None:
     """Set the implementation of experts of a model of transformers, which reads its configuration in every call."""
     module.config._experts_implementation = name  # type: ignore[union-attr]
+
+
+def computed_buffers(module: nn.Module) -> set[str]:
+    """The names of the buffers of a module that state dictionaries leave out: `persistent=False`."""
+    names: set[str] = module._non_persistent_buffers_set
+    return names

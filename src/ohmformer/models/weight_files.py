@@ -69,10 +69,9 @@ def check_regular(folder: Path) -> None:
     Raises:
         BadInput: there is such an entry, or the folder cannot be listed.
     """
-    for entry in _entries(folder):
-        if entry.suffix.lower() in READ_SUFFIXES and not is_file(entry):
-            what = "a folder" if is_folder(entry) else "a broken link" if not entry.exists() else "a pipe or device"
-            raise BadInput(f"{entry}: is {what}; put a regular file there, or remove it")
+    for entry in entries(folder):
+        if entry.suffix.lower() in READ_SUFFIXES:
+            _check_entry(entry)
 
 
 def check_downloaded(folder: Path) -> None:
@@ -81,16 +80,40 @@ def check_downloaded(folder: Path) -> None:
     Raises:
         BadInput: a file of weights was not downloaded, or cannot be opened.
     """
-    for file in _entries(folder):
-        if file.suffix not in SUFFIXES or not is_file(file):
-            continue
-        start = _first_bytes(file)
-        if start == POINTER or not start:
-            what = "is a Git LFS pointer instead of weights" if start else "is empty"
-            raise BadInput(f"{file}: {what}; download it again, such as with git lfs pull")
+    for file in entries(folder):
+        if file.suffix in SUFFIXES and is_file(file):
+            _check_content(file)
 
 
-def _entries(folder: Path) -> list[Path]:
+def check_weight_file(file: Path) -> None:
+    """Refuse a file of weights that is not a regular file, cannot be opened, is empty, or is a Git LFS pointer.
+
+    Raises:
+        BadInput: it is.
+    """
+    _check_entry(file)
+    _check_content(file)
+
+
+def _check_entry(entry: Path) -> None:
+    if not is_file(entry):
+        what = "a folder" if is_folder(entry) else "a broken link" if not entry.exists() else "a pipe or device"
+        raise BadInput(f"{entry}: is {what}; put a regular file there, or remove it")
+
+
+def _check_content(file: Path) -> None:
+    start = _first_bytes(file)
+    if start == POINTER or not start:
+        what = "is a Git LFS pointer instead of weights" if start else "is empty"
+        raise BadInput(f"{file}: {what}; download it again, such as with git lfs pull")
+
+
+def entries(folder: Path) -> list[Path]:
+    """Return what a folder holds, sorted; nothing for what is no folder.
+
+    Raises:
+        BadInput: the folder cannot be listed.
+    """
     if not is_folder(folder):
         return []
     if not os.access(folder, os.X_OK):
@@ -118,7 +141,7 @@ def check_undamaged(folder: Path) -> None:
         BadInput: a file of weights or an index of such files is damaged, or the index names a file that is missing.
     """
     files = _weight_files(folder)
-    indices = [entry for entry in _entries(folder) if entry.name.endswith(".index.json")]
+    indices = [entry for entry in entries(folder) if entry.name.endswith(".index.json")]
     for index in [] if _has_single_file(files) else indices:
         check_index(index)
     if not files:
@@ -131,7 +154,7 @@ def check_undamaged(folder: Path) -> None:
 
 def _weight_files(folder: Path) -> list[Path]:
     """The files of weights that a loader opens: those with the usual names, else all."""
-    files = [entry for entry in _entries(folder) if entry.suffix in SUFFIXES and is_file(entry)]
+    files = [entry for entry in entries(folder) if entry.suffix in SUFFIXES and is_file(entry)]
     files = [file for file in files if file.name.startswith(USUAL_NAMES)] or files
     return [file for file in files if file.suffix == ".safetensors"] or files
 

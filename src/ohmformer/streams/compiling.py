@@ -7,8 +7,11 @@ rounded together only where a loop says so (`fused`).
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable
+from contextvars import ContextVar
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +21,15 @@ from ohmformer.errors import BadInput
 if TYPE_CHECKING:
     from ohmformer.streams.backends import Kernels
 
+PACKAGE = Path(__file__).parents[1]
 FILES = "*_compiled.py"
 """Names of the files that hold compiled loops; their imports compile them, or read what an earlier one has compiled."""
+
+_before_compiling: ContextVar[Callable[[], None]] = ContextVar("_before_compiling", default=lambda: None)
+
+
+class UnusableCache(UserWarning):
+    """Compiled loops can be neither kept nor read where numba keeps them."""
 
 
 @cache
@@ -50,7 +60,7 @@ def compiled(*signatures: str) -> Callable[[Callable[..., Any]], Any]:
 
     What was compiled is kept for later processes: beside the file, or if nobody may write there, in the user's cache
     folder of numba (the environment variable NUMBA_CACHE_DIR names another). Where neither can be written, each process
-    compiles anew.
+    compiles anew; where the disk is full or a file is damaged, a warning says so.
 
     Args:
         signatures: types of the arguments, for functions that Python calls; none for functions that such functions
@@ -58,26 +68,78 @@ def compiled(*signatures: str) -> Callable[[Callable[..., Any]], Any]:
     """
     import numba
 
+    options = {"nogil": True, "error_model": "numpy"}
+
     def decorate(function: Callable[..., Any]) -> Any:
-        options = {"nogil": True, "error_model": "numpy"}
         if not signatures:
             return numba.njit(forceinline=True, **options)(function)
         # numba sees changes of the file of a function, but not of the files of functions that it calls.
         function.__qualname__ += f"_{sources_digest()}"
+        folder = ""
         try:
-            return numba.njit(list(signatures), cache=True, **options)(function)
-        except RuntimeError:  # no place for the cache
-            return numba.njit(list(signatures), **options)(function)
+            loop = numba.njit(cache=True, **options)(function)
+            folder = loop.stats.cache_path
+            return _compile(loop, signatures, kept=any(Path(folder).glob(f"*.{function.__qualname__}-*.nbi")))
+        except Exception as error:  # damaged files make numba raise many kinds of errors, and a full disk OSError
+            loop = _compile(numba.njit(**options)(function), signatures, kept=False)
+            if folder:  # otherwise there is no place for the cache
+                _warn_of_cache(folder, f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
+            return loop
 
     return decorate
+
+
+def _compile(loop: Any, signatures: tuple[str, ...], *, kept: bool) -> Any:
+    """Compile a loop of numba for some types of arguments, or read it from the cache where it is kept."""
+    if not kept:
+        _before_compiling.get()()
+    for signature in signatures:
+        loop.compile(signature)
+    loop.disable_compile()
+    return loop
+
+
+@cache
+def _warn_of_cache(folder: str, reason: str) -> None:
+    """Warn that a cache cannot be used; all loops of a folder have the same warning, which is raised once."""
+    warnings.warn(
+        f"{folder}: compiled loops cannot be kept there or read ({reason}), so each "
+        "process compiles them anew, some ten seconds; make room there or remove the files *.nbi and *.nbc, or name "
+        "another folder by NUMBA_CACHE_DIR",
+        UnusableCache,
+        stacklevel=3,
+    )
+
+
+def load_loops(tell: Callable[[], None]) -> None:
+    """Import all files that hold compiled loops.
+
+    Args:
+        tell: is called once if a loop must be compiled first, which takes seconds.
+    """
+    told = list[bool]()
+
+    def once() -> None:
+        if not told:
+            told.append(True)
+            tell()
+
+    token = _before_compiling.set(once)
+    try:
+        for file in _files():
+            import_module(".".join(("ohmformer", *file.relative_to(PACKAGE).with_suffix("").parts)))
+    finally:
+        _before_compiling.reset(token)
+
+
+def _files() -> list[Path]:
+    return sorted(PACKAGE.rglob(FILES))
 
 
 @cache
 def sources_digest() -> str:
     """Digest of all files that hold compiled loops, and of this one."""
-    package = Path(__file__).parents[1]
-    files = [Path(__file__), *sorted(package.rglob(FILES))]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in (Path(__file__), *_files()))).hexdigest()[:16]
 
 
 @cache

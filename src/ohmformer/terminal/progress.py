@@ -1,4 +1,4 @@
-"""A progress bar on standard error, where that is a terminal."""
+"""A progress bar, or a line about work that takes long, on standard error, where that is a terminal."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Bar:
 @contextmanager
 def bar(what: str, total: int, done: int = 0, *, show: bool = True) -> Iterator[Bar]:
     """A bar on standard error that counts steps."""
-    if not (show and sys.stderr and sys.stderr.isatty()):
+    if not (show and _on_terminal()):
         yield Bar(show)
         return
     from rich.console import Console
@@ -52,3 +52,14 @@ def bar(what: str, total: int, done: int = 0, *, show: bool = True) -> Iterator[
     screen = Console(stderr=True)
     with Progress(*columns, console=screen, transient=True, speed_estimate_period=WHOLE_RUN) as progress:
         yield Bar(show, progress, progress.add_task(what, total=total, completed=done))
+
+
+def note(text: str) -> None:
+    """Write a line on standard error."""
+    if _on_terminal():
+        print(one_line(text), file=sys.stderr, flush=True)
+
+
+def _on_terminal() -> bool:
+    """True if standard error is a terminal."""
+    return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import gc
+import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 
 import ohmformer as of
 from ohmformer.capture.torch_private import plain
+from ohmformer.nn.operands.weight import WeightOperand
 from tests.nn.models import Encoder, vit
 
 PER_CELL, CONVERTED = of.load("clipformer_tcad_2024"), of.load("generic_amplitude")
@@ -64,7 +67,7 @@ def test_the_original_loses_the_same_weights_and_nothing_else() -> None:
 def test_gradients_still_reach_the_inputs() -> None:
     kept, given_up = both(vit, IMAGES, PER_CELL, level="noise")
     gradients = []
-    for model in (kept, given_up):
+    for model in (kept.requires_grad_(False), given_up.requires_grad_(False)):
         x = IMAGES.clone().requires_grad_()
         with of.samples(range(2)):
             model(x).sum().backward()
@@ -147,6 +150,22 @@ def training_step(model: Any, _: Path) -> object:
         return model(IMAGES)
 
 
+def plain_training_step(model: Any, _: Path) -> object:
+    with of.samples(range(2)):
+        return model.train()(IMAGES).sum().backward()
+
+
+def one_layer_trains(model: Any, _: Path) -> object:
+    model.blocks[1].train()
+    with of.samples(range(2)):
+        return model(IMAGES)
+
+
+def another_weight(model: Any, _: Path) -> object:
+    model.head.weight = nn.Parameter(torch.zeros_like(model.head.weight, device="cpu"))
+    return output(model, IMAGES)
+
+
 NEEDS: dict[str, Callable[[Any, Path], object]] = {
     "another chip": lambda model, _: [of.set_chip(model, 1), output(model, IMAGES)],
     "another seed": lambda model, _: [of.set_chip(model, 0, seed=1), output(model, IMAGES)],
@@ -159,8 +178,125 @@ NEEDS: dict[str, Callable[[Any, Path], object]] = {
     "a part of the way back": lambda model, _: of.revert(model.blocks[0]),
     "a file": lambda model, folder: of.save(model, folder / "model.safetensors"),
     "other weights": lambda model, _: model.load_state_dict(vit().state_dict(), strict=False),
-    "training": training_step,
+    "other weights of a part": lambda model, _: model.blocks[0].load_state_dict(vit().blocks[0].state_dict()),
+    "another parameter": another_weight,
+    "a state dictionary": lambda model, folder: torch.save(model.state_dict(), folder / "model.pt"),
+    "that of a part": lambda model, _: model.blocks[0].state_dict(),
+    "that of a model around it": lambda model, _: nn.Sequential(model).state_dict(),
+    "training under variation": training_step,
+    "training": plain_training_step,
+    "training of a part": one_layer_trains,
 }
+
+
+def original_with_lost_weights() -> nn.Module:
+    model = vit()
+    of.convert(model, PER_CELL, sample=IMAGES, level="noise", keep_original=False)
+    return model
+
+
+NEEDS_OF_THE_ORIGINAL: dict[str, Callable[[Any], object]] = {
+    "a call": lambda model: model(IMAGES),
+    "a call of a part": lambda model: model.blocks[0](torch.randn(2, 3, 16)),
+    "training": lambda model: model.train()(IMAGES),
+    "a state dictionary": lambda model: model.state_dict(),
+    "that of a part": lambda model: model.blocks[0].state_dict(),
+    "other weights": lambda model: model.load_state_dict(vit().state_dict()),
+    "a trace": lambda model: of.trace(model, IMAGES),
+    "a call of a copy": lambda model: pickle.loads(pickle.dumps(model))(IMAGES),
+}
+
+
+@pytest.mark.parametrize("what", NEEDS_OF_THE_ORIGINAL)
+def test_the_original_is_refused_too(what: str) -> None:
+    with pytest.raises(of.BadInput, match=r"given up \(keep_original=False\)") as error:
+        NEEDS_OF_THE_ORIGINAL[what](original_with_lost_weights())
+    assert "\n" not in str(error.value)
+
+
+def test_an_original_that_lost_some_weights_before_an_interrupt_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    release, model = WeightOperand.release, vit()
+
+    def interrupted(operand: WeightOperand, w: Tensor) -> None:
+        if operand.name == "head":
+            raise KeyboardInterrupt
+        release(operand, w)
+
+    monkeypatch.setattr(WeightOperand, "release", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        of.convert(model, PER_CELL, sample=IMAGES, level="noise", keep_original=False)
+    assert without_values(model)
+    with pytest.raises(of.BadInput, match="given up"):
+        model(IMAGES)
+
+
+def test_inputs_on_another_device_than_the_cells_are_refused(given_up: Any) -> None:
+    model = copy.deepcopy(given_up)
+    cells = model.head.ohmformer_weight.cells
+    cells.cells = replace(cells.cells, unit=cells.cells.unit.to("meta"))  # stands for a GPU
+    with pytest.raises(
+        of.BadInput, match=r"^head: gets inputs on cpu, but its .* cells hold them on meta; move"
+    ) as error:
+        output(model, IMAGES)
+    assert "\n" not in str(error.value)
+
+
+def test_parts_without_lost_weights_can_be_saved_and_loaded(given_up: Any) -> None:
+    model = copy.deepcopy(given_up)
+    weights = {name: 2 * t for name, t in model.patch_embed.state_dict().items()}
+    model.patch_embed.load_state_dict(weights)
+    assert torch.equal(model.patch_embed.weight, weights["weight"])
+
+
+def test_calls_in_train_mode_without_gradients_and_in_eval_mode_with_them(given_up: Any) -> None:
+    model, expected = copy.deepcopy(given_up), output(given_up, IMAGES)
+    with of.samples(range(2)):
+        assert torch.equal(model(IMAGES).detach(), expected)
+    assert torch.equal(output(model.train(), IMAGES), expected)
+    with torch.inference_mode(), of.samples(range(2)):
+        assert torch.equal(model(IMAGES), expected)
+
+
+def test_other_parameters_train_once_the_lost_ones_are_frozen(given_up: Any) -> None:
+    gradients = []
+    for model in (of.convert(vit(), PER_CELL, sample=IMAGES, level="noise"), copy.deepcopy(given_up)):
+        for module in model.modules():
+            if isinstance(module, nn.Linear):
+                module.weight.requires_grad_(False)
+        with of.samples(range(2)):
+            model.train()(IMAGES).square().sum().backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys() >= {"pos_embed", "blocks.0.norm1.weight"}
+    assert all(torch.equal(gradients[0][name], gradients[1][name]) for name in gradients[0])
+
+
+def test_weights_that_were_frozen_before_stay_so() -> None:
+    model = vit().requires_grad_(False)
+    given_up = of.convert(model, PER_CELL, sample=IMAGES, level="noise", keep_original=False)
+    with of.samples(range(2)):
+        assert torch.equal(given_up.train()(IMAGES), output(given_up, IMAGES))
+
+
+def test_gradients_in_eval_mode_warn_of_what_they_leave_out(given_up: Any) -> None:
+    model = copy.deepcopy(given_up)
+    with of.samples(range(2)), pytest.warns(of.GradientsLeftOut, match=r"not those that were given up .* freeze them"):
+        model(IMAGES).sum().backward()
+    assert model.pos_embed.grad is not None
+
+
+@pytest.mark.parametrize("move", [lambda m: m.to("cpu"), lambda m: m.float(), lambda m: m.share_memory()])
+def test_moves_to_the_same_place_change_nothing(move: Callable[[Any], Any], given_up: Any) -> None:
+    model = copy.deepcopy(given_up)
+    assert torch.equal(output(move(model), IMAGES), output(given_up, IMAGES))
+    assert list(model.head._parameters) == ["weight", "bias"]
+
+
+def test_pickles_keep_the_cells(given_up: Any, tmp_path: Path) -> None:
+    torch.save(given_up, tmp_path / "model.pt")
+    again = torch.load(tmp_path / "model.pt", weights_only=False)
+    assert torch.equal(output(again, IMAGES), output(given_up, IMAGES))
+    with pytest.raises(of.BadInput, match="given up"):
+        again.state_dict()
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +325,7 @@ def test_the_chip_that_is_held_still_computes_after_a_refusal(given_up: Any) -> 
 
 
 def test_an_empty_batch_still_gives_an_empty_result() -> None:
-    model = nn.Sequential(nn.Linear(16, 4))
+    model = nn.Sequential(nn.Linear(16, 4)).eval()
     given_up = of.convert(model, PER_CELL, sample=torch.randn(2, 16), level="noise", keep_original=False)
     assert given_up(torch.empty(0, 16)).shape == (0, 4)
 

@@ -100,6 +100,24 @@ def one_less(weights: dict[str, Tensor]) -> None:
     del weights["model.layers.1.mlp.up_proj.weight"]
 
 
+def codes(weights: dict[str, Tensor]) -> None:
+    name = "model.layers.0.mlp.up_proj.weight"
+    weights |= {name: weights[name].to(torch.int8), f"{name}_scale": torch.ones(1)}
+
+
+def tiny_numbers(weights: dict[str, Tensor]) -> None:
+    name = "model.layers.0.mlp.up_proj.weight"
+    weights[name] = weights[name].to(torch.float8_e4m3fn)
+
+
+def other_type(weights: dict[str, Tensor]) -> None:
+    weights |= {name: t.bfloat16() for name, t in weights.items()}
+
+
+def untied(weights: dict[str, Tensor]) -> None:
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"].flip(0)
+
+
 def one_nan(weights: dict[str, Tensor]) -> None:
     weights["model.norm.weight"][3] = torch.nan
 
@@ -108,9 +126,19 @@ def one_nan(weights: dict[str, Tensor]) -> None:
     ("spoil", "message"),
     [
         (one_shape, r"model\.safetensors: model\.norm\.weight has shape \[31\], but \[32\] in the model"),
-        (one_type, r"model\.norm\.weight is float16, but float32 in the model; .*model\.to\(torch\.float16\)"),
+        (one_type, r"model\.norm\.weight is float16, but float32 in the model; .*\.to\(torch\.float16\)"),
         (one_more, r"has no place for \(model\.layers\.2\.mlp\.up_proj\.weight\)"),
         (one_less, r"holds no model\.layers\.1\.mlp\.up_proj\.weight"),
+        (codes, r"up_proj\.weight is stored as I8, a code of a quantized model .*; take a checkpoint with floating"),
+        (tiny_numbers, r"up_proj\.weight is stored as F8_E4M3, a code of a quantized model"),
+        (
+            other_type,
+            r"is bfloat16, but float32 in the model; build the model in the type .*model\.to\(torch\.bfloat16\)",
+        ),
+        (
+            untied,
+            r"(lm_head|model\.embed_tokens)\.weight are one tensor in the model \(tied weights\), but have different",
+        ),
         (one_nan, r"model\.norm\.weight holds NaN or infinity"),
     ],
 )
@@ -120,6 +148,75 @@ def test_weights_that_do_not_fit(spoil: Callable[[dict[str, Tensor]], None], mes
     spoil(weights)
     save_file(weights, tmp_path / "model.safetensors")
     refused(lambda: converted(empty(), weights_from=tmp_path), message)
+
+
+def filled(model: nn.Module) -> list[str]:
+    return [name for name, parameter in model.named_parameters() if not parameter.is_meta]
+
+
+def test_a_tensor_that_is_stored_twice_with_the_same_values(tmp_path: Path) -> None:
+    llama().save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
+    save_file(weights, tmp_path / "model.safetensors")
+    stored = converted(empty(), weights_from=tmp_path)
+    assert torch.equal(logits(stored), logits(converted(llama())))
+    assert stored.lm_head.weight is stored.model.embed_tokens.weight
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_conversion_that_fails_leaves_the_model_empty(tmp_path: Path, keep: bool) -> None:
+    llama().save_pretrained(tmp_path)
+    model = empty()
+    before = {name: id(parameter) for name, parameter in model.named_parameters()}
+    refused(lambda: converted(model, weights_from=tmp_path, rules={"nothing": None}, keep_original=keep), "nothing")
+    assert {name: id(parameter) for name, parameter in model.named_parameters()} == before
+    assert not filled(model)
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    stored = converted(model, weights_from=tmp_path, keep_original=keep)
+    assert torch.equal(logits(stored), logits(converted(llama())))
+
+
+class ReadsWeight(nn.Module):
+    """A model that reads the weight of its layer by itself, and holds no other parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.layer(x) * self.layer.weight.norm()
+        return y
+
+
+def test_weights_that_were_given_up_in_vain_come_from_the_file_again(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(4, 8)
+    save_file(ReadsWeight().state_dict(), tmp_path / "own.safetensors")
+    with accelerate.init_empty_weights():
+        model = ReadsWeight().eval()
+    options: dict[str, Any] = {"sample": x, "level": "noise", "weights_from": tmp_path}
+    refused(lambda: of.convert(model, PER_VALUE, keep_original=False, **options), "outside of its linear layers")
+    assert not filled(model)
+    stored = of.convert(model, PER_VALUE, **options)
+    with torch.no_grad(), of.samples(range(4)):
+        assert torch.isfinite(stored(x)).all()
+        assert torch.isfinite(model(x)).all()
+
+
+def test_values_of_the_model_are_never_replaced(tmp_path: Path) -> None:
+    llama().save_pretrained(tmp_path)
+    model = empty()
+    model.model.norm.weight = nn.Parameter(torch.full((32,), 3.0))
+    refused(
+        lambda: converted(model, weights_from=tmp_path),
+        r"^convert: weights_from: model\.norm\.weight of the model already",
+    )
+    assert filled(model) == ["model.norm.weight"]
+    assert torch.equal(model.model.norm.weight, torch.full((32,), 3.0))
+    given_up = llama()
+    converted(given_up, keep_original=False)
+    refused(lambda: converted(given_up, weights_from=tmp_path), "already holds values.* build all of the model")
 
 
 def refused(what: Callable[[], object], message: str) -> None:
@@ -138,6 +235,64 @@ def test_places_that_hold_no_weights(tmp_path: Path) -> None:
     refused(lambda: converted(empty(), weights_from=tmp_path), r"model\.safetensors: is damaged or cut off")
     (tmp_path / "model.bin").write_bytes(b"x")
     refused(lambda: converted(empty(), weights_from=tmp_path / "model.bin"), r"is no \.safetensors")
+
+
+def test_places_that_are_no_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    llama().save_pretrained(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for nothing in ("", "  "):
+        refused(lambda place=nothing: converted(empty(), weights_from=place), "weights_from = '': names no folder")
+    assert torch.equal(logits(converted(empty(), weights_from=".")), logits(converted(llama())))
+    refused(lambda: converted(empty(), weights_from="/dev/null"), "/dev/null: is neither a folder nor a regular file")
+    (tmp_path / "loop").symlink_to("loop")
+    refused(lambda: converted(empty(), weights_from="loop"), "loop: is a link that leads nowhere")
+    for odd in ("n" * 5000, "a\0b"):
+        refused(lambda place=odd: converted(empty(), weights_from=place), "no such file or folder")
+
+
+def test_entries_that_are_no_files_of_weights(tmp_path: Path) -> None:
+    (tmp_path / "a.safetensors").symlink_to("a.safetensors")
+    refused(lambda: converted(empty(), weights_from=tmp_path), r"a\.safetensors: is a broken link")
+    (tmp_path / "a.safetensors").unlink()
+    (tmp_path / "a.safetensors").mkdir()
+    refused(lambda: converted(empty(), weights_from=tmp_path), r"a\.safetensors: is a folder")
+    (tmp_path / "b.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    refused(lambda: converted(empty(), weights_from=tmp_path / "b.safetensors"), "is a Git LFS pointer")
+    (tmp_path / "c.safetensors").touch()
+    refused(lambda: converted(empty(), weights_from=tmp_path / "c.safetensors"), r"c\.safetensors: is empty")
+
+
+def test_files_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    llama().save_pretrained(tmp_path)
+
+    def denied(*_: object) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", denied)
+    refused(lambda: converted(empty(), weights_from=tmp_path), r"cannot be read \(Permission denied\); change its perm")
+
+
+def test_lists_of_files_that_are_damaged(tmp_path: Path) -> None:
+    llama().save_pretrained(tmp_path, max_shard_size="20KB")
+    index = tmp_path / "model.safetensors.index.json"
+    content = json.loads(index.read_text())
+    first, *others = sorted(set(content["weight_map"].values()))
+    twice = load_file(tmp_path / others[0]) | load_file(tmp_path / first)
+    save_file(twice, tmp_path / first)
+    refused(lambda: converted(empty(), weights_from=tmp_path), "both hold")
+    (tmp_path / first).unlink()
+    refused(lambda: converted(empty(), weights_from=tmp_path), f"names the file {first}, which is not there")
+    for damaged in ("{", "[]", '{"weight_map": {}}', '{"weight_map": {"a": 3}}'):
+        index.write_text(damaged)
+        refused(lambda: converted(empty(), weights_from=tmp_path), r"index\.json: (is not JSON|weight_map)")
+
+
+def test_a_file_does_not_fill_an_empty_model(tmp_path: Path) -> None:
+    of.save(converted(llama()), tmp_path / "converted.safetensors")
+    refused(
+        lambda: of.restore(empty(), tmp_path / "converted.safetensors"),
+        r"^restore: model\.embed_tokens\.weight of the model is on the meta device .*; build the model in memory",
+    )
 
 
 def test_two_files_with_one_weight(tmp_path: Path) -> None:

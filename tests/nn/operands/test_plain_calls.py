@@ -160,3 +160,26 @@ def test_a_reverted_model_is_transformed_again() -> None:
     x = X.clone().requires_grad_()
     torch.testing.assert_close(found, torch.autograd.grad(model(x).sum(), x)[0])
     assert torch.jit.script(model.last)(X).shape == X.shape
+
+
+def test_a_default_device_without_values_is_refused_in_one_line(converted: nn.Module) -> None:
+    with (
+        torch.device("meta"),
+        pytest.raises(of.BadInput, match=r"torch\.device\('meta'\).*; convert and call it outside"),
+    ):
+        converted(X)
+    model = Model().eval()
+    with torch.device("meta"), pytest.raises(of.BadInput, match="convert and call it outside"):
+        of.convert(model, HARDWARE, sample=X)
+
+
+def test_another_default_type_changes_no_bit() -> None:
+    model, hardware = Model().eval(), of.load("generic_amplitude")
+    with torch.no_grad(), of.samples(range(3)):
+        expected = of.convert(model, hardware, sample=X)(X)
+        try:
+            torch.set_default_dtype(torch.float64)
+            found = of.convert(model, hardware, sample=X)(X)
+        finally:
+            torch.set_default_dtype(torch.float32)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)

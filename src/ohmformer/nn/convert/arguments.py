@@ -163,8 +163,8 @@ def _check_values(name: str, parameter: nn.Parameter) -> None:
         raise BadInput(f"parameter {name} is not initialized; call the model once before it is converted")
     if parameter.is_meta:
         raise BadInput(
-            f"parameter {name} is on the meta device and holds no values; load the weights first, or name the folder "
-            "that holds them as safetensors: weights_from=FOLDER"
+            f"parameter {name} is on the meta device and holds no values; load the model again with its weights, or, "
+            "if all of it was built there, name the folder that holds them as safetensors: weights_from=FOLDER"
         )
     if own_dispatch(parameter):  # a rule keeps its layer digital, or it would have been refused
         return

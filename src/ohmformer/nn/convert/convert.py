@@ -30,7 +30,7 @@ from ohmformer.nn.convert.replace import Replacer
 from ohmformer.nn.convert.sharing import REMOVALS, Model, share_parameters
 from ohmformer.nn.convert.spec import ConvertConfig
 from ohmformer.nn.convert.state_dict_ranges import attach_ranges
-from ohmformer.nn.convert.stored_weights import give_stored_weights
+from ohmformer.nn.convert.stored_weights import stored_weights
 from ohmformer.nn.convert.unseen_ranges import warn_of_unseen
 from ohmformer.nn.convert.weight_mitigation import fit_weights
 from ohmformer.nn.modules.describing import note_digital
@@ -38,8 +38,9 @@ from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.kv_ages import check_ages
 from ohmformer.nn.operands.weight import WeightOperand
+from ohmformer.nn.shared.compiled_loops import load_compiled_loops
 from ohmformer.nn.shared.state import State
-from ohmformer.streams.backends import Kernels
+from ohmformer.streams.backends import Kernels, compiles
 
 
 def convert(
@@ -91,16 +92,15 @@ def convert(
     for name, given in (("verbose", verbose), ("keep_original", keep_original)):
         check_type("convert", name, given, bool, "True or False")
     config = as_config(model, hardware, clip, weights, level, kernels, rules, seed, chip, half_cells)
-    if weights_from is not None:
-        give_stored_weights(model, weights_from)
-    sample = checked_sample(model, sample, config.rules)
-    converted = share_parameters(model)
-    with evaluation_mode(converted), unchanged_buffers(model), without_fast_path():
-        handle = _on_crossbars(model, converted, sample, config, check_ages(ages))
-        _calibrate(model, converted, handle)
-        _report(converted, handle, verbose)
-        if not keep_original:
-            release_weights(model, converted, handle)
+    with stored_weights(model, weights_from):
+        sample = checked_sample(model, sample, config.rules)
+        converted = share_parameters(model)
+        with evaluation_mode(converted), unchanged_buffers(model), without_fast_path():
+            handle = _on_crossbars(model, converted, sample, config, check_ages(ages))
+            _calibrate(model, converted, handle)
+            _report(converted, handle, verbose)
+            if not keep_original:
+                release_weights(model, converted, handle)
     return converted
 
 
@@ -108,6 +108,8 @@ def _on_crossbars(
     model: Model, converted: Model, sample: Any, config: ConvertConfig, ages: Ages | float | None
 ) -> Handle:
     """Replace the modules of the copy by those on crossbars, and check them against the original."""
+    if any(compiles(parameter.device, config.kernels) for parameter in model.parameters()):
+        load_compiled_loops()
     settings = {name: getattr(config, name) for name in ("level", "kernels", "seed", "chip", "clip", "half_cells")}
     state = State(**settings)
     with refusing_random_models(model, sample):

@@ -13,6 +13,7 @@ from ohmformer.nn.checks.comparing import named_rows
 from ohmformer.nn.convert.handle import Handle
 from ohmformer.nn.modules.intercept import Frame
 from ohmformer.nn.modules.linear import CrossbarLinear
+from ohmformer.nn.shared.given_up import needs_weights, placeholder
 
 
 def release_weights(model: nn.Module, converted: nn.Module, handle: Handle) -> None:
@@ -29,6 +30,26 @@ def release_weights(model: nn.Module, converted: nn.Module, handle: Handle) -> N
     Raises:
         BadInput: the model itself reads the values of a weight.
     """
+    try:
+        _give_up(model, converted)
+    finally:  # after an interrupt from the keyboard, too
+        for module in (*_incomplete(converted), *_incomplete(model)):
+            module.register_state_dict_pre_hook(_refuse_to_save)
+            module.register_load_state_dict_pre_hook(_refuse_to_load)
+        for module in _incomplete(model):
+            module.register_forward_pre_hook(_refuse_to_run)
+    try:
+        with torch.no_grad(), named_rows(handle.sample, handle.axis):
+            call(converted, handle.sample)
+    except (RuntimeError, NotImplementedError) as error:
+        raise BadInput(
+            f"convert: keep_original=False: the model reads weights outside of its linear layers ({one_line(error)}); "
+            "load it again, and leave keep_original out"
+        ) from error
+
+
+def _give_up(model: nn.Module, converted: nn.Module) -> None:
+    """Write weights that nothing else needs, and put tensors without values in their places in both models."""
     kept = {id(parameter) for parameter in _read_by_others(converted)}
     holders = _holders(model, converted)
     layers: dict[int, list[CrossbarLinear]] = {}
@@ -40,18 +61,9 @@ def release_weights(model: nn.Module, converted: nn.Module, handle: Handle) -> N
         weight = tied[0].weight
         for layer in tied:
             layer.ohmformer_weight.release(weight.detach())
-        without_values = nn.Parameter(torch.empty_like(weight, device="meta"), requires_grad=False)
+        without_values = placeholder(weight)
         for module, name in holders[key]:
             module._parameters[name] = without_values
-    converted.register_load_state_dict_pre_hook(_refuse_to_load)
-    try:
-        with torch.no_grad(), named_rows(handle.sample, handle.axis):
-            call(converted, handle.sample)
-    except (RuntimeError, NotImplementedError) as error:
-        raise BadInput(
-            f"convert: keep_original=False: the model reads weights outside of its linear layers ({one_line(error)}); "
-            "load it again, and leave keep_original out"
-        ) from error
 
 
 def check_kept(model: nn.Module, verb: str) -> None:
@@ -62,12 +74,38 @@ def check_kept(model: nn.Module, verb: str) -> None:
     """
     for layer in _layers(model):
         if layer.ohmformer_weight.released:
-            raise BadInput(f"{verb}: {layer.ohmformer_weight.given_up}")
+            raise BadInput(f"{verb}: {needs_weights(layer.ohmformer_weight.name)}")
 
 
-def _refuse_to_load(model: nn.Module, *_: object) -> None:
-    """Hook of a model that loads: PyTorch would leave parameters without values as they are, and cells too."""
-    check_kept(model, "load_state_dict")
+def _incomplete(model: nn.Module) -> list[nn.Module]:
+    """The modules of a model that hold weights which were given up, themselves or further inside."""
+    return [module for module in model.modules() if _given_up(module)]
+
+
+def _given_up(module: nn.Module) -> str:
+    """The name of the first parameter of a module without values; "" if all have values."""
+    return next((name for name, parameter in module.named_parameters() if parameter.is_meta), "")
+
+
+def _refuse_to_save(module: nn.Module, *_: object) -> None:
+    """Hook of a module whose state dictionary is asked for: files would hold names and shapes without values."""
+    if name := _given_up(module):
+        raise BadInput(f"state_dict: {needs_weights(name)}")
+
+
+def _refuse_to_load(module: nn.Module, *_: object) -> None:
+    """Hook of a module that loads: PyTorch would leave parameters without values as they are, and cells too."""
+    if name := _given_up(module):
+        raise BadInput(f"load_state_dict: {needs_weights(name)}")
+
+
+def _refuse_to_run(module: nn.Module, _: object) -> None:
+    """Hook of an original that is called: PyTorch would compute with memory that nothing was written to."""
+    if name := _given_up(module):
+        raise BadInput(
+            f"{type(module).__name__}: its weights were given up (keep_original=False), {name} among them, and cells "
+            "of the converted model hold all that is left of them; call that model, or load this one again"
+        )
 
 
 def _layers(model: nn.Module) -> Iterator[CrossbarLinear]:

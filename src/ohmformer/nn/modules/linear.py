@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Self
+
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -11,6 +14,7 @@ from ohmformer.nn.modules.describing import joined, on_arrays
 from ohmformer.nn.modules.intercept import with_values
 from ohmformer.nn.operands.plain_calls import refuse_scripting, refuse_transforms
 from ohmformer.nn.operands.weight import WeightOperand
+from ohmformer.nn.shared.given_up import check_frozen, warn_of_gradients
 
 
 class CrossbarLinear(nn.Linear):
@@ -26,13 +30,33 @@ class CrossbarLinear(nn.Linear):
         with unintercepted():  # the products of the simulation itself
             if frames := operand.state.threads.here.frames:
                 input = with_values(frames, input)
-            y = operand.product(input, self.weight) if input.dim() > 1 else operand.product(input[None], self.weight)[0]
+            weight = self._weight()
+            y = operand.product(input, weight) if input.dim() > 1 else operand.product(input[None], weight)[0]
+            if y.requires_grad and operand.released and self.weight.requires_grad:
+                y.register_hook(warn_of_gradients)
             if self.bias is None:
                 return y
             # In place where nothing else needs y: a new tensor of that size takes more time than the addition.
             return y + self.bias if y.requires_grad or y.dtype is not self.bias.dtype else y.add_(self.bias)
 
     __prepare_scriptable__ = refuse_scripting
+
+    def _weight(self) -> Tensor:
+        """The weights; or what stands in their place, without gradients."""
+        operand = self.ohmformer_weight
+        if not operand.released:
+            return self.weight
+        check_frozen(operand.name, self.weight, training=self.training)
+        return self.weight.detach()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """As `nn.Linear`, for `to` and the like; what stands in the place of given up weights stays as it is."""
+        kept = {"weight": self._parameters.pop("weight")} if self.ohmformer_weight.released else {}
+        try:
+            super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        finally:
+            self._parameters = {**kept, **self._parameters}
+        return self
 
     def extra_repr(self) -> str:
         """As `nn.Linear`, followed by the arrays that hold the weight."""

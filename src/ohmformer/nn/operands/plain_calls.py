@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ohmformer.capture.opaque_tensors import opaque
@@ -42,11 +43,16 @@ def refuse_transforms(*arguments: Any) -> None:
 
 
 def refuse_valueless(arguments: Any) -> None:
-    """Refuse arguments of a model that have shapes but no values.
+    """Refuse arguments of a model that have shapes but no values, and a call in which new tensors have none.
 
     Raises:
-        BadInput: a tensor among them has no values.
+        BadInput: a tensor among them has no values, or tensors are made on the meta device by default.
     """
+    if torch.get_default_device().type == "meta":
+        raise BadInput(
+            "a model on crossbars is called where PyTorch makes tensors without values, inside torch.device('meta') or "
+            "after torch.set_default_device('meta'); convert and call it outside"
+        )
     for leaf in tree_leaves(arguments):
         if isinstance(leaf, Tensor) and valueless(leaf):
             raise BadInput(

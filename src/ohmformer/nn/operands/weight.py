@@ -30,6 +30,7 @@ from ohmformer.nn.operands.kv_transform import TRADE
 from ohmformer.nn.operands.observation import WeightInputs
 from ohmformer.nn.operands.plain_calls import refuse_hidden
 from ohmformer.nn.operands.read_streams import read_streams
+from ohmformer.nn.shared.given_up import check_meta, needs_weights
 from ohmformer.nn.shared.grown_weights import has_grown, warn_of_growth
 from ohmformer.nn.shared.memory import Mask
 from ohmformer.nn.shared.state import CallInfo, State, Use
@@ -154,10 +155,24 @@ class WeightOperand(Operand):
         return axis.move_samples_back(y, shape[axis.axis]).to(dtype)
 
     def _check_values(self, x: Tensor, w: Tensor) -> None:
-        """Refuse factors without values, but for weights that were given up and are needed in cells alone."""
+        """Refuse factors without values, but for weights that were given up and are needed in cells alone.
+
+        Raises:
+            BadInput: a factor is refused, or cells with weights that were given up are not on the device of inputs.
+        """
         refuse_hidden(self.name, x, *(() if self.released else (w,)))
-        if self.released and self.state.mode not in ("run", "run weights"):
-            raise BadInput(self.given_up)
+        if not self.released:
+            return
+        check_meta(self.name, w)
+        cells = self.cells.cells
+        if cells is None or self.state.mode not in ("run", "run weights"):
+            raise BadInput(needs_weights(self.name))
+        if x.device != cells.unit.device:
+            raise BadInput(
+                f"{self.name}: gets inputs on {x.device}, but its weights were given up (keep_original=False), and "
+                f"cells hold them on {cells.unit.device}; move the model and its inputs there, or move the original "
+                f"to {x.device} before its conversion"
+            )
 
     def _noted(self, w: Tensor) -> Tensor:
         """Weights without gradients, noted for the next call."""
@@ -200,7 +215,7 @@ class WeightOperand(Operand):
             BadInput: the weights were given up.
         """
         if self.released:
-            raise BadInput(self.given_up)
+            raise BadInput(needs_weights(self.name))
         self.array, self.rotated, self.mitigation, self.scaling = array, rotated, mitigation, scaling
         self.feedback = feedback
         self.x_range = self.adc_range = None
@@ -249,7 +264,7 @@ class WeightOperand(Operand):
         settings = (state.seed, state.chip, use.step, state.level, state.rounded)
         if self.released:
             if last.cells is None or last.key[0] != settings:
-                raise BadInput(self.given_up)
+                raise BadInput(needs_weights(self.name))
             return last.cells
         source = w if origin is None else origin
         key = (
@@ -291,14 +306,6 @@ class WeightOperand(Operand):
         dtype = torch.promote_types(w.dtype, torch.float32)
         self.written_cells(w, dtype, Use(CallInfo(), None, self.state.root, ()))
         self.released = True
-
-    @property
-    def given_up(self) -> str:
-        """The message for what needs weights that were given up."""
-        return (
-            f"{self.name}: its weights were given up (keep_original=False), and cells hold those of one seed, chip and "
-            "level alone; for others, for calibration and training load the model again, and leave keep_original out"
-        )
 
     def _corrections(self, use: Use) -> ErrorFeedback | None:
         """The corrections of errors in weights that are written later; None for none, or without residual writing.

@@ -347,6 +347,12 @@ def _load_weights(model: nn.Module, tensors: Mapping[str, Tensor], tied: Mapping
     """
     if converted_part(model) is not None:
         raise BadInput("restore takes a digital model; give the original, or what revert() returns")
+    empty = next((name for name, t in [*model.named_parameters(), *model.named_buffers()] if t.is_meta), None)
+    if empty is not None:
+        raise BadInput(
+            f"restore: {empty} of the model is on the meta device and can take no values; build the model in memory, "
+            "without accelerate.init_empty_weights() and torch.device('meta')"
+        )
     weights = {name: t for name, t in tensors.items() if not name.startswith(_OWN)}
     weights |= {name: weights[first] for name, first in tied.items()}
     current = model.state_dict()
