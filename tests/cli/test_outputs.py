@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from ohmformer.cli.output import write_files
+from ohmformer.errors import BadInput
 from ohmformer.study.results.export import results
+from ohmformer.study.store import stored_costs
 from ohmformer.study.store.store import Store, StoredPoint
 from tests.cli.test_cli import Run, ohmformer  # noqa: F401  (a fixture)
 
@@ -150,3 +152,71 @@ def test_what_is_no_file_is_refused_before_anything_is_computed(
     assert (code, out) == (2, "")
     assert "results.json: is not a file, so results cannot be written there; move it away" in err
     assert not (tmp_path / "out" / "results.sqlite").exists()
+
+
+def test_all_points_are_listed_before_the_first_is_priced(
+    ohmformer: Run,  # noqa: F811
+    study: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = list[object]()
+    price = stored_costs.price
+
+    def stops(*settings: object) -> object:
+        calls.append(settings)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return price(*settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(stored_costs, "price", stops)
+    code, _, err = ohmformer("cost", str(study), "--out", str(tmp_path / "out"))
+    assert code == 130
+    assert f"stopped: 2 of {(total := 3)} points stored; run again to go on" in err
+    assert (len(results(tmp_path / "out").rows), results(tmp_path / "out").missing) == (2, total - 2)
+
+
+def test_a_full_disk_stops_costs_at_once(
+    ohmformer: Run,  # noqa: F811
+    study: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tries = list[object]()
+
+    def full(*_: object) -> None:
+        tries.append(_)
+        raise BadInput("results.sqlite: cannot hold results (database or disk is full); make room on the disk")
+
+    monkeypatch.setattr(Store, "put_cost", full)
+    code, _, err = ohmformer("cost", str(study), "--out", str(tmp_path / "out"))
+    assert (code, len(tries)) == (2, 1)
+    assert "make room on the disk" in err
+    assert "points failed" not in err
+
+
+def test_a_page_is_not_made_of_results_that_a_later_run_has_left_behind(
+    ohmformer: Run,  # noqa: F811
+    study: Path,
+    tmp_path: Path,
+) -> None:
+    out, page = str(tmp_path / "out"), str(tmp_path / "page.html")
+    text, _, _ = study.read_text().partition("[[sweep]]")
+    sweep = '{}\n[sweep]\n"hardware.chip.overload" = {}\n'
+    study.write_text(sweep.format(text, '["refuse", "note", "slow"]'))
+    assert ohmformer("cost", str(study), "--out", out)[0] == 2
+    code, _, err = ohmformer("report", out, "-o", page)
+    assert code == 2
+    assert "has no results.json; wait until the run has ended" in err
+    (tmp_path / "out" / "errors.txt").touch()
+    code, _, err = ohmformer("report", out, "-o", page)
+    assert "errors.txt says which points failed: mend them or take them out of the study, and run it again" in err
+    study.write_text(sweep.format(text, '["note"]'))
+    assert ohmformer("cost", str(study), "--out", out)[0] == 0
+    assert ohmformer("report", out, "-o", page)[0] == 0
+    study.write_text(sweep.format(text, '["refuse", "note"]'))
+    assert ohmformer("cost", str(study), "--out", out)[0] == 2
+    code, _, err = ohmformer("report", out, "-o", page)
+    assert code == 2
+    assert "has other points than the last run of this study" in err
+    assert ohmformer("report", f"{out}/results.json", "-o", page)[0] == 0

@@ -68,11 +68,12 @@ def cost(
     points = read_costs(study, sets or [])
     check_python((point.settings for point in points.points), python or (), points.where)
     folder, keys = None if out is None else _costs_folder(out, points.name, trace), list[str]()
-    if folder is None:
+    if folder is None or again is None:
         costs = study_costs(points)
     else:
         stopping.says = GO_ON
-        with stored_prices(points, folder, fresh=not resume) as price:
+        again.begin(points)
+        with stored_prices(points, folder, fresh=not resume, alone=True) as price:
             costs, keys = study_costs(points, price=price, errors=price.folder), price.keys
     if json is not None or folder is not None:
         costs = costs_with_record(costs, command_line("cost", study, sets or ()), study, points)

@@ -18,6 +18,7 @@ from ohmformer.report.verdict import findings
 from ohmformer.study.results.document import to_json
 from ohmformer.study.results.spec import StudyCosts, StudyResults
 from ohmformer.study.store.fingerprint import fingerprint
+from ohmformer.study.store.same_models import Sources, sources_of
 from ohmformer.study.store.shown_again import note_shown, shown_again
 from ohmformer.terminal.console import show
 from ohmformer.terminal.files import make_folder, write_text
@@ -105,6 +106,7 @@ class Again:
         """
         self._command = verb, study, sets
         self._before = fingerprint(*self._command)
+        self._sources: Sources | None = None
 
     def shown(self, out: str | None, json: str | None, workers: int | None = None) -> bool:
         """True if all was stored, and has been shown and written.
@@ -135,6 +137,11 @@ class Again:
         write_document(results, json)
         return True
 
+    def begin(self, study: Study[Settings] | Study[CostSettings]) -> None:
+        """Take the digests of models and data of a study that has been read, before they are loaded."""
+        if self._before is not None:
+            self._sources = sources_of(study)
+
     def note(
         self,
         folder: Path,
@@ -142,6 +149,7 @@ class Again:
         results: StudyResults | StudyCosts,
         keys: Sequence[str],
     ) -> None:
-        """Note what was shown, if study and code are still those that were read; see `note_shown`."""
-        if self._before is not None and self._before == fingerprint(*self._command):
-            note_shown(folder, study, results, keys, self._before)
+        """Note what was shown since `begin`, if study and code are still those that were read; see `note_shown`."""
+        if self._before is None or self._sources is None or self._before != fingerprint(*self._command):
+            return
+        note_shown(folder, study, results, keys, self._before, self._sources)

@@ -138,6 +138,8 @@ def measured(
 
     if keep_old and not resume:
         raise BadInput("--keep-old and --fresh: one keeps stored results, the other deletes them; give one of them")
+    if again is not None:
+        again.begin(study)
     folder = results_folder(out, study.name)
     with closing(chosen_workers(cluster, workers)) as pool:
         keys, answers = run_with_keys(study, folder, workers=pool, fresh=not resume, keep_old=keep_old)
@@ -180,7 +182,8 @@ def priced(
     stopping.says = GO_ON
     check_writable(json)
     folder = results_folder(out, study.name)
-    with stored_prices(study, folder, fresh=fresh) as price:
+    again.begin(study)
+    with stored_prices(study, folder, fresh=fresh, alone=True) as price:
         costs = costs_with_record(costs_alone(study, price=price, errors=price.folder), *asked, study)
     report_costs(costs, folder, to_stderr=goes_to_stdout(json))
     again.note(folder, study, costs, price.keys)

@@ -22,6 +22,10 @@ FULL = (
 )
 
 
+class EndsAll(BadInput):
+    """A failure that further points would share, such as a full disk, so that none is tried."""
+
+
 def in_words(point: Point[S]) -> str:
     """The swept values of a point; 'the only point' if nothing is swept."""
     return ", ".join(f"{path} = {shown(value)}" for path, value in point.set.items()) or "the only point"
@@ -59,9 +63,11 @@ def named_point(study: Study[S], point: Point[S]) -> Iterator[None]:
 
 @contextmanager
 def collected(failures: list[Failure], point: Point[S]) -> Iterator[None]:
-    """Add the failure of a point to a list, so that other points go on."""
+    """Add the failure of a point to a list, so that other points go on, unless it ends all."""
     try:
         yield
+    except EndsAll:
+        raise
     except BadInput as error:
         failures.append(Failure(in_words(point), error))
 

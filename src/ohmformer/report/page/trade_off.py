@@ -135,7 +135,8 @@ def _front_chart(
     on = sorted(best, key=lambda place: values[place][1])
     off = [place for place in range(len(values)) if place not in best]
     traces = []
-    for label, kind, places, color in (("on the front", "line", on, 0), ("other points", "points", off, 1)):
+    # what is drawn last lies on top
+    for label, kind, places, color in (("other points", "points", off, 1), ("on the front", "line", on, 0)):
         if places:
             chosen = [values[place] for place in places]
             notes = tuple(f"{point}: {second}, {words[1]} {first}" for point, _, _, second, first in chosen)

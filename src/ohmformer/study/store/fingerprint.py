@@ -6,9 +6,8 @@ import hashlib
 import os
 import platform
 import sys
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -35,12 +34,10 @@ class Fingerprint:
     Attributes:
         name: name of the study.
         digest: of all that decides its points, their keys, and what is shown of them.
-        taken: time [s] since 1970 when the files were read for the digest.
     """
 
     name: str
     digest: str
-    taken: float = field(default_factory=time.time, compare=False)
 
 
 def fingerprint(verb: str, study: str, sets: Sequence[str]) -> Fingerprint | None:

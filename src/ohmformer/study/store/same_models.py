@@ -29,12 +29,23 @@ Noted = list[dict[str, Any]]
 """Choices of model and task as JSON, each with a digest of their files and their identity; null where there is none."""
 
 
-def noted_models(study: Study[Settings] | Study[CostSettings], loaded_at: float) -> Noted | None:
+Sources = dict[tuple[ModelChoice, TaskChoice | None], str | None]
+"""Choice of model and task outside the package -> digest of their files; None where files do not tell."""
+
+
+def sources_of(study: Study[Settings] | Study[CostSettings]) -> Sources:
+    """The models and data of a study that are not part of the package."""
+    choices = {(point.settings.model, point.settings.task) for point in study.points}
+    outside = [pair for pair in choices if not all(each.source.startswith(PACKAGED) for each in pair if each)]
+    return {pair: files_digest(*pair) for pair in outside}
+
+
+def noted_models(study: Study[Settings] | Study[CostSettings], before: Sources) -> Noted | None:
     """What tells later whether models and data outside the package are the same.
 
     Args:
         study: its points. Those of an accuracy half have been evaluated, so that models and data are loaded.
-        loaded_at: see `files_digest`.
+        before: `sources_of` the study before anything was loaded. Files that have changed since do not tell what was.
 
     Returns:
         A list, which is empty where all are part of the package; None if it cannot be told: code of the user must be
@@ -43,22 +54,20 @@ def noted_models(study: Study[Settings] | Study[CostSettings], loaded_at: float)
     """
     from ohmformer.study.spec import CostSettings
 
-    choices = {(point.settings.model, point.settings.task) for point in study.points}
-    outside = [pair for pair in choices if not all(each.source.startswith(PACKAGED) for each in pair if each)]
-    if not outside:
+    if not before:
         return []
     from ohmformer.study.loaded import KEPT
 
-    if any(each.source.startswith(PYTHON) for pair in outside for each in pair if each):
+    if any(each.source.startswith(PYTHON) for pair in before for each in pair if each):
         return None
-    alone = any(isinstance(point.settings, CostSettings) for point in study.points)
+    now, alone = sources_of(study), any(isinstance(point.settings, CostSettings) for point in study.points)
     noted = [
         {
             **_as_json(model=model, task=task),
-            "files": files_digest(model, task, loaded_at),
-            "identity": None if alone or len(choices) > KEPT else _identity(model, task),
+            "files": digest if now.get((model, task)) == digest else None,
+            "identity": None if alone or len(before) > KEPT else _identity(model, task),
         }
-        for model, task in outside
+        for (model, task), digest in before.items()
     ]
     return noted if all(each["files"] or each["identity"] for each in noted) else None
 

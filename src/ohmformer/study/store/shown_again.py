@@ -18,7 +18,7 @@ from ohmformer.errors import BadInput
 from ohmformer.study.results.collection import no_garbage
 from ohmformer.study.results.key import digest
 from ohmformer.study.results.spec import MeasuredPoint, PricedPoint, StudyCosts, StudyResults
-from ohmformer.study.store.same_models import noted_models, same_models
+from ohmformer.study.store.same_models import Sources, noted_models, same_models
 from ohmformer.study.store.store import Store, StoredPoint
 from ohmformer.study.store.usable import why_empty
 
@@ -50,6 +50,7 @@ def note_shown(
     results: StudyResults | StudyCosts,
     keys: Sequence[str],
     fingerprint: Fingerprint,
+    before: Sources,
 ) -> None:
     """Note what has been shown, if it can be shown again without its model: where nothing is noted, all is read anew.
 
@@ -59,8 +60,9 @@ def note_shown(
         results: what was shown.
         keys: of the accuracy of each point, or of its cost in a study of costs alone.
         fingerprint: of the study, the same before it was read and now.
+        before: models and data outside the package, before they were loaded.
     """
-    models = noted_models(study, fingerprint.taken) if _as_computed(results) else None
+    models = noted_models(study, before) if _as_computed(results) else None
     if models is None:
         return
     with suppress(BadInput), Store(folder / "results.sqlite") as store:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -23,7 +22,7 @@ BUNDLED = "bundled:"
 MODEL_FOLDERS = ("hf:", "timm:local-dir:")
 TASK_FILES = ("csv:", "imagefolder:", "text:")
 
-ELSEWHERE = ("_file", "_path", "_dir", "auto_map", "backbone", "dataset")
+ELSEWHERE = ("file", "_path", "_dir", "auto_map", "backbone", "dataset")
 """Ends of keys of configurations that name files, models or code outside the folder."""
 
 NAMES = ("name_or_path", "_name_or_path")
@@ -32,27 +31,28 @@ NAMES = ("name_or_path", "_name_or_path")
 LARGEST_CONFIGURATION = 1_000_000
 """Size [B] above which a JSON file is a vocabulary or a list of weights, not a configuration."""
 
+LONGEST_PATH = 4096
+"""Number of characters above which a text is not a path."""
+
 LARGEST = 2**33
 """Maximum size of all files [B]: reading more takes longer than loading what is needed of them."""
 
 
-def files_digest(model: ModelChoice, task: TaskChoice | None, loaded_at: float = math.inf) -> str | None:
+def files_digest(model: ModelChoice, task: TaskChoice | None) -> str | None:
     """SHA-256 over the files of a model and its data, with their names and the installed packages.
 
     Args:
         model: the model.
         task: the data; None if there are none.
-        loaded_at: a time [s] since 1970 after which files have been loaded. One that was changed later is not the one
-            that was loaded.
 
     Returns:
-        The digest; None if other files, code or a network may take part, or if a file cannot be read, or was changed.
+        The digest; None if other files, code or a network may take part, or if a file cannot be read.
     """
     places = _places(model, task)
     if places is None:
         return None
     try:
-        files = {str(number): _digests(place, loaded_at) for number, place in enumerate(places)}
+        files = {str(number): _digests(place) for number, place in enumerate(places)}
     except (OSError, ValueError, RecursionError, BadInput):
         return None
     return digest([files, installed()]) if all(files.values()) else None
@@ -86,18 +86,14 @@ def _place(where: str, path: str) -> Path:
     return in_package(where, path.removeprefix(PACKAGE)) if path.startswith(PACKAGE) else home_expanded(path)
 
 
-def _digests(place: Path, loaded_at: float) -> list[tuple[str, str]]:
-    """Path and SHA-256 of each file; empty if there is none, a configuration names something elsewhere, or a file was
-    changed after it was loaded.
+def _digests(place: Path) -> list[tuple[str, str]]:
+    """Path and SHA-256 of each file; empty if there is none, or a configuration names something elsewhere.
 
     Raises:
         OSError: a file cannot be read.
     """
     files = [place] if place.is_file() else list(_files(place))
-    states = [file.stat() for file in files]
-    if sum(state.st_size for state in states) > LARGEST or any(state.st_ctime >= loaded_at for state in states):
-        return []
-    if any(map(_names_others, files)):
+    if sum(file.stat().st_size for file in files) > LARGEST or any(map(_names_others, files)):
         return []
     found = []
     for file in files:
@@ -123,17 +119,30 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _names_others(file: Path) -> bool:
     """True if a configuration may name files, models or code outside its folder."""
-    if file.suffix != ".json" or file.stat().st_size > LARGEST_CONFIGURATION:
+    is_list = file.name.endswith(".index.json")
+    if file.suffix != ".json" or (file.stat().st_size > LARGEST_CONFIGURATION and not is_list):
         return False
-    return any(key.endswith(ELSEWHERE) and key not in NAMES for key in _keys(read_json(file)))
+    return any(
+        key not in NAMES and (key.endswith(ELSEWHERE) or _leads_out(value, file.parent))
+        for key, value in _entries(read_json(file))
+    )
 
 
-def _keys(content: Any) -> Iterable[str]:
+def _leads_out(value: Any, folder: Path) -> bool:
+    """True if a value is the path of something that exists outside a folder."""
+    if not isinstance(value, str) or "/" not in value or len(value) > LONGEST_PATH:
+        return False
+    place = os.path.realpath(folder / os.path.expanduser(value))
+    return os.path.lexists(place) and not place.startswith(os.path.join(os.path.realpath(folder), ""))
+
+
+def _entries(content: Any, key: str = "") -> Iterable[tuple[str, Any]]:
+    """Key and value of everything in tables and lists that is not empty; values of a list have the key of the list."""
     if isinstance(content, dict):
-        for key, value in content.items():
-            if value not in (None, "", [], {}):
-                yield str(key)
-            yield from _keys(value)
+        for name, value in content.items():
+            yield from _entries(value, str(name))
     elif isinstance(content, list):
         for value in content:
-            yield from _keys(value)
+            yield from _entries(value, key)
+    if content not in (None, "", [], {}):
+        yield key, content

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ohmformer.device.spec import Cell
+from ohmformer.errors import BadInput
 from ohmformer.hardware.price_notes import arrays_of
 from ohmformer.schema import load
 from ohmformer.study.cost import price, table_name
+from ohmformer.study.failures import EndsAll
 from ohmformer.study.results.costs import CostResult
 from ohmformer.study.results.key import (
     ANSWERING,
@@ -35,6 +37,7 @@ from ohmformer.study.store.store import Store, StoredPoint
 from ohmformer.study.store.usable import why_empty
 from ohmformer.terminal.console import tell
 from ohmformer.terminal.files import make_folder
+from ohmformer.terminal.signals import Stopped
 from ohmformer.workload.shapes import Transformer
 from ohmformer.workload.spec import Workload
 
@@ -47,7 +50,9 @@ COSTING = ("model", "hardware", "mitigation", "dataflow", "cost")
 
 
 @contextmanager
-def stored_prices(study: Study[CostSettings], folder: Path, *, fresh: bool = False) -> Iterator[StoredPrices]:
+def stored_prices(
+    study: Study[CostSettings], folder: Path, *, fresh: bool = False, alone: bool = False
+) -> Iterator[StoredPrices]:
     """A `Price` for the points of a study in their order, which reads and stores costs in the store of a folder.
 
     At the end, the store lists the points of the study with their costs. On a network file system, nothing is stored.
@@ -56,9 +61,11 @@ def stored_prices(study: Study[CostSettings], folder: Path, *, fresh: bool = Fal
         study: its points.
         folder: of results.sqlite; made if missing.
         fresh: True to compute stored costs again.
+        alone: True if nothing was chosen for any point, so that all points are listed before the first is priced.
 
     Raises:
         BadInput: the store is damaged, or another run computes into the folder.
+        Stopped: Ctrl-C was pressed, or a signal ended the process.
     """
     if network_file_system(folder):
         yield StoredPrices(None, folder, ExitStack(), fresh)
@@ -69,8 +76,13 @@ def stored_prices(study: Study[CostSettings], folder: Path, *, fresh: bool = Fal
         if empty:
             tell(empty)
         prices = StoredPrices(store, folder, locks, fresh)
+        if alone and (ahead := prices.keys_ahead(study)):
+            store.note_points(study.name, _listed(study, store, ahead))
         try:
             yield prices
+        except KeyboardInterrupt:
+            total = len(study.points)
+            raise Stopped(f"stopped: {prices.done} of {total} points stored; run again to go on") from None
         finally:
             if len(prices.keys) == len(study.points):
                 store.note_points(study.name, _listed(study, store, prices.keys))
@@ -90,7 +102,8 @@ class StoredPrices:
 
     Attributes:
         keys: of the points so far, in their order; empty where nothing is stored.
-        folder: where costs are stored; None where nothing is stored, or the store may only be read.
+        done: number of points that have a price so far.
+        folder: where costs are stored; None where nothing is stored.
     """
 
     def __init__(self, store: Store | None, folder: Path, locks: ExitStack, fresh: bool) -> None:
@@ -103,7 +116,9 @@ class StoredPrices:
             fresh: True to compute stored costs again.
         """
         self.keys: list[str] = []
-        self.folder = None if store is None or store.readonly else folder
+        self.done = 0
+        self.folder = None if store is None else folder
+        self._ahead: list[Keys] = []
         self._store, self._folder, self._locks, self._fresh = store, folder, locks, fresh
         self._plain = PlainValues()
         self._locked = False
@@ -112,17 +127,37 @@ class StoredPrices:
         """The cost of a point; see `ohmformer.study.cost.price`."""
         if self._store is None:
             return price(settings, chosen)
-        keys = cost_keys(settings, chosen, self._plain)
+        keys = self._ahead[len(self.keys)] if self._ahead else cost_keys(settings, chosen, self._plain)
         self.keys.append(keys.key)
         found = None if self._fresh else self._store.cost(keys.key)
         if found is None:
             found = price(settings, chosen)
             if not self._store.readonly:
-                if not self._locked:
-                    self._locks.enter_context(one_driver(self._folder))
-                    self._locked = True
-                self._store.put_cost(keys, found)
+                self._keep(self._store, keys, found)
+        self.done += 1
         return found
+
+    def _keep(self, store: Store, keys: Keys, found: CostResult) -> None:
+        """Store a cost.
+
+        Raises:
+            EndsAll: it cannot be stored, nor can those of further points.
+        """
+        try:
+            if not self._locked:
+                self._locks.enter_context(one_driver(self._folder))
+                self._locked = True
+            store.put_cost(keys, found)
+        except BadInput as error:
+            raise EndsAll(str(error)) from error
+
+    def keys_ahead(self, study: Study[CostSettings]) -> list[str]:
+        """The keys of all points of a study, for which nothing was chosen; empty if one of them has none."""
+        try:
+            self._ahead = [cost_keys(point.settings, None, self._plain) for point in study.points]
+        except BadInput:  # which the point says when its turn comes
+            self._ahead = []
+        return [keys.key for keys in self._ahead]
 
 
 def cost_keys(settings: CostSettings, chosen: Chosen | None, plain: PlainValues) -> Keys:
