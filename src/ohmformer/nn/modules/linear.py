@@ -26,11 +26,9 @@ class CrossbarLinear(nn.Linear):
         with unintercepted():  # the products of the simulation itself
             if frames := operand.state.threads.here.frames:
                 input = with_values(frames, input)
-            y = operand.product(input, self.weight) if input.dim() > 1 else operand.product(input[None], self.weight)[0]
-            if self.bias is None:
-                return y
-            # In place where nothing else needs y: a new tensor of that size takes more time than the addition.
-            return y + self.bias if y.requires_grad or y.dtype is not self.bias.dtype else y.add_(self.bias)
+            if input.dim() > 1:
+                return operand.product(input, self.weight, bias=self.bias)
+            return operand.product(input[None], self.weight, bias=self.bias)[0]
 
     __prepare_scriptable__ = refuse_scripting
 

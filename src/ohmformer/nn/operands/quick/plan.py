@@ -1,0 +1,98 @@
+"""What an operand need not find anew in every call: it holds until a setting or the operand changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor
+
+from ohmformer.array.folded import Folded, with_read_noise
+from ohmformer.array.kernels.sent_inputs import SentInputs
+from ohmformer.array.kernels.token_writes import TokenWrites
+from ohmformer.array.multiply import has_noisy_reads, has_read_noise, needs_cells
+from ohmformer.array.peripherals.spec import mismatched
+from ohmformer.capture.torch_private import plain
+from ohmformer.streams import Streams
+
+if TYPE_CHECKING:
+    from ohmformer.nn.operands.base import Operand
+    from ohmformer.nn.operands.kv import KVOperand
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The products of one operand, as long as neither the operand nor these settings change.
+
+    Attributes:
+        settings: mode, level, rounding, kernels and clip of the model.
+        noisy: True if reading the cells draws noise.
+        inputs: how inputs are sent; None if the products are not of the usual kind: simulated, with rounded inputs of
+            one calibrated range, by a matrix whose slices are summed, without noise or errors of drivers and
+            converters.
+        writes: how a loop writes tokens of K or V; None if there is none for them, and for static weights.
+    """
+
+    settings: tuple[object, ...]
+    noisy: bool
+    inputs: SentInputs | None
+    writes: TokenWrites | None
+
+
+def plan_of(operand: Operand) -> Plan:
+    """The plan of an operand, made anew if the settings of its model have changed."""
+    plan, state = operand.plan, operand.state
+    settings = (state.mode, state.level, state.rounded, state.kernels, state.clip)
+    if plan is None or plan.settings != settings:
+        inputs = _inputs(operand)
+        writes = None if inputs is None or state.kernels != "compiled" else _writes(operand)
+        plan = operand.plan = Plan(settings, has_noisy_reads(state.level, operand.array), inputs, writes)
+    return plan
+
+
+def _inputs(operand: Operand) -> SentInputs | None:
+    """How inputs are sent, see `Plan`."""
+    array, state = operand.array, operand.state
+    if not operand.simulated or state.mode in ("ideal", "written") or not state.rounded:
+        return None
+    if needs_cells(state.level, array) or array.peripherals.output_noise or mismatched(array):
+        return None
+    if has_noisy_reads(state.level, array) and array.inputs.kind != "amplitude":
+        return None  # variances are not multiplied by the squares of inputs
+    return SentInputs.of(array, operand.x_range, signed=operand.signed, kernels=state.kernels)
+
+
+def _writes(operand: Operand) -> TokenWrites | None:
+    """How a loop writes tokens: those with ranges of samples or heads, without clip, conditioner and ages."""
+    if not operand.dynamic:
+        return None
+    kv, array = cast("KVOperand", operand), operand.array
+    if kv.conditioner is not None or kv.ages is not None or array.percentile < 100 or kv.codec.clips:
+        return None
+    read_noise = has_read_noise(kv.state.level)
+    return TokenWrites.of(array, read_noise=read_noise) if array.scale in ("tensor", "head") else None
+
+
+def usual(*factors: Tensor) -> bool:
+    """True if factors have values in float32 on the CPU, and products keep this type."""
+    if torch.is_autocast_enabled("cpu"):
+        return False
+    return all(t.dtype is torch.float32 and t.is_cpu and plain(t) for t in factors)
+
+
+def has_gradients(*factors: Tensor | None) -> bool:
+    """True if gradients of a product with these factors may be needed."""
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in factors)
+
+
+def folded_product(operand: Operand, x: Tensor, cells: Folded, streams: Streams | None) -> Tensor | None:
+    """`Operand.multiply` of a folded matrix in few steps, without gradients; None if it is not a usual product."""
+    plan = plan_of(operand)
+    if plan.inputs is None or not usual(x) or (cells.variance is not None and streams is None):
+        return None
+    sent, squares = plan.inputs(x, squares=cells.variance is not None)
+    y = cells.times(sent)
+    if cells.variance is None or streams is None:
+        return y
+    return with_read_noise(y, squares, cells, operand.array, streams)
