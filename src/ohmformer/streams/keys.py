@@ -134,7 +134,8 @@ class SampleStreams:
 
     def child(self, *parts: Part) -> Self:
         """The streams of a part of each sample."""
-        return replace(self, streams=tuple(stream.child(*parts) for stream in self.streams))
+        streams = tuple(stream.child(*parts) for stream in self.streams)
+        return type(self)(streams, self.lengths) if type(self) is SampleStreams else replace(self, streams=streams)
 
     def open(self, device: torch.device | str = "cpu") -> RandomSource:
         """A source of the numbers of the streams, from their start."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ohmformer.array import event_counter
 from ohmformer.array.codes.codec import Codec
+from ohmformer.array.crossbar import write
 from ohmformer.array.encoding import magnitude_range
 from ohmformer.array.folded_writes import write_folded
 from ohmformer.array.kernels.token_writes import TokenWrites
@@ -70,6 +71,25 @@ def test_cells_hold_the_same(name: str, axis: str, kind: str, shape: tuple[int, 
                 assert (variance is None) == (expected.variance is None)
                 if variance is not None and expected.variance is not None:
                     assert torch.equal(variance if axis == "K" else variance.mT, expected.variance)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("kind", ["samples", "tokens"])
+@pytest.mark.parametrize("axis", ["K", "V"])
+@pytest.mark.parametrize("name", ["one half with noise", "clamped at a ceiling", "both halves with noise", "copies"])
+def test_cells_hold_the_same_digits(name: str, axis: str, kind: str, shape: tuple[int, ...]) -> None:
+    spec, t, streams = hardware(name), tokens_of(shape), streams_of(kind, shape[2])
+    writes, span = TokenWrites.of(spec, read_noise=True), magnitude_range(t, (-2, -1), 100)
+    assert writes is not None
+    expected = write(
+        t if axis == "K" else t.mT, spec, codec=Codec(spec), code_range=span, w_range=span, stream=streams,
+        fault_stream=Stream(0), major="outputs" if axis == "K" else "inputs",
+    )  # fmt: skip
+    for ranges in (None, span):
+        written = writes.digits(t, streams, ranges, by_head=True)
+        assert written is not None
+        assert torch.equal(written[0] if axis == "K" else written[0].mT, expected.digits)
+        assert torch.equal(written[1], expected.unit.expand_as(written[1]))
 
 
 def test_a_matrix_of_zeros_has_a_unit() -> None:

@@ -60,7 +60,7 @@ class TokenWrites:
     def write(
         self, tokens: Tensor, streams: SampleStreams, ranges: Tensor | None, *, by_head: bool
     ) -> tuple[Tensor, Tensor | None, Tensor] | None:
-        """What the cells of tokens hold, with the random numbers of `write_folded`.
+        """What the cells of tokens hold together, with the random numbers of `write_folded`.
 
         Args:
             tokens: [B, R, N, d] in float32 on the CPU.
@@ -77,25 +77,51 @@ class TokenWrites:
         """
         from ohmformer.array.kernels import token_writes_compiled
 
-        B, R, N, d = tokens.shape
-        keys = _keys(streams, B, N)
-        if keys is None or event_counter.current() is not None:
+        given = _arguments(tokens, streams, ranges, by_head=by_head)
+        if given is None:
             return None
-        tokens = tokens if tokens.stride(3) == 1 else tokens.contiguous()
-        held = tokens.new_empty(B, R, N, d)
-        variance = tokens.new_empty(B, R, N, d) if self.variances else None
-        units = (
-            tokens.new_empty(B, R, 1, 1)
-            if ranges is None
-            else ranges.expand(B, R, 1, 1).clone(memory_format=torch.contiguous_format)
-        )
-        steps = tokens.stride()[:3]
-        at = held.data_ptr(), 0 if variance is None else variance.data_ptr(), tokens.data_ptr()
-        top, *others = self.settings
-        how = units.detach().view(B, R).numpy(), ranges is not None, by_head
-        if token_writes_compiled.write(*at, steps, (R, N, d), *how, keys, top, *others):
+        tokens, units, arguments = given
+        held = tokens.new_empty(tokens.shape)
+        variance = tokens.new_empty(tokens.shape) if self.variances else None
+        at = held.data_ptr(), 0 if variance is None else variance.data_ptr()
+        if token_writes_compiled.write(*at, *arguments, *self.settings):
             raise encoding.unusable("a matrix to be programmed", torch.ones(()) if ranges is None else ranges)
         return held, variance, units
+
+    def digits(
+        self, tokens: Tensor, streams: SampleStreams, ranges: Tensor | None, *, by_head: bool
+    ) -> tuple[Tensor, Tensor] | None:
+        """The digits [2, S, B, R, N, d] that cells of tokens hold, with the random numbers of `crossbar.write`.
+
+        Args, exceptions and the values of one code, which are returned, too, are those of `write`.
+        """
+        from ohmformer.array.kernels import token_writes_compiled
+
+        given = _arguments(tokens, streams, ranges, by_head=by_head)
+        if given is None:
+            return None
+        tokens, units, arguments = given
+        held = tokens.new_empty(2, self.slices, *tokens.shape)
+        top, tables, low, high, *_, pairs = self.settings
+        if token_writes_compiled.write_digits(held.data_ptr(), *arguments, top, tables, low, high, pairs):
+            raise encoding.unusable("a matrix to be programmed", torch.ones(()) if ranges is None else ranges)
+        return held, units
+
+
+def _arguments(
+    tokens: Tensor, streams: SampleStreams, ranges: Tensor | None, *, by_head: bool
+) -> tuple[Tensor, Tensor, tuple[Any, ...]] | None:
+    """Tokens as a loop takes them, the memory of the values of one code, and what the loop takes; else None."""
+    B, R, N, d = tokens.shape
+    keys = _keys(streams, B, N)
+    if keys is None or event_counter.current() is not None:
+        return None
+    tokens = tokens if tokens.stride(3) == 1 else tokens.contiguous()
+    units = tokens.new_empty(B, R, 1, 1)
+    if ranges is not None:
+        units.copy_(ranges)
+    by_row = units.detach().view(B, R).numpy()
+    return tokens, units, (tokens.data_ptr(), tokens.stride()[:3], (R, N, d), by_row, ranges is not None, by_head, keys)
 
 
 def _keys(streams: SampleStreams, B: int, N: int) -> Any:

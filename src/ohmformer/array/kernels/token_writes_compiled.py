@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import int32, uint32
 
-from ohmformer.array.kernels.cell_writes_compiled import add_slice, swap
+from ohmformer.array.kernels.cell_writes_compiled import add_slice, digit_of, swap
 from ohmformer.array.kernels.input_codes_compiled import NO_RANGE, NO_VALUE, clamped, rounded
 from ohmformer.streams.compiling import compiled, intrinsics, memory
 from ohmformer.streams.philox_compiled import CHUNK, normals_of
@@ -164,4 +164,55 @@ def write(
                 add_slice(total, spread, codes, x, y, mean, std, weight, low, high, v0, v1, v2, pairs, noisy)
             place = out + b * sample
             place_tokens(place, of_reads, codes, total, spread, first, tokens, begin, N, d, ranges[b], copies)
+    return NO_VALUE if bad else 0
+
+
+@compiled()
+def place_digits(out, digits, first, tokens, begin, N, d):
+    """Write digits of numbers `first` on of a key to the places of its tokens, see `write_digits`."""
+    done = 0
+    while done < digits.shape[0]:
+        r, j = (first + done) // d, (first + done) % d
+        h, n, take = r // tokens, begin + r % tokens, min(d - j, digits.shape[0] - done)
+        held, some = floats_at(out + 4 * ((h * N + n) * d + j), take), digits[done : done + take]
+        for i in range(take):
+            held[i] = some[i]
+        done += take
+
+
+@compiled(
+    "int64(int64, int64, UniTuple(int64, 3), UniTuple(int64, 3), float32[:,::1], boolean, boolean, "
+    "int64[:,::1], float32, float32[:,:,::1], float32, float32, boolean)"
+)
+def write_digits(out, values, steps, sizes, ranges, given, by_head, keys, top, tables, low, high, pairs):
+    """Write the digits [2, S, B, R, N, d] that both halves of pairs hold; arguments as in `write`."""
+    wide()
+    R, N, d = sizes
+    code, plus, minus = np.empty(CHUNK, np.float32), np.empty(CHUNK, np.float32), np.empty(CHUNK, np.float32)
+    mine, other = np.empty(CHUNK + 8, np.float32), np.empty(CHUNK + 8, np.float32)
+    if not given:
+        measure(ranges, values, steps, R, N, d, by_head)
+    wrong, bad = units_of(ranges, top), int32(0)
+    if wrong != 0:  # such units make codes that no table has
+        return wrong
+    B, S = ranges.shape[0], tables.shape[1]
+    each = keys.shape[0] // max(1, B)  # keys of a sample
+    tokens = N // max(1, each)  # of a key
+    row, sample = R * tokens * d, 4 * R * N * d
+    for k in range(keys.shape[0]):
+        b, begin, seed, token = k // each, k % each * tokens, keys[k, 0], keys[k, 1]
+        for first in range(0, row, CHUNK):
+            count = min(CHUNK, row - first)
+            codes, upper, lower = code[:count], plus[:count], minus[:count]
+            bad |= round_tokens(codes, values + 4 * b * steps[0], steps, first, tokens, begin, d, ranges[b], top)
+            for s in range(S):
+                mean, std = tables[0, s], tables[1, s]
+                x = drawn(mine, first, count, token, s, seed)
+                y = drawn(other, row + first, count, token, s, seed) if pairs else x
+                for i in range(count):
+                    upper[i] = digit_of(max(codes[i], f(0)), mean, std, x[i], low, high)
+                for i in range(count):
+                    lower[i] = digit_of(max(-codes[i], f(0)), mean, std, y[i], low, high)
+                place_digits(out + (s * B + b) * sample, upper, first, tokens, begin, N, d)
+                place_digits(out + ((S + s) * B + b) * sample, lower, first, tokens, begin, N, d)
     return NO_VALUE if bad else 0

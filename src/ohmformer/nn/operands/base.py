@@ -28,7 +28,7 @@ from ohmformer.array.peripherals.spec import draws_for_reads
 from ohmformer.array.programmed import Programmed
 from ohmformer.array.spec import Calibrated, Crossbar, analog
 from ohmformer.errors import BadInput
-from ohmformer.nn.operands.quick.plan import Plan, folded_product
+from ohmformer.nn.operands.quick.plan import Plan, quick_product
 from ohmformer.nn.shared.state import State, Use
 from ohmformer.streams import Stream, Streams
 
@@ -140,7 +140,7 @@ class Operand:
         if cells is None:
             return x @ w.transpose(-2, -1)
         with torch.no_grad():
-            y = folded_product(self, x, cells, streams) if isinstance(cells, Folded) and shares is None else None
+            y = quick_product(self, x, cells, streams) if shares is None else None
             y = self._product_of_any_kind(x, cells, streams, shares) if y is None else y
         if torch.is_grad_enabled() and (x.requires_grad or w.requires_grad):
             values = (cells if isinstance(cells, Folded) else fold(cells, read_noise=False)).matrix

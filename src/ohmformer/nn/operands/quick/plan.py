@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor
 
+from ohmformer.array import converters
 from ohmformer.array.folded import Folded, with_read_noise
+from ohmformer.array.kernels import reads
 from ohmformer.array.kernels.sent_inputs import SentInputs
 from ohmformer.array.kernels.token_writes import TokenWrites
 from ohmformer.array.multiply import has_noisy_reads, has_read_noise, needs_cells
 from ohmformer.array.peripherals.spec import mismatched
+from ohmformer.array.programmed import Programmed
 from ohmformer.capture.torch_private import plain
 from ohmformer.streams import Streams
 
@@ -29,14 +32,16 @@ class Plan:
         settings: mode, level, rounding, kernels and clip of the model.
         noisy: True if reading the cells draws noise.
         inputs: how inputs are sent; None if the products are not of the usual kind: simulated, with rounded inputs of
-            one calibrated range, by a matrix whose slices are summed, without noise or errors of drivers and
-            converters.
+            one calibrated range, without noise or errors of drivers and converters, by a matrix whose slices are
+            summed, or by cells and converters that a loop simulates.
+        span: the range of converters that round; None if slices are summed.
         writes: how a loop writes tokens of K or V; None if there is none for them, and for static weights.
     """
 
     settings: tuple[object, ...]
     noisy: bool
     inputs: SentInputs | None
+    span: converters.Range | None
     writes: TokenWrites | None
 
 
@@ -45,9 +50,11 @@ def plan_of(operand: Operand) -> Plan:
     plan, state = operand.plan, operand.state
     settings = (state.mode, state.level, state.rounded, state.kernels, state.clip)
     if plan is None or plan.settings != settings:
-        inputs = _inputs(operand)
+        inputs, span = _inputs(operand), None
+        if inputs is not None and needs_cells(state.level, operand.array):
+            span = converters.adc_range(operand.array, signed=operand.signed, calibrated=operand.adc_range)
         writes = None if inputs is None or state.kernels != "compiled" else _writes(operand)
-        plan = operand.plan = Plan(settings, has_noisy_reads(state.level, operand.array), inputs, writes)
+        plan = operand.plan = Plan(settings, has_noisy_reads(state.level, operand.array), inputs, span, writes)
     return plan
 
 
@@ -56,9 +63,14 @@ def _inputs(operand: Operand) -> SentInputs | None:
     array, state = operand.array, operand.state
     if not operand.simulated or state.mode in ("ideal", "written") or not state.rounded:
         return None
-    if needs_cells(state.level, array) or array.peripherals.output_noise or mismatched(array):
+    if array.peripherals.output_noise or mismatched(array):
         return None
-    if has_noisy_reads(state.level, array) and array.inputs.kind != "amplitude":
+    if needs_cells(state.level, array):
+        known = operand.adc_range is not None or not operand.calibrates_converters()
+        by_loop = state.kernels == "compiled" and state.level == "array" and known
+        if not by_loop or state.mode == "observe converters":
+            return None
+    elif has_noisy_reads(state.level, array) and array.inputs.kind != "amplitude":
         return None  # variances are not multiplied by the squares of inputs
     return SentInputs.of(array, operand.x_range, signed=operand.signed, kernels=state.kernels)
 
@@ -86,12 +98,20 @@ def has_gradients(*factors: Tensor | None) -> bool:
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in factors)
 
 
-def folded_product(operand: Operand, x: Tensor, cells: Folded, streams: Streams | None) -> Tensor | None:
-    """`Operand.multiply` of a folded matrix in few steps, without gradients; None if it is not a usual product."""
-    plan = plan_of(operand)
-    if plan.inputs is None or not usual(x) or (cells.variance is not None and streams is None):
+def quick_product(operand: Operand, x: Tensor, cells: Folded | Programmed, streams: Streams | None) -> Tensor | None:
+    """`Operand.multiply` in few steps, without gradients; None if the product is not a usual one."""
+    plan, inputs = plan_of(operand), plan_of(operand).inputs
+    if inputs is None or not usual(x):
         return None
-    sent, squares = plan.inputs(x, squares=cells.variance is not None)
+    if isinstance(cells, Programmed):
+        if plan.span is None or not reads.fusible(x, cells, operand.state.kernels):
+            return None
+        codes, _ = inputs(x, 1.0)
+        y = reads.converted_product(codes, cells, signed=operand.signed, stream=streams, span=plan.span)
+        return y.mul_(cells.unit.mT * inputs.unit)
+    if plan.span is not None or (cells.variance is not None and streams is None):
+        return None
+    sent, squares = inputs(x, squares=cells.variance is not None)
     y = cells.times(sent)
     if cells.variance is None or streams is None:
         return y

@@ -11,11 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ohmformer.array.folded import Folded, with_read_noise
+from ohmformer.array.folded import Folded, fold
+from ohmformer.array.programmed import Programmed
 from ohmformer.capture.batch_axis import FIRST
 from ohmformer.nn.operands.base import StraightThrough
 from ohmformer.nn.operands.quick.plan import has_gradients, plan_of, usual
 from ohmformer.nn.operands.read_streams import read_streams
+from ohmformer.streams import Streams
 
 if TYPE_CHECKING:
     from ohmformer.nn.operands.weight import WeightOperand
@@ -44,30 +46,34 @@ def weight_product(operand: WeightOperand, x: Tensor, w: Tensor, bias: Tensor | 
         return None
     use = operand.state.use(operand.name, operand.calls_per_forward)
     cells = operand.written_cells(operand.noted(w), x.dtype, use)
-    assert isinstance(cells, Folded)
     with torch.no_grad():
-        sent, squares = plan.inputs(x, squares=plan.noisy)
-        if type(cells) is Folded:
-            y = F.linear(sent, cells.values, bias)
-        else:
-            y = cells.times(sent) if bias is None else cells.times(sent).add_(bias)
-        if cells.variance is not None:
-            y = _with_read_noise(operand, y, squares, cells, use, by_sample=by_sample)
+        y = _multiplied(operand, x, w, cells, bias, use, by_sample=by_sample)
     if has_gradients(x, w, bias):
-        return StraightThrough.apply(x, w, y, cells.matrix, bias)  # type: ignore[no-any-return, no-untyped-call]
+        values = (cells if isinstance(cells, Folded) else fold(cells, read_noise=False)).matrix
+        return StraightThrough.apply(x, w, y, values, bias)  # type: ignore[no-any-return, no-untyped-call]
     return y
 
 
-def _with_read_noise(
-    operand: WeightOperand, y: Tensor, squares: Tensor, cells: Folded, use: Use, *, by_sample: bool
+def _multiplied(
+    operand: WeightOperand,
+    x: Tensor,
+    w: Tensor,
+    cells: Folded | Programmed,
+    bias: Tensor | None,
+    use: Use,
+    *,
+    by_sample: bool,
 ) -> Tensor:
-    """Add read noise to results [..., M, O]: that of each sample or token, or of all rows together."""
-    stream = operand.read_stream(use)
-    if by_sample:
-        streams = read_streams(stream, y.shape, use.info, y.shape[1], by_token=operand.reads_by_token)
-        return with_read_noise(y, squares, cells, operand.array, streams)
-    rows, power = (t.view(1, -1, t.shape[-1]) for t in (y, squares))
-    return with_read_noise(rows, power, cells, operand.array, stream).view(y.shape)
+    """x @ w.T + bias by cells; noise of reads is that of each sample or token, or of all rows together."""
+    plan = plan_of(operand)
+    if type(cells) is Folded and cells.variance is None and plan.inputs is not None:
+        return F.linear(plan.inputs(x)[0], cells.values, bias)
+    streams: Streams | None = operand.read_stream(use) if plan.noisy else None
+    if by_sample and streams is not None:
+        streams = read_streams(operand.read_stream(use), x.shape, use.info, x.shape[1], by_token=operand.reads_by_token)
+    rows = x if by_sample else x.reshape(1, -1, x.shape[-1])
+    y = operand.multiply(rows, w, cells, streams).view(*x.shape[:-1], -1)
+    return y if bias is None else y.add_(bias)
 
 
 def _samples_first(operand: WeightOperand, x: Tensor) -> bool:
