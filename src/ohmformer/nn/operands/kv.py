@@ -30,6 +30,7 @@ from ohmformer.nn.operands.kv_cache import WrittenTokens, split, streams_from
 from ohmformer.nn.operands.kv_tokens import KVTokens, percentile_range, shared_axes, to_write, token_has_range
 from ohmformer.nn.operands.kv_transform import TRADE, Conditioner
 from ohmformer.nn.operands.observation import Observation
+from ohmformer.nn.operands.quick.plan import plan_of
 from ohmformer.nn.operands.quick.tokens import token_product, tokens_in_cells
 from ohmformer.nn.operands.read_streams import read_streams
 from ohmformer.nn.operands.token_numbers import Numbers
@@ -312,7 +313,8 @@ class KVOperand(Operand):
 
     def _draws_nothing(self, array: Crossbar) -> bool:
         """True if what cells hold when read is not random."""
-        return writing.exact(array) and (self.ages is None or self._ages_by_factor(array))
+        exact = plan_of(self).exact if array is self.array else writing.exact(array)
+        return exact and (self.ages is None or self._ages_by_factor(array))
 
     def _cells(self, batch: KVTokens, new: int, array: Crossbar, use: Use) -> CellState:
         """Write the tokens of a call that cells do not hold yet, and return what the cells hold of all.
@@ -355,13 +357,8 @@ class KVOperand(Operand):
         return SampleStreams(streams, None if unpadding is None else unpadding.lengths)
 
     def separable(self) -> bool:
-        """True if what cells hold can be taken apart token by token.
-
-        Faults and mismatch of converters belong to places, not to tokens; reference columns and losses in wires to all
-        of them.
-        """
-        whole = self.array.encoding != "differential" or self.needs_cells or self.array.wires is not None
-        return not whole and not writing.has_faults(self.array) and not mismatched(self.array)
+        """True if what cells hold can be taken apart token by token, see `Plan`."""
+        return plan_of(self).separable
 
     def _places_matter(self) -> bool:
         """True if a token's result depends on its place among the tokens of its sample."""

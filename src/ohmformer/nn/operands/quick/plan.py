@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor
 
-from ohmformer.array import converters
+from ohmformer.array import converters, writing
 from ohmformer.array.folded import Folded, with_read_noise
 from ohmformer.array.kernels import reads
 from ohmformer.array.kernels.sent_inputs import SentInputs
@@ -36,6 +36,9 @@ class Plan:
             summed, or by cells and converters that a loop simulates.
         span: the range of converters that round; None if slices are summed.
         writes: how a loop writes tokens of K or V; None if there is none for them, and for static weights.
+        exact: True if cells hold exactly what is written.
+        separable: True if what they hold can be taken apart token by token: slices are summed; faults and mismatch of
+            converters belong to places, reference columns and losses in wires to all tokens.
     """
 
     settings: tuple[object, ...]
@@ -43,6 +46,8 @@ class Plan:
     inputs: SentInputs | None
     span: converters.Range | None
     writes: TokenWrites | None
+    exact: bool
+    separable: bool
 
 
 def plan_of(operand: Operand) -> Plan:
@@ -50,12 +55,21 @@ def plan_of(operand: Operand) -> Plan:
     plan, state = operand.plan, operand.state
     settings = (state.mode, state.level, state.rounded, state.kernels, state.clip)
     if plan is None or plan.settings != settings:
-        inputs, span = _inputs(operand), None
-        if inputs is not None and needs_cells(state.level, operand.array):
-            span = converters.adc_range(operand.array, signed=operand.signed, calibrated=operand.adc_range)
-        writes = None if inputs is None or state.kernels != "compiled" else _writes(operand)
-        plan = operand.plan = Plan(settings, has_noisy_reads(state.level, operand.array), inputs, span, writes)
+        plan = operand.plan = _made(operand, settings)
     return plan
+
+
+def _made(operand: Operand, settings: tuple[object, ...]) -> Plan:
+    """A new plan for these settings."""
+    array, state, inputs, span = operand.array, operand.state, _inputs(operand), None
+    cells = needs_cells(state.level, array)
+    if inputs is not None and cells:
+        span = converters.adc_range(array, signed=operand.signed, calibrated=operand.adc_range)
+    writes = None if inputs is None or state.kernels != "compiled" else _writes(operand)
+    whole = cells or array.encoding != "differential" or array.wires is not None or mismatched(array)
+    separable = not whole and not writing.has_faults(array)
+    noisy = has_noisy_reads(state.level, array)
+    return Plan(settings, noisy, inputs, span, writes, writing.exact(array), separable)
 
 
 def _inputs(operand: Operand) -> SentInputs | None:
@@ -88,9 +102,10 @@ def _writes(operand: Operand) -> TokenWrites | None:
 
 def usual(*factors: Tensor) -> bool:
     """True if factors have values in float32 on the CPU, and products keep this type."""
-    if torch.is_autocast_enabled("cpu"):
-        return False
-    return all(t.dtype is torch.float32 and t.is_cpu and plain(t) for t in factors)
+    for t in factors:  # `all` of a generator takes twice as long
+        if t.dtype is not torch.float32 or not t.is_cpu or not plain(t):
+            return False
+    return not torch.is_autocast_enabled("cpu")
 
 
 def has_gradients(*factors: Tensor | None) -> bool:

@@ -46,12 +46,12 @@ def weight_product(operand: WeightOperand, x: Tensor, w: Tensor, bias: Tensor | 
         return None
     use = operand.state.use(operand.name, operand.calls_per_forward)
     cells = operand.written_cells(operand.noted(w), x.dtype, use)
+    if not has_gradients(x, w, bias):
+        return _multiplied(operand, x, w, cells, bias, use, by_sample=by_sample)
     with torch.no_grad():
         y = _multiplied(operand, x, w, cells, bias, use, by_sample=by_sample)
-    if has_gradients(x, w, bias):
-        values = (cells if isinstance(cells, Folded) else fold(cells, read_noise=False)).matrix
-        return StraightThrough.apply(x, w, y, values, bias)  # type: ignore[no-any-return, no-untyped-call]
-    return y
+    values = (cells if isinstance(cells, Folded) else fold(cells, read_noise=False)).matrix
+    return StraightThrough.apply(x, w, y, values, bias)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _multiplied(
