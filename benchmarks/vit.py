@@ -48,31 +48,35 @@ AMX (ns for each value, warm caches; two to five times as much where a new tenso
 
 - Normal numbers, 3.8 to 4.0 ns: K and V 3.6 M (two halves of a pair 7.3 M, four cells 14.5 M), read noise 24 M, read
   noise in front of converters 65 M. With K and V these alone are 0.07, 0.13, 0.26, 0.6 and 1.3 times the digital model.
-- Inputs become codes in four passes (a sum that finds NaN and infinity 0.12, division 0.38, rounding and clamp 0.14
-  each); results are scaled (0.14) and get their bias (0.14 in place).
+- Inputs are rounded in five passes (a sum that finds NaN and infinity 0.12, division 0.38, rounding, clamp and scale
+  0.14 each).
 - Writing K and V: 22 passes for each cell of a value.
 - Read noise: squares of inputs, a second product, its root, and noise times root.
 
-With compiled kernels (ns for each value): normal numbers 1.6, inputs to codes 0.36 in place of 0.9, read noise with its
-normals 1.7, conversion 0.4, and 2.1 with read noise. Writing K and V with one draw takes 3.7, with both halves of a
-pair 5.1, with four cells 10.2. What remains where it is more than a target, as a share of the digital model:
+With compiled kernels (ns for each value): normal numbers 1.6, inputs as they are sent 0.3, read noise with its normals
+1.7, conversion 0.4, and 2.1 with read noise. Writing K and V with one draw, with range and codes, takes 4. What remains
+where it is more than a target:
 
-- Noise, one draw per value (asked 1.3) and per cell (1.5), array (1.5): products, attention and what the digital model
-  has beside them are 1.0. Codes of inputs take 0.07, writing K and V 0.07 to 0.2, the check for changed weights 0.05,
-  scales and bias 0.06, ranges and copies of K and V 0.06. Python takes 35 to 42 ms, 0.2: so long does a model of as
-  many layers take with 64 features and 5 tokens (2 ms if it is digital). Without Python the sums are 1.3, 1.45, 1.35.
-  Measured ratios are larger than the sums, since caches were shared with other work.
-- With converters (asked 1.8): products of 128 rows 0.9, conversions of 65 M currents 0.23, K and V in cells 0.11 to
-  0.15, codes 0.08, Python 54 ms, 0.3.
-- With read noise (asked 2.5): the second product 145 ms, 0.8; read noise 24 M x 1.7 ns, 0.23; Python 55 ms, 0.3.
-- With both (asked 3.0): both products 283 ms, 1.6; 65 M conversions with read noise 142 ms, 0.8; Python 66 ms, 0.35.
+- Noise, one draw per value (asked 1.3): milliseconds of a pass by function, digital model in brackets: linear layers
+  133 (135), attention with softmax 23 (20), K and V into cells 17, inputs 13, check for changed weights 8, other passes
+  20 (16). Python takes 7 to 8 ms, where it took 18: so much more does a model of as many layers take with 64 features
+  and 5 tokens than if it is digital. The sum is 1.3; measured ratios are larger, since other work shared the caches.
+- With converters (asked 1.8): products of 128 rows 0.9, conversions of 65 M currents 0.23, K and V in cells 0.1, inputs
+  0.08, Python 14 ms, 0.08 (it was 25 ms).
+- With read noise (asked 2.5): the second product 145 ms, 0.8; read noise 24 M x 1.7 ns, 0.23; Python 13 ms (27), 0.08.
+- With both (asked 3.0): both products 283 ms, 1.6; 65 M conversions with read noise 142 ms, 0.8; Python 21 ms (38),
+  0.12.
 
 What made passes faster:
 
+- Settings of an operand found once, not in every call (linear layer of 64 features: 45 in place of 107 us; K or V of 5
+  tokens: 50 in place of 390).
+- Inputs that are rounded to multiples of the value of one code: the product has its scale and its bias without a pass.
+- K and V by one loop, from any layout: ranges, check for NaN, codes, noise, scale.
+- Loops that take addresses: a call takes 1 us, with arrays 5 to 10.
 - Compiled loops: views of contiguous values in place of offsets (an offset may be negative for the compiler, which then
   does not use vectors: conversion 2.2 before, 0.4 after), vectors of 512 bits (normals 2.0 in place of 2.7 on a busy
   core), memory that is used again for currents, variances and codes.
-
 - One checksum of weights in place of their sum and the sum of squares: 0.09 in place of 0.14 ms for 590,000 weights.
 - Bias, scale of scores and noise of writes in place; ranges without a tensor of magnitudes; the last slice without
   a division.

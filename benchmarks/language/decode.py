@@ -41,9 +41,15 @@ def models() -> dict[str, Any]:
     """Case -> model; those on crossbars share the weights of the plain one."""
     plain, hardware = smollm2(), of.load(HARDWARE)
     sample = {"input_ids": torch.randint(0, 32000, (1, 32), generator=torch.Generator().manual_seed(1))}
-    on_cells, conditioned = (of.convert(plain, hardware, sample=sample, level="noise") for _ in range(2))
-    of.set_kv(conditioned, CONDITIONING)
-    return {"plain PyTorch": plain, "K, V and weights on cells": on_cells, "the same, K and V conditioned": conditioned}
+    found = {"plain PyTorch": plain}
+    for name, kernels in (("", "torch"), (", compiled", "compiled")):
+        found[f"K, V and weights on cells{name}"] = of.convert(
+            plain, hardware, sample=sample, level="noise", kernels=kernels
+        )
+    name = "the same, K and V conditioned"
+    found[name] = of.convert(plain, hardware, sample=sample, level="noise")
+    of.set_kv(found[name], CONDITIONING)
+    return found
 
 
 def decoded(cases: dict[str, Any], tokens: Tensor, prompt: int, times: Times) -> None:

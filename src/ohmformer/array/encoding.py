@@ -97,7 +97,7 @@ def _in_one_pass(
     low, top = bounds
     codes, usable = input_codes.to_codes(values, code_range, top, low, top, passing=passing)
     if not usable:
-        raise _unusable(what, code_range)
+        raise unusable(what, code_range)
     return codes
 
 
@@ -115,13 +115,14 @@ def _finite(scaled: Tensor, values: Tensor, scale: Tensor, what: str) -> Tensor:
     """
     if scale.dim() == 0 and not deferred_checks.waits(scale.device):
         if not (0 <= scale.item() < math.inf and math.isfinite(values.detach().sum().item())):
-            raise _unusable(what, scale)
+            raise unusable(what, scale)
         return scaled
     usable = ((scale >= 0) & (scale < math.inf)).all() & torch.isfinite(values.sum())
-    return scaled.nan_to_num_() if require(usable, lambda: _unusable(what, scale)) else scaled
+    return scaled.nan_to_num_() if require(usable, lambda: unusable(what, scale)) else scaled
 
 
-def _unusable(what: str, code_range: Tensor) -> BadInput:
+def unusable(what: str, code_range: Tensor) -> BadInput:
+    """The error for values, or a range of them, that are not finite, or for a negative range; `what` they are."""
     if bool((code_range < 0).any()):
         return BadInput(f"the range of {what} is {code_range.min():g}: must be 0 or more; give the largest magnitude")
     return BadInput(f"{what}, or its range, holds NaN or infinity; look for the layer that made it")

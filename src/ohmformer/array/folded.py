@@ -181,12 +181,23 @@ def folded_product(
             raise BadInput(
                 "the cells have read noise but no stream was given; pass stream=Stream(seed, ...) or an integer"
             )
-        y = _with_read_noise(y, encoding.read_power(codes, array) if power is None else power, cells, array, stream)
+        y = with_read_noise(y, encoding.read_power(codes, array) if power is None else power, cells, array, stream)
     return y if converters is None else y + converters.added(codes, cells, stream)
 
 
-def _with_read_noise(y: Tensor, power: Tensor, cells: Folded, array: Crossbar, stream: Streams) -> Tensor:
-    """Results [..., M, O] with read noise; `power` [..., M, I] are the factors on the variances of the cells."""
+def with_read_noise(y: Tensor, power: Tensor, cells: Folded, array: Crossbar, stream: Streams) -> Tensor:
+    """Add read noise to results.
+
+    Args:
+        y: results [..., M, O]; may be changed.
+        power: factors [..., M, I] on the variances of the cells.
+        cells: what the cells hold of the matrix, with variances.
+        array: the hardware.
+        stream: key of the noise of reads.
+
+    Returns:
+        The results with noise.
+    """
     assert cells.variance is not None
     numbers = stream.child("read")
     if not reads.add_noise_(y, power, cells.variance, numbers):

@@ -172,3 +172,25 @@ def intrinsics() -> tuple[Any, Any]:
         return types.none(), generate
 
     return fused, wide
+
+
+@cache
+def memory() -> Any:
+    """Return a function for compiled loops: the `count` float32 numbers at an address.
+
+    A loop that takes an address in place of an array is called in a fraction of the time; its caller keeps the memory.
+    """
+    from numba import carray, types
+    from numba.extending import intrinsic
+
+    @intrinsic
+    def pointer(context: Any, address: Any) -> Any:
+        def generate(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.inttoptr(arguments[0], target.get_value_type(signature.return_type))
+
+        return types.CPointer(types.float32)(types.int64), generate
+
+    def floats_at(address: Any, count: Any) -> Any:
+        return carray(pointer(address), (count,))
+
+    return compiled()(floats_at)

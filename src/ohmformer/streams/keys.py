@@ -25,6 +25,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from json.encoder import encode_basestring_ascii as quoted
 from typing import TYPE_CHECKING, Self
 
 from ohmformer.streams import backends
@@ -47,6 +48,12 @@ if TYPE_CHECKING:
 
 Part = int | str
 """One part of the key of a stream."""
+
+
+def _as_json(part: Part) -> str:
+    """A part as `json.dumps` writes it, which makes an encoder in every call."""
+    kind = type(part)
+    return quoted(part) if kind is str else str(part) if kind is int else json.dumps(part)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,7 @@ class Stream:
     @property
     def seed(self) -> int:
         """63 bits that identify the stream: BLAKE2 of the key. Torch's CPU generator uses 32 of them."""
-        digest = hashlib.blake2b(json.dumps(self.key).encode(), digest_size=8).digest()
+        digest = hashlib.blake2b(f"[{', '.join(map(_as_json, self.key))}]".encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big") >> 1
 
     def open(self, device: torch.device | str = "cpu") -> RandomSource:
@@ -127,7 +134,8 @@ class SampleStreams:
 
     def child(self, *parts: Part) -> Self:
         """The streams of a part of each sample."""
-        return replace(self, streams=tuple(stream.child(*parts) for stream in self.streams))
+        streams = tuple(stream.child(*parts) for stream in self.streams)
+        return type(self)(streams, self.lengths) if type(self) is SampleStreams else replace(self, streams=streams)
 
     def open(self, device: torch.device | str = "cpu") -> RandomSource:
         """A source of the numbers of the streams, from their start."""

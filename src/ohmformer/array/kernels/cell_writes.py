@@ -53,7 +53,7 @@ def written(request: WriteRequest, read_noise: bool) -> Folded:
     codes, numbers = _numbers(request)
     held = torch.empty_like(codes)
     variance = torch.empty_like(codes) if coefficients is not None else torch.empty(0)
-    tables, low, high = _tables(_Same(array), request.slices)
+    tables, low, high = tables_of(array, request.slices)
     flat = (t.view(-1).numpy() for t in (held, variance, codes))
     copies = float(array.redundancy)
     *drawn, row, slice_step, row_step = numbers
@@ -73,7 +73,7 @@ def digits_written(request: WriteRequest) -> Tensor:
 
     codes, (*drawn, row, slice_step, row_step) = _numbers(request)
     digits = codes.new_empty(2, request.slices, *codes.shape)
-    tables, low, high = _tables(_Same(request.array), request.slices)
+    tables, low, high = tables_of(request.array, request.slices)
     flat = (t.view(-1).numpy() for t in (digits, codes))
     pairs = not one_sided(request.array)
     cell_writes_compiled.write(*flat, *drawn, tables, low, high, pairs, row, slice_step, row_step)
@@ -94,6 +94,11 @@ def _numbers(request: WriteRequest) -> tuple[Tensor, tuple[Any, ...]]:
     return codes, (*arrays, row, halves * codes.numel(), halves * row)
 
 
+def tables_of(array: Crossbar, slices: int) -> tuple[Any, float, float]:
+    """Means, standard deviations and weights [3, S, M] of digits, and the lowest and highest digit of a cell."""
+    return _tables(_Same(array), slices)
+
+
 class _Same:
     """An array as a key of a cache that compares objects, which are frozen: values would take longer than they save."""
 
@@ -109,7 +114,6 @@ class _Same:
 
 @lru_cache(maxsize=64)
 def _tables(same: _Same, slices: int) -> tuple[Any, float, float]:
-    """Means, standard deviations and weights [3, S, M] of digits, and the lowest and highest digit of a cell."""
     array = same.array
     means, stds = means_and_stds(array, slices)
     weights = torch.tensor([[array.slice_weight(s)] for s in range(slices)], dtype=torch.float64)

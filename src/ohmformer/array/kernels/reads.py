@@ -7,7 +7,9 @@ and heads.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,13 +17,14 @@ from ohmformer.array import converters, encoding
 from ohmformer.array.kernels import converted_sum
 from ohmformer.array.kernels.scratch import scratch
 from ohmformer.array.programmed import Programmed, Side
-from ohmformer.streams import Streams
+from ohmformer.streams import SampleStreams, Stream, Streams
 from ohmformer.streams.backends import Kernels, compiles
-from ohmformer.streams.counted_source import CountedSource, Undrawn
+from ohmformer.streams.counted_source import CountedSource
 
 MOST_BITS = 20
 """Of a converter whose codes the loop rounds."""
-_NONE = torch.empty(0)
+Numbers = tuple[Any, Any, int]
+_NONE = np.empty(0, np.float32)
 
 
 def add_noise_(y: Tensor, power: Tensor, variance: Tensor, stream: Streams) -> bool:
@@ -43,8 +46,7 @@ def add_noise_(y: Tensor, power: Tensor, variance: Tensor, stream: Streams) -> b
     from ohmformer.array.kernels import reads_compiled
 
     variance = torch.matmul(power, variance.transpose(-2, -1), out=scratch("variance", y.shape))
-    normals, rows, nth = _numbers(stream, y.shape)
-    reads_compiled.add_noise(y.view(-1).numpy(), variance.view(-1).numpy(), normals.numpy(), rows.numpy(), nth)
+    reads_compiled.add_noise(y.data_ptr(), variance.data_ptr(), *_numbers(stream, y.shape))
     return True
 
 
@@ -66,7 +68,8 @@ def converted_product(
     array = programmed.array
     planes, weights = encoding.bit_planes(codes, array, signed=signed)
     powers = planes if stream is None or array.inputs.kind == "bit_serial" else planes.square()
-    lead = torch.broadcast_shapes(codes.shape[:-2], programmed.digits.shape[2:-2])
+    lead, own = codes.shape[:-2], programmed.digits.shape[2:-2]
+    lead = lead if lead == own or not own else torch.broadcast_shapes(lead, own)
     shape = (*lead, codes.shape[-2], programmed.outputs)
     total, begins = codes.new_empty(shape), True
     currents, variance = (scratch(name, total.shape) for name in ("currents", "variance"))
@@ -105,22 +108,30 @@ def _add_converted(
     """Add what converters of a `converters.code_scale` report of currents to a sum, which begins here or goes on."""
     from ohmformer.array.kernels import reads_compiled
 
-    if variance is not None and stream is not None:
-        numbers = _numbers(stream, total.shape)
-    else:
-        numbers = _no_numbers(total.numel())
-    flat = (t.view(-1).numpy() for t in (total, currents, _NONE if variance is None else variance, numbers.normals))
-    reads_compiled.add_converted(*flat, numbers.rows.numpy(), *map(float, scale), weight, begins)
+    noisy = variance is not None and stream is not None
+    numbers = _numbers(stream, total.shape) if noisy and stream is not None else _no_numbers(total.numel())
+    at = total.data_ptr(), currents.data_ptr(), variance.data_ptr() if noisy and variance is not None else 0
+    reads_compiled.add_converted(*at, *numbers, *map(float, scale), weight, begins)
 
 
 @lru_cache(maxsize=64)
-def _no_numbers(size: int) -> Undrawn:
+def _no_numbers(size: int) -> Numbers:
     """What loops take in place of numbers for results without noise: one row of them all."""
-    return Undrawn(_NONE, torch.tensor([[0, 0, 0, size, 1, 1, 0]]), 0)
+    return _NONE, np.array([(0, 0, 0, size, 1, 1, 0)], np.int64), 0
 
 
-def _numbers(stream: Streams, shape: torch.Size) -> Undrawn:
-    """The first standard normals of a stream."""
+def _numbers(stream: Streams, shape: torch.Size) -> Numbers:
+    """The first standard normals of a stream, as loops take them: normals, rows and nth of `Undrawn`."""
+    seeds: tuple[int, ...] = ()
+    if type(stream) is Stream:
+        seeds = (stream.seed,)
+    elif type(stream) is SampleStreams and stream.lengths is None and len(stream.streams) == shape[0]:
+        seeds = stream.seeds
+    if seeds:  # the usual case, as `places.whole_rows` has it
+        each = shape.numel() // len(seeds)
+        rows = [(seed, 0, b * each, each, max(1, each), 1, 0) for b, seed in enumerate(seeds)]
+        return _NONE, np.array(rows, np.int64), 0
     source = stream.open("cpu")
     assert isinstance(source, CountedSource)
-    return source.undrawn_normals(1, *shape)
+    normals, places, nth = source.undrawn_normals(1, *shape)
+    return normals.numpy(), places.numpy(), nth

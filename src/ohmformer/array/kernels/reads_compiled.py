@@ -9,11 +9,12 @@ import numpy as np
 from numba import uint32
 
 from ohmformer.array.kernels.input_codes_compiled import clamped, rounded
-from ohmformer.streams.compiling import compiled, intrinsics
+from ohmformer.streams.compiling import compiled, intrinsics, memory
 from ohmformer.streams.philox_compiled import CHUNK, normals_of
 
 f = np.float32
 fused, wide = intrinsics()
+floats_at = memory()
 
 
 @compiled()
@@ -26,13 +27,13 @@ def next_normals(chunk, normals, rows, k, first, count, at, nth):
         normals_of(chunk, first, (count + 3) // 4 * 4, uint32(rows[k, 1]), uint32(nth + rows[k, 6]), rows[k, 0])
 
 
-@compiled("void(float32[::1], float32[::1], float32[::1], int64[:,::1], int64)")
+@compiled("void(int64, int64, float32[::1], int64[:,::1], int64)")
 def add_noise(y, variance, normals, rows, nth):
     """Add to each result the root of its variance times a normal.
 
     Args:
-        y: results; changed.
-        variance: of each.
+        y: address of the results, which are changed.
+        variance: address of the variance of each.
         normals: of each; empty to draw them.
         rows: the rows of `places.Places`, whose numbers stand one after the other and fill `y`.
         nth: how many tensors the source drew before.
@@ -44,24 +45,24 @@ def add_noise(y, variance, normals, rows, nth):
         for first in range(0, total, CHUNK):
             count, at = min(CHUNK, total - first), base + first
             next_normals(chunk, normals, rows, k, first, count, at, nth)
-            result, spread = y[at : at + count], variance[at : at + count]
+            result, spread = floats_at(y + 4 * at, count), floats_at(variance + 4 * at, count)
             for i in range(count):
                 result[i] = fused(np.sqrt(spread[i]), chunk[i], result[i])
 
 
 @compiled(
-    "void(float32[::1], float32[::1], float32[::1], float32[::1], int64[:,::1], "
-    "float32, float32, float32, float32, float32, boolean)"
+    "void(int64, int64, int64, float32[::1], int64[:,::1], int64, float32, float32, float32, float32, float32, boolean)"
 )
-def add_converted(total, currents, variance, normals, rows, zero, step, lowest, highest, weight, begins):
+def add_converted(total, currents, variance, normals, rows, nth, zero, step, lowest, highest, weight, begins):
     """Add to each result what a converter reports of its current, times a weight.
 
     Args:
-        total: results; changed.
-        currents: of each, in digits times input units.
-        variance: of one read of each; empty without read noise.
+        total: address of the results, which are changed.
+        currents: address of those of each, in digits times input units.
+        variance: address of the variance of one read of each; 0 without read noise.
         normals: as in `add_noise`.
         rows: as in `add_noise`; without read noise the bounds of one row are enough.
+        nth: as in `add_noise`.
         zero: of the converters, see `converters.code_scale`.
         step: likewise.
         lowest: likewise.
@@ -71,18 +72,18 @@ def add_converted(total, currents, variance, normals, rows, zero, step, lowest, 
     """
     wide()
     chunk = np.empty(CHUNK, np.float32)
-    noisy = variance.shape[0] > 0
+    noisy = variance != 0
     for k in range(rows.shape[0]):
         base, size = rows[k, 2], rows[k, 3]
         for first in range(0, size, CHUNK):
             count, at = min(CHUNK, size - first), base + first
-            current, result = currents[at : at + count], total[at : at + count]
+            current, result = floats_at(currents + 4 * at, count), floats_at(total + 4 * at, count)
             if noisy:
-                next_normals(chunk, normals, rows, k, first, count, at, 0)
-                spread = variance[at : at + count]
+                next_normals(chunk, normals, rows, k, first, count, at, nth)
+                spread = floats_at(variance + 4 * at, count)
                 for i in range(count):
                     chunk[i] = fused(np.sqrt(spread[i]), chunk[i], current[i])
-                current = chunk
+                current = chunk[:count]
             if begins:
                 for i in range(count):
                     result[i] = f(0)

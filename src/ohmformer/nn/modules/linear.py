@@ -30,14 +30,14 @@ class CrossbarLinear(nn.Linear):
         with unintercepted():  # the products of the simulation itself
             if frames := operand.state.threads.here.frames:
                 input = with_values(frames, input)
-            weight = self._weight()
-            y = operand.product(input, weight) if input.dim() > 1 else operand.product(input[None], weight)[0]
+            weight, bias = self._weight(), self.bias
+            if input.dim() > 1:
+                y = operand.product(input, weight, bias=bias)
+            else:
+                y = operand.product(input[None], weight, bias=bias)[0]
             if y.requires_grad and operand.released and self.weight.requires_grad:
                 y.register_hook(warn_of_gradients)
-            if self.bias is None:
-                return y
-            # In place where nothing else needs y: a new tensor of that size takes more time than the addition.
-            return y + self.bias if y.requires_grad or y.dtype is not self.bias.dtype else y.add_(self.bias)
+            return y
 
     __prepare_scriptable__ = refuse_scripting
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
 
@@ -28,6 +28,7 @@ from ohmformer.array.peripherals.spec import draws_for_reads
 from ohmformer.array.programmed import Programmed
 from ohmformer.array.spec import Calibrated, Crossbar, analog
 from ohmformer.errors import BadInput
+from ohmformer.nn.operands.quick.plan import Plan, quick_product
 from ohmformer.nn.shared.state import State, Use
 from ohmformer.streams import Stream, Streams
 
@@ -36,21 +37,21 @@ EXACT = ("bypass", "observe inputs", "observe tokens", "observe vectors")
 
 
 class StraightThrough(torch.autograd.Function):
-    """Returns y unchanged, and passes gradients as if y were x @ w.T with the matrix that the cells hold.
+    """Returns y unchanged, and passes gradients as if y were x @ w.T + bias with the matrix that the cells hold.
 
     So gradients go through quantizers and noise unchanged.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, y: Tensor, values: Tensor) -> Tensor:
-        """x[..., M, I], w[..., O, I] (for its gradient only), y[..., M, O], values[..., O, I] that the cells hold."""
+    def forward(ctx: Any, x: Tensor, w: Tensor, y: Tensor, values: Tensor, bias: Tensor | None = None) -> Tensor:
+        """x[..., M, I], y[..., M, O], values[..., O, I] of the cells; w[..., O, I] and bias[O] for gradients alone."""
         ctx.save_for_backward(x, values)
         ctx.shape = w.shape
         return y.clone()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients for x and w."""
+        """Gradients for x, w and the bias."""
         (grad,) = grads
         x, values = ctx.saved_tensors
         grad, x = grad.to(values.dtype), x.to(values.dtype)  # under autocast they differ
@@ -60,7 +61,8 @@ class StraightThrough(torch.autograd.Function):
             if len(ctx.shape) == 2:  # one matrix for all: one product, not one for each sample and then their sum
                 grad, x = grad.flatten(0, -2), x.flatten(0, -2)
             grad_w = (grad.transpose(-2, -1) @ x).sum_to_size(ctx.shape)
-        return grad_x, grad_w, None, None
+        grad_bias = grad.flatten(0, -2).sum(0) if ctx.needs_input_grad[4] else None
+        return grad_x, grad_w, None, None, grad_bias
 
 
 @dataclass(eq=False)
@@ -76,6 +78,7 @@ class Operand:
         adc_range: calibrated converter range by slice, on the CPU, so that products need not wait for it; None before
             calibration, or if none is needed.
         calls_per_forward: how often one forward pass of the model uses the operand.
+        plan: what was found for the calls before, see `quick.plan`; None if anything has changed since.
     """
 
     name: str
@@ -85,8 +88,16 @@ class Operand:
     x_range: Tensor | None = None
     adc_range: converters.Range | None = None
     calls_per_forward: int = 1
+    plan: Plan | None = field(default=None, init=False, repr=False)
 
     dynamic: ClassVar[bool] = False
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set an attribute, and forget what was found with its former value."""
+        own = vars(self)
+        own[name] = value
+        if name != "plan":
+            own["plan"] = None
 
     @property
     def needs_cells(self) -> bool:
@@ -128,32 +139,39 @@ class Operand:
         """
         if cells is None:
             return x @ w.transpose(-2, -1)
-        state, array, x_range = self.state, self.array, None if self.x_range is None else self.x_range.to(x)
         with torch.no_grad():
-            if isinstance(cells, Programmed) and state.mode == "observe converters":
-                self._observe_converters(x, cells, x_range, streams)
-                cells, streams = fold(cells, read_noise=False), None
-            if isinstance(cells, Programmed) and not state.rounded:
-                raise BadInput(
-                    f"{self.name}: quantizers can be bypassed only where converters are ideal; set level='noise'"
-                )
-            y = product(
-                x,
-                cells,
-                array,
-                level=state.level,
-                x_range=x_range,
-                signed=self.signed,
-                stream=streams,
-                adc_range=self.adc_range,
-                rounded=state.rounded,
-                shares=shares,
-                kernels=state.kernels,
-            )
+            y = quick_product(self, x, cells, streams) if shares is None else None
+            y = self._product_of_any_kind(x, cells, streams, shares) if y is None else y
         if torch.is_grad_enabled() and (x.requires_grad or w.requires_grad):
             values = (cells if isinstance(cells, Folded) else fold(cells, read_noise=False)).matrix
-            return StraightThrough.apply(x, w, y, values)  # type: ignore[no-any-return, no-untyped-call]
+            return StraightThrough.apply(x, w, y, values, None)  # type: ignore[no-any-return, no-untyped-call]
         return y
+
+    def _product_of_any_kind(
+        self, x: Tensor, cells: Folded | Programmed, streams: Streams | None, shares: Tensor | None
+    ) -> Tensor:
+        """`multiply` without gradients."""
+        state, array, x_range = self.state, self.array, None if self.x_range is None else self.x_range.to(x)
+        if isinstance(cells, Programmed) and state.mode == "observe converters":
+            self._observe_converters(x, cells, x_range, streams)
+            cells, streams = fold(cells, read_noise=False), None
+        if isinstance(cells, Programmed) and not state.rounded:
+            raise BadInput(
+                f"{self.name}: quantizers can be bypassed only where converters are ideal; set level='noise'"
+            )
+        return product(
+            x,
+            cells,
+            array,
+            level=state.level,
+            x_range=x_range,
+            signed=self.signed,
+            stream=streams,
+            adc_range=self.adc_range,
+            rounded=state.rounded,
+            shares=shares,
+            kernels=state.kernels,
+        )
 
     @property
     def noisy_reads(self) -> bool:

@@ -30,6 +30,8 @@ from ohmformer.nn.operands.kv_cache import WrittenTokens, split, streams_from
 from ohmformer.nn.operands.kv_tokens import KVTokens, percentile_range, shared_axes, to_write, token_has_range
 from ohmformer.nn.operands.kv_transform import TRADE, Conditioner
 from ohmformer.nn.operands.observation import Observation
+from ohmformer.nn.operands.quick.plan import plan_of
+from ohmformer.nn.operands.quick.tokens import token_product, tokens_in_cells
 from ohmformer.nn.operands.read_streams import read_streams
 from ohmformer.nn.operands.token_numbers import Numbers
 from ohmformer.nn.operands.unpad import Unpadding, place_tokens, unpad
@@ -112,6 +114,8 @@ class KVOperand(Operand):
             BadInput: a value or a range is NaN or infinite, or the batch has another number of samples than names.
         """
         use, new = self.state.use(self.name, self.calls_per_forward), new or x.shape[-2]
+        if valid is None and (y := token_product(self, x, tokens, new, use)) is not None:
+            return y
         if not self.simulated or self.state.mode == "ideal":
             return self._exact_product(x, tokens, valid, new, use)
         unpadding, numbers = self._places(tokens, valid, use)
@@ -157,7 +161,7 @@ class KVOperand(Operand):
             batch, w, mean = self._batch(tokens[:, :, n:], conditioner, streams_from(streams, n), None)
             cells, gain = self._appended(before, batch, streams, array, use)
         sent = sent if gain is None else sent * gain
-        reads = self._read_streams(sent.shape, unpadding, new, use) if self.noisy_reads else None
+        reads = self.read_streams(sent.shape, unpadding, new, use) if self.noisy_reads else None
         if self.ages is not None:
             y = product_by_age(self, sent, w, cells, batch, new, reads, array, use)
         else:
@@ -276,6 +280,10 @@ class KVOperand(Operand):
 
     def write_tokens(self, batch: KVTokens, array: Crossbar, use: Use) -> CellState:
         """Write tokens into cells."""
+        return tokens_in_cells(self, batch, use) or self._written(batch, array, use)
+
+    def _written(self, batch: KVTokens, array: Crossbar, use: Use) -> CellState:
+        """`write_tokens` in the way of any kind of array."""
         values, code_range, column_range = batch.values, batch.code_range, batch.column_range
         if self.axis == "V":
             values, code_range, column_range = (t.transpose(-2, -1) for t in (values, code_range, column_range))
@@ -304,8 +312,9 @@ class KVOperand(Operand):
         return exact and self.ages is not None and has_factor(self.ages, array)
 
     def _draws_nothing(self, array: Crossbar) -> bool:
-        """True if what cells hold when they are read depends on no random numbers."""
-        return writing.exact(array) and (self.ages is None or self._ages_by_factor(array))
+        """True if what cells hold when read is not random."""
+        exact = plan_of(self).exact if array is self.array else writing.exact(array)
+        return exact and (self.ages is None or self._ages_by_factor(array))
 
     def _cells(self, batch: KVTokens, new: int, array: Crossbar, use: Use) -> CellState:
         """Write the tokens of a call that cells do not hold yet, and return what the cells hold of all.
@@ -329,7 +338,7 @@ class KVOperand(Operand):
         call.written[self.name] = WrittenTokens(settings, batch.tokens.clone(), batch.streams, cells, batch.gain)
         return cells
 
-    def _read_streams(self, shape: torch.Size, unpadding: Unpadding | None, new: int, use: Use) -> SampleStreams:
+    def read_streams(self, shape: torch.Size, unpadding: Unpadding | None, new: int, use: Use) -> SampleStreams:
         """Keys of the read noise of inputs of a shape [B, R, M, d or n]; see `read_streams`."""
         lengths = None if unpadding is None else unpadding.lengths
         by_input = draws_for_reads(self.array) or not reads_may_follow_tokens(self.state.level)
@@ -348,13 +357,8 @@ class KVOperand(Operand):
         return SampleStreams(streams, None if unpadding is None else unpadding.lengths)
 
     def separable(self) -> bool:
-        """True if what cells hold can be taken apart token by token.
-
-        Faults and mismatch of converters belong to places, not to tokens; reference columns and losses in wires to all
-        of them.
-        """
-        whole = self.array.encoding != "differential" or self.needs_cells or self.array.wires is not None
-        return not whole and not writing.has_faults(self.array) and not mismatched(self.array)
+        """True if what cells hold can be taken apart token by token, see `Plan`."""
+        return plan_of(self).separable
 
     def _places_matter(self) -> bool:
         """True if a token's result depends on its place among the tokens of its sample."""
@@ -377,12 +381,8 @@ class KVOperand(Operand):
             # Windows that are folded among the heads may be more, or fewer, than on the sample.
             return fixed if fixed.shape[1] in (1, values.shape[1]) else fixed.amax(dim=1, keepdim=True)
         axes = shared_axes(self.array, self.axis)
-        return self._range_share * percentile_range(values, axes, self.array.percentile, unpadding)
-
-    @property
-    def _range_share(self) -> float:
-        """The range as a share of the largest magnitude."""
-        return 1.0 if self.conditioner is None else self.conditioner.spec.range
+        found = percentile_range(values, axes, self.array.percentile, unpadding)
+        return found if self.conditioner is None else self.conditioner.spec.range * found
 
     def observe_range(self, tokens: Tensor, unpadding: Unpadding | None) -> None:
         """Widen the calibrated range, which all tokens share, to that of tokens [B, R, n, d]."""
@@ -392,5 +392,5 @@ class KVOperand(Operand):
         own = token_has_range(self.array, self.axis)
         axes = (-2, -1) if own else shared_axes(self.array, self.axis)
         seen = percentile_range(values, axes, self.array.percentile, unpadding).amax(dim=0, keepdim=True)
-        seen = self._range_share * seen
+        seen = seen if self.conditioner is None else self.conditioner.spec.range * seen
         self.w_range = seen if self.w_range is None else torch.maximum(self.w_range, seen)

@@ -29,6 +29,7 @@ from ohmformer.nn.operands.base import Operand
 from ohmformer.nn.operands.kv_transform import TRADE
 from ohmformer.nn.operands.observation import WeightInputs
 from ohmformer.nn.operands.plain_calls import refuse_hidden
+from ohmformer.nn.operands.quick.weights import weight_product
 from ohmformer.nn.operands.read_streams import read_streams
 from ohmformer.nn.shared.given_up import check_meta, needs_weights
 from ohmformer.nn.shared.grown_weights import has_grown, warn_of_growth
@@ -93,8 +94,15 @@ class WeightOperand(Operand):
     calibrated_square: float | None = None
     released: bool = False
 
-    def product(self, x: Tensor, w: Tensor, origin: Tensor | None = None, memory_mask: Mask | None = None) -> Tensor:
-        """Multiply inputs by weights on crossbars: x @ w.T.
+    def product(
+        self,
+        x: Tensor,
+        w: Tensor,
+        origin: Tensor | None = None,
+        memory_mask: Mask | None = None,
+        bias: Tensor | None = None,
+    ) -> Tensor:
+        """Multiply inputs by weights on crossbars: x @ w.T + bias.
 
         Args:
             x: inputs [..., M, I], or [..., G, M, I].
@@ -102,16 +110,28 @@ class WeightOperand(Operand):
             origin: the parameter that w is a copy of; None if it is not a copy.
             memory_mask: the mask of inputs that are not the new tokens of the call, as in `inputs_shown`; None if
                 `State.memory` knows it.
+            bias: [O], added digitally; None for none.
 
         Raises:
             BadInput: inputs and weights have different types; or read noise is drawn and the samples are not known.
         """
+        y = weight_product(self, x, w, bias) if origin is None and memory_mask is None else None
+        if y is not None:
+            return y
+        y = self._product(x, w, origin, memory_mask)
+        # In place where nothing else needs y: a new tensor of that size takes more time than the addition.
+        if bias is None:
+            return y
+        return y + bias if y.requires_grad or y.dtype is not bias.dtype else y.add_(bias)
+
+    def _product(self, x: Tensor, w: Tensor, origin: Tensor | None, memory_mask: Mask | None) -> Tensor:
+        """`product` of any kind, without a bias."""
         self._check_values(x, w)
         if x.numel() == 0:
             return x @ (torch.empty_like(w, device=x.device) if self.released else w).transpose(-2, -1)
         if memory_mask is None and self.state.memory.noted:
             memory_mask = self.state.memory.mask_of(x)
-        use, dtype, weights = self.state.use(self.name, self.calls_per_forward), x.dtype, self._noted(w)
+        use, dtype, weights = self.state.use(self.name, self.calls_per_forward), x.dtype, self.noted(w)
         axes = self.batch_axis_of_use
         axis = axes[use.call_index[0] if use.call_index else 0] if axes else self.batch_axis
         if self.observed is not None and self.state.mode == "observe vectors":
@@ -174,7 +194,7 @@ class WeightOperand(Operand):
                 f"to {x.device} before its conversion"
             )
 
-    def _noted(self, w: Tensor) -> Tensor:
+    def noted(self, w: Tensor) -> Tensor:
         """Weights without gradients, noted for the next call."""
         if not self.released:
             self.state.fingerprints.note(self.name, w)

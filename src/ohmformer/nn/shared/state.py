@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
@@ -63,6 +64,11 @@ class CallInfo:
     def goes_on(self) -> bool:
         """True if the call adds tokens to cached texts."""
         return self.cached and any(row[0] > 0 for row in self.numbers)
+
+
+@lru_cache(maxsize=8)
+def _root(seed: int, chip: int, kernels: Kernels) -> Stream:
+    return Stream("seed", seed, "chip", chip, kernels=kernels)
 
 
 _UNKNOWN = CallInfo()
@@ -250,7 +256,8 @@ class State:
             BadInput: a part of the model is called separately in training, where a step is a call of the whole model;
                 or while another thread changes settings.
         """
-        self.check_settings()
+        if self.users.owner is not None:
+            self.check_settings()
         call = self.threads.call
         n = call.uses.get(operand, 0)
         call.uses[operand] = n + 1
@@ -271,7 +278,7 @@ class State:
     @property
     def root(self) -> Stream:
         """Root of all noise of the chip."""
-        return Stream("seed", self.seed, "chip", self.chip, kernels=self.kernels)
+        return _root(self.seed, self.chip, self.kernels)
 
     def _check_untrained(self) -> None:
         """Refuse to train a part of the model in a separate call.

@@ -58,6 +58,8 @@ def _places(size: int, device: torch.device) -> Tensor:
 
 
 def _checksum(w: Tensor) -> Tensor:
+    if w.dim() == 2 and w.is_contiguous() and w.dtype is torch.float32 and w.shape[1] % 2 == 0 == w.data_ptr() % 8:
+        return w.view(torch.int64).sum()  # the usual case, in fewer calls
     flat = w.reshape(-1)
     if flat.stride(0) != 1 or flat.storage_offset() * flat.element_size() % 8:
         flat = flat.clone(memory_format=torch.contiguous_format)
