@@ -16,7 +16,7 @@ from torch import Tensor
 from ohmformer.array.folded import Folded
 from ohmformer.array.gaussian_writes.moments import gaussian_pairs, means_and_stds
 from ohmformer.array.kernels.read_variance import variance_of_digits
-from ohmformer.array.spec import Crossbar
+from ohmformer.array.kernels.same import Same
 from ohmformer.array.writing import one_sided
 from ohmformer.device import noise
 from ohmformer.streams.backends import compiles
@@ -53,7 +53,7 @@ def written(request: WriteRequest, read_noise: bool) -> Folded:
     codes, numbers = _numbers(request)
     held = torch.empty_like(codes)
     variance = torch.empty_like(codes) if coefficients is not None else torch.empty(0)
-    tables, low, high = _tables(_Same(array), request.slices)
+    tables, low, high = _tables(Same(array), request.slices)
     flat = (t.view(-1).numpy() for t in (held, variance, codes))
     copies = float(array.redundancy)
     *drawn, row, slice_step, row_step = numbers
@@ -73,7 +73,7 @@ def digits_written(request: WriteRequest) -> Tensor:
 
     codes, (*drawn, row, slice_step, row_step) = _numbers(request)
     digits = codes.new_empty(2, request.slices, *codes.shape)
-    tables, low, high = _tables(_Same(request.array), request.slices)
+    tables, low, high = _tables(Same(request.array), request.slices)
     flat = (t.view(-1).numpy() for t in (digits, codes))
     pairs = not one_sided(request.array)
     cell_writes_compiled.write(*flat, *drawn, tables, low, high, pairs, row, slice_step, row_step)
@@ -94,21 +94,8 @@ def _numbers(request: WriteRequest) -> tuple[Tensor, tuple[Any, ...]]:
     return codes, (*arrays, row, halves * codes.numel(), halves * row)
 
 
-class _Same:
-    """An array as a key of a cache that compares objects, which are frozen: values would take longer than they save."""
-
-    def __init__(self, array: Crossbar) -> None:
-        self.array = array
-
-    def __hash__(self) -> int:
-        return id(self.array)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.array is other.array
-
-
 @lru_cache(maxsize=64)
-def _tables(same: _Same, slices: int) -> tuple[Any, float, float]:
+def _tables(same: Same, slices: int) -> tuple[Any, float, float]:
     """Means, standard deviations and weights [3, S, M] of digits, and the lowest and highest digit of a cell."""
     array = same.array
     means, stds = means_and_stds(array, slices)
