@@ -6,7 +6,7 @@ It needs numba, so nothing imports this file before a write asks for compiled ke
 from __future__ import annotations
 
 import numpy as np
-from numba import uint32
+from numba import int32, uint32
 
 from ohmformer.array.kernels.cell_writes_compiled import half
 from ohmformer.array.kernels.input_codes_compiled import clamped, rounded
@@ -85,7 +85,7 @@ def add_variance(spread, used, unused, factor, reads):
 
 
 @compiled()
-def read_back(pair, used, unused, digit, normals, spread, table, reads, limits):
+def read_back(pair, used, unused, digit, normals, spread, places, table, reads, limits):
     """Change what pairs hold into what they hold on average, given the codes that read-backs report; see `fold`."""
     codes, flat, step, lowest = table.shape[1], table.reshape(-1), limits[4], limits[5]
     last = f(codes - 1)
@@ -99,11 +99,13 @@ def read_back(pair, used, unused, digit, normals, spread, table, reads, limits):
         for i in range(pair.shape[0]):
             spread[i] = pair[i]
     for i in range(pair.shape[0]):
-        negative = digit[i] < f(0)
-        seen = -spread[i] if negative else spread[i]
+        seen = spread[i] if digit[i] >= f(0) else -spread[i]
         code = clamped(rounded(seen / step) - lowest, f(0), last)
-        held = flat[uint32(abs(digit[i])) * uint32(codes) + uint32(code)]
-        pair[i] = -held if negative else held
+        places[i] = int32(abs(digit[i])) * int32(codes) + int32(code)
+    for i in range(pair.shape[0]):  # alone, since look-ups take no vectors
+        spread[i] = flat[uint32(places[i])]
+    for i in range(pair.shape[0]):
+        pair[i] = spread[i] if digit[i] >= f(0) else -spread[i]
 
 
 @compiled()
@@ -167,7 +169,7 @@ def fold(
         row: values of one key.
     """
     wide()
-    work, drawn = np.zeros((9, PART), np.float32), np.empty((2, PART + 8), np.float32)
+    work, drawn, places = np.zeros((9, PART), f), np.empty((2, PART + 8), f), np.empty(PART, np.int32)
     low, high, nearest, copies = limits[0], limits[1], limits[2], limits[3]
     slices, halves, size, noisy = bounds.shape[0], 2 if pairs else 1, values.shape[0], limits[6] > f(0)
     for part in range(size // max(1, row) * (-(-row // PART))):
@@ -192,7 +194,7 @@ def fold(
             if s and table.shape[0] > 0:
                 if noisy:
                     x = half(drawn[0], read_normals, read_rows, k, first, count, c * size + begin, read_nth + c)
-                read_back(pair, used, unused, digit, x, mean, table, reads, limits)
+                read_back(pair, used, unused, digit, x, mean, places[:count], table, reads, limits)
             for i in range(count):
                 rest[i] = fused(-weights[1, c], pair[i], rest[i])
         store(out, begin, total, copies)
