@@ -46,3 +46,12 @@ def of_digits(array: Crossbar) -> tuple[Tensor, Tensor]:
     even = mean is g and not cell.uneven
     means = torch.arange(len(g), dtype=g.dtype) if even else (mean - cell.g_min) / array.step
     return means, noise.write_std(g, cell) / array.step
+
+
+def of_whole_values(array: Crossbar, slices: int) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of what all cells of a value hold together, by magnitude of its code: each [K]."""
+    means, stds = means_and_stds(array, slices)
+    weights = torch.tensor([array.slice_weight(s) for s in range(slices)], dtype=torch.float64)
+    variance = (weights[:, None] * stds / array.redundancy).square().sum(dim=0)
+    held = (weights[:, None] * means / array.redundancy).sum(dim=0)
+    return held - held[0], (variance + variance[0]).sqrt()  # the unused half of a pair holds code 0

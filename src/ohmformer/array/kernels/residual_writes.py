@@ -21,6 +21,7 @@ from ohmformer.array.kernels.read_variance import variance_of_digits
 from ohmformer.array.kernels.same import Same
 from ohmformer.array.residual.policy import Choice, policy
 from ohmformer.array.residual.writing import open_read_backs
+from ohmformer.array.spec import Crossbar
 from ohmformer.array.writing import one_sided
 from ohmformer.device import noise
 from ohmformer.streams.backends import compiles
@@ -113,9 +114,9 @@ class _Tables(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def _tables(same: Same, max_code: int | None) -> _Tables:
+def _tables(same: Same[Crossbar], max_code: int | None) -> _Tables:
     """The policy, the cells and the reads of an array."""
-    array, rules = same.array, policy(same.array, max_code)
+    array, rules = same.value, policy(same.value, max_code)
     reads, held = variance_of_digits(array), torch.stack(of_digits(array)).numpy()
     assert reads is not None
     parts = [_steps(choice) for choice in rules.choices]

@@ -1,18 +1,20 @@
-"""An array as a key of caches that are asked in every write."""
+"""Objects as keys of caches that are asked at every write."""
 
 from __future__ import annotations
 
-from ohmformer.array.spec import Crossbar
+from typing import Generic, TypeVar
+
+Object = TypeVar("Object")
 
 
-class Same:
-    """An array as a key of a cache that compares objects, which are frozen: values would take longer than they save."""
+class Same(Generic[Object]):
+    """A frozen object as the key of a cache, which compares identities: its values would take longer than they save."""
 
-    def __init__(self, array: Crossbar) -> None:
-        self.array = array
+    def __init__(self, value: Object) -> None:
+        self.value = value
 
     def __hash__(self) -> int:
-        return id(self.array)
+        return id(self.value)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Same) and self.array is other.array
+        return isinstance(other, Same) and self.value is other.value

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -11,6 +14,22 @@ from ohmformer.nn.modules.describing import joined, on_arrays
 from ohmformer.nn.modules.intercept import with_values
 from ohmformer.nn.operands.plain_calls import refuse_scripting, refuse_transforms
 from ohmformer.nn.operands.weight import WeightOperand
+
+
+class AddedBias(torch.autograd.Function):
+    """y + bias in the memory of y, which nothing else may use: its derivatives are those of a sum."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, bias: Tensor) -> Tensor:
+        """y[..., out] and bias[out] of one type."""
+        return y.detach().add_(bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Gradients for y and the bias."""
+        (grad,) = grads
+        of_bias = grad.flatten(0, -2).sum(0) if ctx.needs_input_grad[1] else None
+        return grad if ctx.needs_input_grad[0] else None, of_bias
 
 
 class CrossbarLinear(nn.Linear):
@@ -29,8 +48,13 @@ class CrossbarLinear(nn.Linear):
             y = operand.product(input, self.weight) if input.dim() > 1 else operand.product(input[None], self.weight)[0]
             if self.bias is None:
                 return y
-            # In place where nothing else needs y: a new tensor of that size takes more time than the addition.
-            return y + self.bias if y.requires_grad or y.dtype is not self.bias.dtype else y.add_(self.bias)
+            if y.dtype is not self.bias.dtype:
+                return y + self.bias
+            # In place, as nothing else needs y: a new tensor of that size takes more time than the addition.
+            with_gradients = y.requires_grad or (torch.is_grad_enabled() and self.bias.requires_grad)
+            if with_gradients:
+                return AddedBias.apply(y, self.bias)  # type: ignore[no-any-return, no-untyped-call]
+            return y.add_(self.bias)
 
     __prepare_scriptable__ = refuse_scripting
 

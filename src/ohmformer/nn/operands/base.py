@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, ClassVar
 
 import torch
@@ -17,6 +17,7 @@ from ohmformer.array.encoding import quantize_input
 from ohmformer.array.folded import Folded, fold
 from ohmformer.array.folded_writes import write_folded
 from ohmformer.array.gaussian_writes.one_number import writable, write_normal
+from ohmformer.array.kernels.same import Same
 from ohmformer.array.multiply import (
     has_noisy_reads,
     has_read_noise,
@@ -27,6 +28,7 @@ from ohmformer.array.multiply import (
 from ohmformer.array.peripherals.spec import draws_for_reads
 from ohmformer.array.programmed import Programmed
 from ohmformer.array.spec import Calibrated, Crossbar, analog
+from ohmformer.device.spec import Cell
 from ohmformer.errors import BadInput
 from ohmformer.nn.shared.state import State, Use
 from ohmformer.streams import Stream, Streams
@@ -46,7 +48,7 @@ class StraightThrough(torch.autograd.Function):
         """x[..., M, I], w[..., O, I] (for its gradient only), y[..., M, O], values[..., O, I] that the cells hold."""
         ctx.save_for_backward(x, values)
         ctx.shape = w.shape
-        return y.clone()
+        return y.detach()  # the same memory, which nothing else uses
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -210,7 +212,13 @@ class Operand:
         """The crossbars as they are written in a use: a training step may have other write noise than the hardware."""
         array, step = self.array if self.state.rounded else analog(self.array), use.step
         cell = None if step is None else step.cells.get(self.name)
-        return array if cell is None else array.model_copy(update={"cell": cell})
+        return array if cell is None else _with_cell(Same(array), Same(cell))
+
+
+@lru_cache(maxsize=64)
+def _with_cell(array: Same[Crossbar], cell: Same[Cell]) -> Crossbar:
+    """An array with other cells: the same object in each step, so that what is known of it need not be found again."""
+    return array.value.model_copy(update={"cell": cell.value})
 
 
 def percentile(x: Tensor, percent: float) -> Tensor:
