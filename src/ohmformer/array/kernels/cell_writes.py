@@ -16,7 +16,7 @@ from torch import Tensor
 from ohmformer.array.folded import Folded
 from ohmformer.array.gaussian_writes.moments import gaussian_pairs, means_and_stds, of_whole_values
 from ohmformer.array.kernels.read_variance import variance_of_digits
-from ohmformer.array.kernels.same import Same
+from ohmformer.array.same import Same
 from ohmformer.array.spec import Crossbar
 from ohmformer.array.writing import one_sided
 from ohmformer.device import noise

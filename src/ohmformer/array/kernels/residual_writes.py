@@ -18,9 +18,9 @@ from torch import Tensor
 from ohmformer.array.folded import Folded
 from ohmformer.array.gaussian_writes.moments import gaussian_cells, of_digits
 from ohmformer.array.kernels.read_variance import variance_of_digits
-from ohmformer.array.kernels.same import Same
 from ohmformer.array.residual.policy import Choice, policy
 from ohmformer.array.residual.writing import open_read_backs
+from ohmformer.array.same import Same
 from ohmformer.array.spec import Crossbar
 from ohmformer.array.writing import one_sided
 from ohmformer.device import noise

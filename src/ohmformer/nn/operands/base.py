@@ -17,7 +17,6 @@ from ohmformer.array.encoding import quantize_input
 from ohmformer.array.folded import Folded, fold
 from ohmformer.array.folded_writes import write_folded
 from ohmformer.array.gaussian_writes.one_number import writable, write_normal
-from ohmformer.array.kernels.same import Same
 from ohmformer.array.multiply import (
     has_noisy_reads,
     has_read_noise,
@@ -27,6 +26,7 @@ from ohmformer.array.multiply import (
 )
 from ohmformer.array.peripherals.spec import draws_for_reads
 from ohmformer.array.programmed import Programmed
+from ohmformer.array.same import Same
 from ohmformer.array.spec import Calibrated, Crossbar, analog
 from ohmformer.device.spec import Cell
 from ohmformer.errors import BadInput
