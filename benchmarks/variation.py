@@ -4,7 +4,7 @@ Level `noise`: weights, K and V draw anew in every step. One thread; the digital
 operations of PyTorch and with compiled kernels, take turns in every round; medians of processor time. Prints a markdown
 table; `--write` also keeps it.
 
-    python benchmarks/variation.py [--rounds 5] [--write benchmarks/variation.md]
+    python benchmarks/variation.py [--rounds 5] [--tokens 50 197] [--write benchmarks/variation.md]
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from turns import medians, show
 import ohmformer as of
 from ohmformer.models.bundled_vit import VisionTransformer
 
-SHAPES = {"50 tokens, batch 16": (98, 14, 16), "197 tokens, batch 16": (224, 16, 16)}
-"""Size of images and patches, and how many images a step sees."""
+SHAPES = {"50": (98, 14, 16), "197": (224, 16, 16)}
+"""Tokens -> size of images and patches, and how many images a step sees."""
 CLASSES = 10
 KERNELS = ("torch", "compiled")
 
@@ -72,6 +72,7 @@ def measure(size: int, patch: int, batch: int, rounds: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tokens", nargs="+", choices=list(SHAPES), default=list(SHAPES))
     parser.add_argument("--write", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -83,8 +84,9 @@ def main() -> None:
         "| step of training, DeiT-S shape | ms | times plain |",
         "|---|--:|--:|",
     ]
-    for shape, (size, patch, batch) in SHAPES.items():
-        found = measure(size, patch, batch, arguments.rounds)
+    for tokens in arguments.tokens:
+        size, patch, batch = SHAPES[tokens]
+        found, shape = measure(size, patch, batch, arguments.rounds), f"{tokens} tokens, batch {batch}"
         lines += [
             f"| {shape}: {name} | {1e3 * seconds:.0f} | {seconds / found['plain']:.2f} |"
             for name, seconds in found.items()
