@@ -1,8 +1,9 @@
 """How much slower DeiT-S is on bit-serial arrays with real converters: 64 rows, 4 slices, 8 input bits.
 
 Every pair of cells, slice, input bit and block of rows has a conversion of its own, so a product has 64 times the
-currents of the digital one. One thread; the rows of a table take turns; medians of processor time. Operations of PyTorch
-take minutes for the whole model, so they are timed for its first blocks. Prints a markdown table; `--write` also keeps it.
+currents of the digital one. One thread; the rows of a table take turns; medians of processor time. Operations of
+PyTorch take long for the whole model, so they are timed for two of its blocks. Prints a markdown table; `--write` also
+keeps it.
 
     python benchmarks/bit_serial.py [--rounds 3] [--write benchmarks/bit_serial.md]
 """
