@@ -81,7 +81,7 @@ def test_whole_digits_give_the_numbers_of_the_plain_code(name: str, signed: bool
 @pytest.mark.parametrize("shapes", SHAPES)
 @pytest.mark.parametrize("name", ["pairs", "analog subtraction", "few rows"])
 def test_noisy_digits_give_the_numbers_of_the_plain_code(name: str, shapes: str) -> None:
-    """Rounding of a sum may move the code of one conversion in a hundred thousand: here of none."""
+    """Rounding of a sum may move the code of one conversion in some million: here of none."""
     spec = hardware(name, cell=cell(write_noise=UNIFORM))
     x, w = operands(spec, True, SHAPES[shapes])
     loop, plain = both_ways(x, write(w, spec, stream=1), True)
