@@ -15,13 +15,14 @@ import copy
 import importlib.util
 import os
 import platform
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from shapes import LEVELS, SHAPES, Shape, on_crossbars
+from shapes import LEVELS, ON_64_ROWS, SHAPES, Shape, on_crossbars
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from turns import medians
@@ -30,7 +31,7 @@ import ohmformer as of
 from ohmformer.streams.backends import drawn_on
 from ohmformer.streams.compiling import has_numba
 
-DEFAULTS = {"cpu": (["deit", "smollm2-decode"], [2]), "cuda": (list(SHAPES), [2, 8, 64])}
+DEFAULTS = {"cpu": (["linears", "deit", "smollm2-decode"], [2]), "cuda": (list(SHAPES), [2, 8, 64])}
 """Device -> shapes and batches."""
 PEER = "aihwkit_lightning"
 MOST_OPERATIONS = 8
@@ -66,14 +67,16 @@ def models(shape: Shape, sample: Tensor) -> Iterator[tuple[str, Callable[[], nn.
     digital = shape.build().to(sample.device, dtype).eval()
     yield "digital", lambda: digital
     compiled = sample.device.type == "cpu" and has_numba()
-    for case in LEVELS:
+    cases = ON_64_ROWS if shape.rows == (64,) else LEVELS
+    for case in cases:
         yield case, partial(on_crossbars, digital, sample, case)
         if compiled:
             yield f"{case}, compiled", partial(on_crossbars, digital, sample, case, "compiled")
     if importlib.util.find_spec(PEER) is not None:
-        for rows in (128, 256):
-            yield f"{PEER}, {rows} rows, attention digital", partial(of_peer, digital, rows, 0.0)
-            yield f"{PEER}, {rows} rows, weight noise, attention digital", partial(of_peer, digital, rows, 0.02)
+        attention = "" if cases is ON_64_ROWS else ", attention digital"
+        for rows in shape.rows:
+            yield f"{PEER}, {rows} rows{attention}", partial(of_peer, digital, rows, 0.0)
+            yield f"{PEER}, {rows} rows, weight noise{attention}", partial(of_peer, digital, rows, 0.02)
 
 
 def measured(shape: Shape, batch: int, device: torch.device, seconds: float) -> list[str]:
@@ -94,13 +97,15 @@ def measured(shape: Shape, batch: int, device: torch.device, seconds: float) -> 
             passes.pop(name, None)
             failed.append(f"{name}: {str(error).splitlines()[0][:200]}")
     wait = torch.cuda.synchronize if cuda else lambda: None
-    found = medians(passes, rounds=20, warm_up=1, wait=wait, seconds=seconds)
+    # On the CPU processor time, which leaves out the time in which other processes had the core.
+    clock = time.perf_counter if cuda else time.process_time
+    found = medians(passes, rounds=20, warm_up=1, wait=wait, seconds=seconds, clock=clock)
     lines = [f"## {shape.name}, batch {batch}", "", "| case | ms | times digital | GiB |", "|---|--:|--:|--:|"]
     lines += [
         f"| {name} | {1e3 * took:.1f} | {took / found['digital']:.2f} | {memory[name]} |"
         for name, took in found.items()
     ]
-    slowest = max((name for name in found if name in LEVELS), key=lambda name: found[name], default="")
+    slowest = max((name for name in found if name in LEVELS | ON_64_ROWS), key=lambda name: found[name], default="")
     spent = ["", f"Most time of “{slowest}”: {most_of(passes[slowest], cuda)}."] if slowest else []
     return [*lines, *spent, *(f"\nNot timed: {reason}." for reason in failed), ""]
 
@@ -124,9 +129,12 @@ def heading(device: torch.device) -> str:
     card = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.machine()}, one thread"
     peer = f", {PEER} {version(PEER)}" if importlib.util.find_spec(PEER) is not None else f"; {PEER} is not installed"
     triton = " with Triton" if os.environ.get("AIHWKIT_USE_TRITON") else ""
+    load = f"; load of the machine {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+    clock = "" if device.type == "cuda" else f" of processor time{load}"
     return (
-        f"# Speed on {card}\n\ntorch {torch.__version__}, ohmformer {version('ohmformer')}{peer}{triton}. Medians; the "
-        "rows of a table take turns. GiB is the most memory that one pass had allocated, all models included. "
+        f"# Speed on {card}\n\n"
+        f"torch {torch.__version__}, ohmformer {version('ohmformer')}{peer}{triton}. Medians{clock}. "
+        "The rows of a table take turns. GiB is the most memory that one pass had allocated, all models included. "
         f"Generator of random numbers: {drawn_on(device)}."
     )
 

@@ -26,12 +26,22 @@ class Shape:
         build: makes the model.
         inputs: makes a batch of inputs on a device: batch, device, dtype.
         work: what is timed: a model and a batch.
+        rows: of its arrays, and those of the peer.
     """
 
     name: str
     build: Callable[[], nn.Module]
     inputs: Callable[[int, torch.device, torch.dtype], Tensor]
     work: Callable[[nn.Module, Tensor], object]
+    rows: tuple[int, ...] = (128, 256)
+
+
+def _vectors(batch: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    return torch.randn(batch, 197, 384, device=device, dtype=dtype)
+
+
+def _three_linears() -> nn.Module:
+    return nn.Sequential(nn.Linear(384, 384), nn.Linear(384, 1536), nn.Linear(1536, 384))
 
 
 def _images(batch: int, device: torch.device, dtype: torch.dtype) -> Tensor:
@@ -86,6 +96,7 @@ SHAPES = {
     "deit": Shape("DeiT-S", _deit_small, _images, _forward),
     "smollm2": Shape(f"SmolLM2-135M, prefill of {PROMPT}", _smollm2, _tokens, _prefill),
     "smollm2-decode": Shape(f"SmolLM2-135M, {PROMPT} + {STEPS} tokens", _smollm2, _tokens, _decode),
+    "linears": Shape("Three linears of DeiT-S, 64 rows", _three_linears, _vectors, _forward, rows=(64,)),
     "llama": Shape(f"Llama-1B, prefill of {PROMPT}", _llama_1b, _tokens, _prefill),
     "llama-decode": Shape(f"Llama-1B, {PROMPT} + {STEPS} tokens", _llama_1b, _tokens, _decode),
 }
@@ -104,11 +115,17 @@ LEVELS: dict[str, tuple[str, str, dict[str, object]]] = {
     "array, 128 rows, amplitude, read noise, 8-bit ADC": ("generic_amplitude", "array", {}),
 }
 """Case -> accelerator, level, and changes of all its arrays."""
+ON_64_ROWS = {
+    name.replace("128", "64"): (base, level, {**changes, "rows": 64})
+    for name, (base, level, changes) in LEVELS.items()
+    if level == "array"
+}
+"""The same with arrays of 64 rows."""
 
 
 def on_crossbars(model: nn.Module, sample: Tensor, case: str, kernels: str = "torch") -> nn.Module:
     """The model of a case; `kernels` compute on the CPU."""
-    base, level, changes = LEVELS[case]
+    base, level, changes = (LEVELS | ON_64_ROWS)[case]
     hardware = of.load(base)
     for path, value in changes.items():
         for role in ("projection", "attention"):

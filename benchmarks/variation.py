@@ -1,9 +1,10 @@
 """How much slower a step of variation-aware training is than a plain one: forward, backward and AdamW, DeiT-S's shape.
 
-Level `noise`: weights, K and V draw anew in every step. The digital model and the converted ones take turns in every
-round, so that a busy machine slows all alike; medians. Prints a markdown table; `--write` also keeps it.
+Level `noise`: weights, K and V draw anew in every step. One thread; the digital model and the converted ones, with
+operations of PyTorch and with compiled kernels, take turns in every round; medians of processor time. Prints a markdown
+table; `--write` also keeps it.
 
-    python benchmarks/variation.py [--rounds 5] [--threads 2] [--write benchmarks/variation.md]
+    python benchmarks/variation.py [--rounds 5] [--tokens 50 197] [--write benchmarks/variation.md]
 """
 
 from __future__ import annotations
@@ -11,11 +12,10 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
-
-# Threads that spin while they wait for others are no measure of anything on a machine that others use too.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
 from torch import Tensor, nn
@@ -25,9 +25,10 @@ from turns import medians, show
 import ohmformer as of
 from ohmformer.models.bundled_vit import VisionTransformer
 
-SHAPES = {"50 tokens, batch 16": (98, 14, 16), "197 tokens, batch 16": (224, 16, 16)}
-"""Size of images and patches, and how many images a step sees."""
+SHAPES = {"50": (98, 14, 16), "197": (224, 16, 16)}
+"""Tokens -> size of images and patches, and how many images a step sees."""
 CLASSES = 10
+KERNELS = ("torch", "compiled")
 
 
 def step(model: nn.Module, images: Tensor, labels: Tensor) -> Callable[[], None]:
@@ -60,28 +61,32 @@ def measure(size: int, patch: int, batch: int, rounds: int) -> dict[str, float]:
     }
     cases = {"plain": step(deit_s(size, patch), images, labels)}
     for name, (accelerator, gamma) in hardware.items():
-        model = of.convert(deit_s(size, patch), accelerator, sample=images[:2], level="noise")
-        of.variation(model, gamma=gamma).__enter__()
-        cases[name] = step(model, images, labels)
-    return medians(cases, rounds=rounds, warm_up=1)
+        for kernels in KERNELS:
+            how = {"sample": images[:2], "level": "noise", "kernels": kernels}
+            model = of.convert(deit_s(size, patch), accelerator, **how)  # type: ignore[arg-type]
+            of.variation(model, gamma=gamma).__enter__()
+            cases[name if kernels == "torch" else f"{name}, compiled"] = step(model, images, labels)
+    return medians(cases, rounds=rounds, warm_up=1, clock=time.process_time)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--tokens", nargs="+", choices=list(SHAPES), default=list(SHAPES))
     parser.add_argument("--write", type=Path, metavar="FILE")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    torch.set_num_threads(1)
     lines = [
-        f"torch {torch.__version__}, {platform.machine()}, {arguments.threads} threads, "
-        f"median of {arguments.rounds} rounds; the rows of a table take turns.",
+        f"torch {torch.__version__}, numba {version('numba')}, {platform.machine()}, one thread, "
+        f"median of {arguments.rounds} rounds of processor time; the rows of a table take turns. "
+        f"Load of the machine {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores.",
         "",
         "| step of training, DeiT-S shape | ms | times plain |",
         "|---|--:|--:|",
     ]
-    for shape, (size, patch, batch) in SHAPES.items():
-        found = measure(size, patch, batch, arguments.rounds)
+    for tokens in arguments.tokens:
+        size, patch, batch = SHAPES[tokens]
+        found, shape = measure(size, patch, batch, arguments.rounds), f"{tokens} tokens, batch {batch}"
         lines += [
             f"| {shape}: {name} | {1e3 * seconds:.0f} | {seconds / found['plain']:.2f} |"
             for name, seconds in found.items()

@@ -17,7 +17,7 @@ from ohmformer.array import encoding, event_counter
 from ohmformer.array.codes.codec import Codec
 from ohmformer.array.degradation import compensation
 from ohmformer.array.folded import fold
-from ohmformer.array.kernels import cell_writes
+from ohmformer.array.kernels import cell_writes, residual_writes
 from ohmformer.array.peripherals.mismatch import Mismatch, draw_mismatch
 from ohmformer.array.peripherals.read_keys import in_blocks
 from ohmformer.array.peripherals.spec import mismatched
@@ -107,6 +107,8 @@ def write_uncompensated(request: WriteRequest) -> Programmed:
     array, codes, slices, writer = request.array, request.codes, request.slices, request.writer("cell")
     if cell_writes.fusible(request, read_noise=False):
         held = Held(cell_writes.digits_written(request))
+    elif residual_writes.fusible(request):
+        held = Held(residual_writes.digits_written(request))
     elif array.residual is not None:
         held = _stacked([held for _, held in request.residual_slices(writer, writer.write_and_read_back)][::-1])
     elif one_sided(array):

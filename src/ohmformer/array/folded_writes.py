@@ -16,7 +16,7 @@ from ohmformer.array import crossbar, encoding
 from ohmformer.array.crossbar import WriteOptions, WriteRequest
 from ohmformer.array.degradation import compensation
 from ohmformer.array.folded import Folded, SliceSum, difference, fold, pair
-from ohmformer.array.kernels import cell_writes, folded_write
+from ohmformer.array.kernels import cell_writes, folded_write, residual_writes
 from ohmformer.array.peripherals.spec import mismatched
 from ohmformer.array.spec import Crossbar
 from ohmformer.array.writing import Held, one_sided
@@ -61,7 +61,8 @@ def _write_cells(request: WriteRequest, read_noise: bool) -> Folded:
     if mismatched(array):  # every slice of every side has converters of its own
         return fold(crossbar.write_uncompensated(request), read_noise=read_noise)
     if array.residual is not None:
-        return _write_residually(request, read_noise)
+        fuses = residual_writes.fusible(request)
+        return (residual_writes.written if fuses else _write_residually)(request, read_noise)
     if cell_writes.fusible(request, read_noise):
         return cell_writes.written(request, read_noise)
     if folded_write.fusible(request, read_noise):

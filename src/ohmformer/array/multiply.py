@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ohmformer.array import cell_level, converters, encoding
 from ohmformer.array.folded import Conversions, Folded, fold, folded_product
-from ohmformer.array.kernels import converted_sum, reads
+from ohmformer.array.kernels import bit_serial, converted_sum, reads
 from ohmformer.array.peripherals import drivers, reported
 from ohmformer.array.peripherals.read_keys import of_references
 from ohmformer.array.peripherals.spec import draws_for_reads, mismatched
@@ -157,6 +157,9 @@ def product(
         return folded_product(codes, cells, written, stream, signed=signed, converters=added).mul_(unit)
     span = converters.adc_range(array, signed=signed, calibrated=adc_range)
     computed = cell_level.product if level == "cell" else converted_product
+    if level == "array" and bit_serial.fusible(codes, cells, stream, kernels):
+        y = bit_serial.converted_product(codes, cells, signed=signed, span=span)
+        return y.mul_(cells.unit.transpose(-2, -1) * unit)
     if level == "array" and reads.fusible(codes, cells, kernels):
         y = reads.converted_product(codes, cells, signed=signed, stream=stream, span=span)
         return y.mul_(cells.unit.transpose(-2, -1) * unit)

@@ -257,18 +257,21 @@ class Writer:
             drawn = source.normals(slices, P, *matrices, *inner, like=like)
         return drawn if self.major == "outputs" else drawn.transpose(-2, -1)
 
-    def undrawn_of_slices(self, shape: Sequence[int], slices: int, halves: int) -> tuple[Undrawn, int]:
-        """The standard normals of write noise of the next slices, for a loop that draws them.
+    def undrawn_of_slices(
+        self, shape: Sequence[int], slices: int, halves: int, source: RandomSource | None = None
+    ) -> tuple[Undrawn, int]:
+        """The standard normals of the next slices, by default of write noise, for a loop that draws them.
 
         Args:
             shape: of the codes, with the axes of the matrix in the order in which numbers run.
             slices: how many.
             halves: how many polarities have numbers of their own.
+            source: of the numbers, by the counter-based generator.
 
         Returns:
             The numbers of [slices, halves, *shape]; of samples [slices, B, halves, ...]. And the number of keys.
         """
-        source = self.write_numbers
+        source = source or self.write_numbers
         assert isinstance(source, CountedSource)
         if not source.by_sample:
             return source.undrawn_normals(slices, halves, *shape), 1

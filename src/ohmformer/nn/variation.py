@@ -83,6 +83,8 @@ class Variation:
         self._gamma, self._scale = _ranges("gamma", gamma), _ranges("scale", scale)
         self._keys = _keys(operands, self._gamma or self._scale)
         self._cells = {operand.name: operand.array.cell for operand in operands}
+        # Of the last step: where a factor stays as it was, so do the cells, and all that is known of them.
+        self._drawn_cells: dict[tuple[int, float], Cell] = {}
         self._check_cells()
 
     @property
@@ -151,12 +153,14 @@ class Variation:
     def _step_cells(self, stream: Stream) -> Iterator[tuple[str, Cell]]:
         """Yield (operand name, cell) for each operand whose write noise this step changes."""
         drawn = {key: _drawn(ends, stream.child("factor", key)) for key, ends in (self._gamma or self._scale).items()}
-        cells: dict[tuple[str, int], Cell] = {}
+        before, self._drawn_cells = self._drawn_cells, {}
+        cells = self._drawn_cells
         for name, key in self._keys.items():
-            cell = self._cells[name]
-            if (key, id(cell)) not in cells:
-                cells[key, id(cell)] = self._changed(cell, drawn[key])
-            yield name, cells[key, id(cell)]
+            cell, value = self._cells[name], drawn[key]
+            which = id(cell), value
+            if which not in cells:
+                cells[which] = before.get(which) or self._changed(cell, value)
+            yield name, cells[which]
 
     def _changed(self, cell: Cell, value: float) -> Cell:
         """Return a cell with this gamma, or with its write noise scaled by this factor."""

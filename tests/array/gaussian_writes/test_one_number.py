@@ -1,7 +1,7 @@
 """Fast writes for training have the distribution of writing cell by cell.
 
 Seeds are fixed, so these tests always give the same verdict. Every comparison rejects a true hypothesis with
-probability 1e-5; there are about 300, so another choice of seeds would fail one somewhere with a probability of 0.3 %.
+probability 1e-5; there are about 600, so another choice of seeds would fail one somewhere with a probability of 0.6 %.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from scipy import stats
 from ohmformer.array.folded_writes import write_folded
 from ohmformer.array.gaussian_writes.one_number import clamp_is_negligible, writable, write_normal
 from ohmformer.streams import SampleStreams, Stream, TokenStreams
+from ohmformer.streams.backends import Kernels
 from tests.build import LOGNORMAL, NONE, PIECES, POLYNOMIAL, PROPORTIONAL, TABLE, UNIFORM, array, cell
+from tests.gpu.kernels import needs_numba
 
 ALARM = 1e-5
 DRAWS = 20_000
@@ -49,15 +51,16 @@ CASES = {
 }
 
 
+@pytest.mark.parametrize("kernels", ["torch", pytest.param("compiled", marks=needs_numba)])
 @pytest.mark.parametrize("name", CASES)
-def test_what_cells_hold_has_the_same_distribution(name: str) -> None:
+def test_what_cells_hold_has_the_same_distribution(name: str, kernels: Kernels) -> None:
     hardware, one_number = CASES[name]
     assert writable(hardware)
     assert clamp_is_negligible(hardware) == one_number
     codes = CODES[:, None].expand(-1, DRAWS)
     found = [
-        write(codes, hardware, stream=Stream(n), w_range=2.0).values.double().numpy()
-        for n, write in enumerate((write_folded, write_normal))
+        write(codes, hardware, stream=Stream(n, kernels=how), w_range=2.0).values.double().numpy()
+        for n, (write, how) in enumerate(((write_folded, "torch"), (write_normal, kernels)))
     ]
     for one, other in zip(*found, strict=True):
         if one.std() == 0:

@@ -20,7 +20,8 @@ from ohmformer.array import crossbar, encoding
 from ohmformer.array.chunking import pieces
 from ohmformer.array.crossbar import WriteOptions, WriteRequest
 from ohmformer.array.folded import Folded
-from ohmformer.array.gaussian_writes.moments import gaussian_pairs, means_and_stds
+from ohmformer.array.gaussian_writes.moments import gaussian_pairs, means_and_stds, of_whole_values
+from ohmformer.array.kernels import cell_writes
 from ohmformer.array.spec import Crossbar
 from ohmformer.array.writing import one_sided
 from ohmformer.device import noise
@@ -63,19 +64,20 @@ def write_normal(values: Tensor, array: Crossbar, **options: Unpack[WriteOptions
     request = crossbar.write_request(values, array, **options)
     if noise.silent(array.aged_cell) and not array.cell.uneven:
         return Folded(request.codes * request.unit, None, None, request.unit)
-    values = _one_normal_per_value(request) if clamp_is_negligible(array) else _one_normal_per_cell(request)
+    compiles = cell_writes.fusible(request, read_noise=False)
+    if clamp_is_negligible(array):
+        values = cell_writes.normals_written(request) if compiles else _one_normal_per_value(request)
+    elif compiles:
+        return cell_writes.written(request, read_noise=False)
+    else:
+        values = _one_normal_per_cell(request)
     return Folded(values.mul_(request.unit), None, None, request.unit)
 
 
 def _one_normal_per_value(request: WriteRequest) -> Tensor:
     """What the cells of each value hold together, in codes [..., O, I], from one normal number each."""
     array = request.array
-    means, stds = means_and_stds(array, request.slices)
-    weights = torch.tensor([array.slice_weight(s) for s in range(request.slices)], dtype=torch.float64)
-    variance = (weights[:, None] * stds / array.redundancy).square().sum(dim=0)
-    table = (variance + variance[0]).sqrt().to(request.codes)  # the unused half holds code 0
-    held = (weights[:, None] * means / array.redundancy).sum(dim=0)
-    held = (held - held[0]).to(request.codes)
+    held, table = (t.to(request.codes) for t in of_whole_values(array, request.slices))
     biased = array.cell.uneven or not noise.mean_is_target(array.aged_cell)
     normals = request.writer("cell").normal(request.codes.unsqueeze(0))[0]
     for code, number in _pieces(request, [normals]):

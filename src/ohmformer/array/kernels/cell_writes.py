@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from ohmformer.array.folded import Folded
-from ohmformer.array.gaussian_writes.moments import gaussian_pairs, means_and_stds
+from ohmformer.array.gaussian_writes.moments import gaussian_pairs, means_and_stds, of_whole_values
 from ohmformer.array.kernels.read_variance import variance_of_digits
+from ohmformer.array.same import Same
 from ohmformer.array.spec import Crossbar
 from ohmformer.array.writing import one_sided
 from ohmformer.device import noise
@@ -67,6 +68,19 @@ def written(request: WriteRequest, read_noise: bool) -> Folded:
     return Folded(held.mul_(unit), spread, None, unit, request.slices)
 
 
+def normals_written(request: WriteRequest) -> Tensor:
+    """What the cells of each value of a `fusible` write hold together, in codes [..., O, I], from one normal each.
+
+    It leaves out the clamp, so it is for writes for which `one_number.clamp_is_negligible`.
+    """
+    from ohmformer.array.kernels import cell_writes_compiled
+
+    codes, (*drawn, row, _, _) = _numbers(request, slices=1, halves=1)
+    held, tables = torch.empty_like(codes), _tables_of_values(Same(request.array), request.slices)
+    cell_writes_compiled.one_normal(held.view(-1).numpy(), codes.view(-1).numpy(), *drawn, tables, row)
+    return held.transpose(-2, -1) if request.major == "inputs" else held
+
+
 def digits_written(request: WriteRequest) -> Tensor:
     """The digits [2, S, ..., O, I] that `write` of a write that is `fusible` leaves, with the same random numbers."""
     from ohmformer.array.kernels import cell_writes_compiled
@@ -80,15 +94,17 @@ def digits_written(request: WriteRequest) -> Tensor:
     return digits.transpose(-2, -1) if request.major == "inputs" else digits
 
 
-def _numbers(request: WriteRequest) -> tuple[Tensor, tuple[Any, ...]]:
+def _numbers(
+    request: WriteRequest, slices: int | None = None, halves: int | None = None
+) -> tuple[Tensor, tuple[Any, ...]]:
     """The codes in the order in which numbers are drawn, contiguous; and what loops take of these numbers.
 
     Those are normals, rows and nth of `Undrawn`, and `row`, `slice_step` and `row_step` of `cell_writes_compiled.fold`.
     """
     codes = request.codes.transpose(-2, -1) if request.major == "inputs" else request.codes
     codes = codes.contiguous()
-    halves = 1 if one_sided(request.array) else 2
-    numbers, keys = request.writer("cell").undrawn_of_slices(codes.shape, request.slices, halves)
+    halves = halves or (1 if one_sided(request.array) else 2)
+    numbers, keys = request.writer("cell").undrawn_of_slices(codes.shape, slices or request.slices, halves)
     row = codes.numel() // keys
     arrays = numbers.normals.numpy(), numbers.rows.numpy(), numbers.nth
     return codes, (*arrays, row, halves * codes.numel(), halves * row)
@@ -96,28 +112,21 @@ def _numbers(request: WriteRequest) -> tuple[Tensor, tuple[Any, ...]]:
 
 def tables_of(array: Crossbar, slices: int) -> tuple[Any, float, float]:
     """Means, standard deviations and weights [3, S, M] of digits, and the lowest and highest digit of a cell."""
-    return _tables(_Same(array), slices)
-
-
-class _Same:
-    """An array as a key of a cache that compares objects, which are frozen: values would take longer than they save."""
-
-    def __init__(self, array: Crossbar) -> None:
-        self.array = array
-
-    def __hash__(self) -> int:
-        return id(self.array)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.array is other.array
+    return _tables(Same(array), slices)
 
 
 @lru_cache(maxsize=64)
-def _tables(same: _Same, slices: int) -> tuple[Any, float, float]:
-    array = same.array
+def _tables(same: Same[Crossbar], slices: int) -> tuple[Any, float, float]:
+    array = same.value
     means, stds = means_and_stds(array, slices)
     weights = torch.tensor([[array.slice_weight(s)] for s in range(slices)], dtype=torch.float64)
     tables = torch.stack([means, stds, weights.expand_as(means)]).float()
     ceiling = math.inf if array.cell.g_ceiling is None else array.cell.g_ceiling
     low, high = ((g - array.cell.g_min) / array.step for g in (0.0, ceiling))
     return tables.numpy(), low, high
+
+
+@lru_cache(maxsize=64)
+def _tables_of_values(same: Same[Crossbar], slices: int) -> Any:
+    """Means and standard deviations [2, M] of whole values, in codes."""
+    return torch.stack(of_whole_values(same.value, slices)).float().numpy()

@@ -6,7 +6,7 @@ It needs numba, so nothing imports this file before a write asks for compiled ke
 from __future__ import annotations
 
 import numpy as np
-from numba import uint32
+from numba import int32, uint32
 
 from ohmformer.array.kernels.input_codes_compiled import clamped
 from ohmformer.array.kernels.reads_compiled import next_normals
@@ -42,23 +42,32 @@ def swap(x, y, code):
 
 
 @compiled()
-def add_slice(total, spread, code, x, y, mean, deviation, weight, low, high, v0, v1, v2, pairs, noisy):
+def look_up(found, table, places):
+    """The entries of a table at places: a loop of its own, since look-ups keep compilers from vectors."""
+    for i in range(places.shape[0]):
+        found[i] = table[uint32(places[i])]
+
+
+@compiled()
+def add_slice(total, spread, places, x, y, held, scale, mean, deviation, weight, low, high, v0, v1, v2, pairs, noisy):
     """Add what the cells of one slice hold, and the variance of their reads; see `fold`."""
     square, mean0, deviation0 = weight * weight, mean[0], deviation[0]
-    for i in range(code.shape[0]):
-        x[i] = digit_of(code[i], mean, deviation, x[i], low, high)
+    look_up(held, mean, places)
+    look_up(scale, deviation, places)
+    for i in range(places.shape[0]):
+        x[i] = clamped(fused(scale[i], x[i], held[i]), low, high)
     if noisy:
-        for i in range(code.shape[0]):
+        for i in range(places.shape[0]):
             spread[i] = fused(square, f(2) * v0 + x[i] * (v1 + v2 * x[i]), spread[i])
     if pairs:
-        for i in range(code.shape[0]):
+        for i in range(places.shape[0]):
             unused = clamped(fused(deviation0, y[i], mean0), low, high)
             x[i] = x[i] - unused
             y[i] = unused
         if noisy:
-            for i in range(code.shape[0]):
+            for i in range(places.shape[0]):
                 spread[i] = fused(square, y[i] * (v1 + v2 * y[i]), spread[i])
-    for i in range(code.shape[0]):
+    for i in range(places.shape[0]):
         total[i] = fused(weight, x[i], total[i])
 
 
@@ -96,14 +105,15 @@ def fold(
     """
     wide()
     mine, other = np.empty(CHUNK + 8, np.float32), np.empty(CHUNK + 8, np.float32)
-    total, spread = np.empty(CHUNK, np.float32), np.empty(CHUNK, np.float32)
+    work, places = np.empty((4, CHUNK), np.float32), np.empty(CHUNK, np.int32)
     noisy = variance.shape[0] > 0
     for k in range(codes.shape[0] // max(1, row)):
         for first in range(0, row, CHUNK):
             count, begin = min(CHUNK, row - first), k * row + first
-            code, value = codes[begin : begin + count], out[begin : begin + count]
+            code, value, place = codes[begin : begin + count], out[begin : begin + count], places[:count]
+            total, spread, held, scale = work[0, :count], work[1, :count], work[2, :count], work[3, :count]
             for i in range(count):
-                total[i], spread[i] = f(0), f(0)
+                total[i], spread[i], place[i] = f(0), f(0), int32(abs(code[i]))
             for s in range(tables.shape[1]):
                 at = k * row_step + s * slice_step + first
                 mean, deviation = tables[0, s], tables[1, s]
@@ -112,12 +122,11 @@ def fold(
                 if pairs:
                     y = half(other, normals, rows, k, row + first, count, at + row, nth + s)
                     swap(x, y, code)
-                add_slice(
-                    total, spread, code, x, y, mean, deviation, tables[2, s, 0], low, high, v0, v1, v2, pairs, noisy
-                )
+                how = tables[2, s, 0], low, high, v0, v1, v2, pairs, noisy
+                add_slice(total, spread, place, x, y, held, scale, mean, deviation, *how)
             for i in range(count):
-                held = total[i] / copies
-                value[i] = held if code[i] >= f(0) else -held
+                mean_held = total[i] / copies
+                value[i] = mean_held if code[i] >= f(0) else -mean_held
             if noisy:
                 read = variance[begin : begin + count]
                 for i in range(count):
@@ -148,3 +157,32 @@ def write(out, codes, normals, rows, nth, tables, low, high, pairs, row, slice_s
                     upper[i] = digit_of(max(code[i], f(0)), mean, deviation, x[i], low, high)
                 for i in range(count):
                     lower[i] = digit_of(max(-code[i], f(0)), mean, deviation, y[i], low, high)
+
+
+@compiled("void(float32[::1], float32[::1], float32[::1], int64[:,::1], int64, float32[:,::1], int64)")
+def one_normal(out, codes, normals, rows, nth, tables, row):
+    """Write what all cells of each value hold together, from one normal each.
+
+    Args:
+        out: the values, in codes.
+        codes: whole numbers, in rows of one key each.
+        normals: given, one after the other; empty to draw them.
+        rows: as in `fold`.
+        nth: as in `fold`.
+        tables: [2, M] mean and standard deviation by the magnitude of a code.
+        row: codes of one key.
+    """
+    wide()
+    numbers, work, places = np.empty(CHUNK + 8, f), np.empty((2, CHUNK), f), np.empty(CHUNK, np.int32)
+    for k in range(codes.shape[0] // max(1, row)):
+        for first in range(0, row, CHUNK):
+            count, begin = min(CHUNK, row - first), k * row + first
+            code, value, place = codes[begin : begin + count], out[begin : begin + count], places[:count]
+            mean, deviation = work[0, :count], work[1, :count]
+            x = half(numbers, normals, rows, k, first, count, begin, nth)
+            for i in range(count):
+                place[i] = int32(abs(code[i]))
+            look_up(mean, tables[0], place)
+            look_up(deviation, tables[1], place)
+            for i in range(count):
+                value[i] = fused(deviation[i], x[i], mean[i] if code[i] >= f(0) else -mean[i])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, ClassVar
 
 import torch
@@ -26,7 +26,9 @@ from ohmformer.array.multiply import (
 )
 from ohmformer.array.peripherals.spec import draws_for_reads
 from ohmformer.array.programmed import Programmed
+from ohmformer.array.same import Same
 from ohmformer.array.spec import Calibrated, Crossbar, analog
+from ohmformer.device.spec import Cell
 from ohmformer.errors import BadInput
 from ohmformer.nn.operands.quick.plan import Plan, quick_product
 from ohmformer.nn.shared.state import State, Use
@@ -47,7 +49,7 @@ class StraightThrough(torch.autograd.Function):
         """x[..., M, I], y[..., M, O], values[..., O, I] of the cells; w[..., O, I] and bias[O] for gradients alone."""
         ctx.save_for_backward(x, values)
         ctx.shape = w.shape
-        return y.clone()
+        return y.detach()  # the same memory, which nothing else uses
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -63,6 +65,36 @@ class StraightThrough(torch.autograd.Function):
             grad_w = (grad.transpose(-2, -1) @ x).sum_to_size(ctx.shape)
         grad_bias = grad.flatten(0, -2).sum(0) if ctx.needs_input_grad[4] else None
         return grad_x, grad_w, None, None, grad_bias
+
+
+class AddedBias(torch.autograd.Function):
+    """y + bias in the memory of y, which nothing else may use: its derivatives are those of a sum."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, bias: Tensor) -> Tensor:
+        """y[..., out] and bias[out] of one type."""
+        return y.detach().add_(bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Gradients for y and the bias."""
+        (grad,) = grads
+        of_bias = grad.flatten(0, -2).sum(0) if ctx.needs_input_grad[1] else None
+        return grad if ctx.needs_input_grad[0] else None, of_bias
+
+
+def add_bias(y: Tensor, bias: Tensor | None) -> Tensor:
+    """y[..., O] + bias[O], in the memory of y where types allow it: a new tensor takes more time than the addition.
+
+    Args:
+        y: results that nothing else uses.
+        bias: None for none.
+    """
+    if bias is None or y.dtype is not bias.dtype:
+        return y if bias is None else y + bias
+    if y.requires_grad or (torch.is_grad_enabled() and bias.requires_grad):
+        return AddedBias.apply(y, bias)  # type: ignore[no-any-return, no-untyped-call]
+    return y.add_(bias)
 
 
 @dataclass(eq=False)
@@ -228,7 +260,13 @@ class Operand:
         """The crossbars as they are written in a use: a training step may have other write noise than the hardware."""
         array, step = self.array if self.state.rounded else analog(self.array), use.step
         cell = None if step is None else step.cells.get(self.name)
-        return array if cell is None else array.model_copy(update={"cell": cell})
+        return array if cell is None else _with_cell(Same(array), Same(cell))
+
+
+@lru_cache(maxsize=64)
+def _with_cell(array: Same[Crossbar], cell: Same[Cell]) -> Crossbar:
+    """An array with other cells: the same object in each step, so that what is known of it need not be found again."""
+    return array.value.model_copy(update={"cell": cell.value})
 
 
 def percentile(x: Tensor, percent: float) -> Tensor:

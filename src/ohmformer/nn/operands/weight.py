@@ -25,7 +25,7 @@ from ohmformer.capture.batch_axis import FIRST, BatchAxis
 from ohmformer.errors import BadInput
 from ohmformer.mitigation.hadamard import rotate
 from ohmformer.mitigation.spec import WeightMitigation
-from ohmformer.nn.operands.base import Operand
+from ohmformer.nn.operands.base import Operand, add_bias
 from ohmformer.nn.operands.kv_transform import TRADE
 from ohmformer.nn.operands.observation import WeightInputs
 from ohmformer.nn.operands.plain_calls import refuse_hidden
@@ -118,11 +118,7 @@ class WeightOperand(Operand):
         y = weight_product(self, x, w, bias) if origin is None and memory_mask is None else None
         if y is not None:
             return y
-        y = self._product(x, w, origin, memory_mask)
-        # In place where nothing else needs y: a new tensor of that size takes more time than the addition.
-        if bias is None:
-            return y
-        return y + bias if y.requires_grad or y.dtype is not bias.dtype else y.add_(bias)
+        return add_bias(self._product(x, w, origin, memory_mask), bias)
 
     def _product(self, x: Tensor, w: Tensor, origin: Tensor | None, memory_mask: Mask | None) -> Tensor:
         """`product` of any kind, without a bias."""

@@ -1,6 +1,6 @@
 """What verified writes buy and cost on the hardware of ClipFormer: noise, energy, time and wear, all in closed form.
 
-python benchmarks/verify.py > benchmarks/verify.md
+python benchmarks/mitigation/verify.py > benchmarks/mitigation/verify.md
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ SIGMA = 0.2
 
 INTRODUCTION = f"""# Verified writes
 
-`python benchmarks/verify.py > benchmarks/verify.md`: DeiT-S on `clipformer_tcad_2024`, in closed form. One write has
+`python benchmarks/mitigation/verify.py > benchmarks/mitigation/verify.md`:
+DeiT-S on `clipformer_tcad_2024`, in closed form. One write has
 gamma sigma = {SIGMA}. A list of writes has one number per slice, the least significant first; the percentage is
 the tolerance. All codes are taken as equally likely. Lifetime is that of the cells of K and V at one image a second.
 """

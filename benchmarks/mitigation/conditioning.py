@@ -1,6 +1,6 @@
 """What conditioning K and V costs beside everything else: energy, latency and memory, by basis.
 
-python benchmarks/conditioning.py > benchmarks/conditioning.md
+python benchmarks/mitigation/conditioning.py > benchmarks/mitigation/conditioning.md
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ FLOWS = {"layer by layer": of.LayerSerial(), "blocks of 64": of.SequenceBlocking
 
 INTRODUCTION = """# Conditioning of K and V
 
-`python benchmarks/conditioning.py > benchmarks/conditioning.md`. The mean of the tokens is removed, each token has a
+`python benchmarks/mitigation/conditioning.py > benchmarks/mitigation/conditioning.md`. The mean of the tokens is
+removed, each token has a
 scale of its own, and codes are bias-corrected, as `auto` does it. `own` keeps the basis; the other rows change it.
 "Energy of conditioning" is that of the operation `conditioning`. "All energy" also has the power that tiles draw while
 they wait. Percentages in brackets compare with no conditioning. Arrays, cells, writes, conversions and area do not
