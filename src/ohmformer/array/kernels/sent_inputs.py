@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ohmformer import deferred_checks
 from ohmformer.array import encoding
 from ohmformer.array.chunking import pieces
 from ohmformer.array.kernels.input_codes import LARGEST
@@ -52,6 +53,8 @@ class SentInputs:
         """
         top = array.max_input(signed=signed)
         if x_range is None or x_range.dim() or x_range.device.type != "cpu" or top > LARGEST:
+            return None
+        if deferred_checks.waits(x_range.device):  # checks here are made at once
             return None
         largest = float(x_range)
         if not drivers.plain(array) or not 0 <= largest < math.inf:

@@ -135,7 +135,7 @@ def write(
     """
     wide()
     R, N, d = sizes
-    code, total, spread = np.empty(CHUNK, np.float32), np.empty(CHUNK, np.float32), np.empty(CHUNK, np.float32)
+    work, places = np.empty((5, CHUNK), np.float32), np.empty(CHUNK, np.int32)
     mine, other = np.empty(CHUNK + 8, np.float32), np.empty(CHUNK + 8, np.float32)
     if not given:
         measure(ranges, values, steps, R, N, d, by_head)
@@ -150,20 +150,22 @@ def write(
         of_reads, seed, token = variance + b * sample if noisy else 0, keys[k, 0], keys[k, 1]
         for first in range(0, row, CHUNK):
             count = min(CHUNK, row - first)
-            codes = code[:count]
+            codes, place = work[0, :count], places[:count]
+            total, spread, held, scale = work[1, :count], work[2, :count], work[3, :count], work[4, :count]
             bad |= round_tokens(codes, values + 4 * b * steps[0], steps, first, tokens, begin, d, ranges[b], top)
             for i in range(count):
-                total[i], spread[i] = f(0), f(0)
+                total[i], spread[i], place[i] = f(0), f(0), int32(abs(codes[i]))
             for s in range(tables.shape[1]):
                 x = drawn(mine, first, count, token, s, seed)
                 y = x
                 if pairs:
                     y = drawn(other, row + first, count, token, s, seed)
                     swap(x, y, codes)
-                mean, std, weight = tables[0, s], tables[1, s], tables[2, s, 0]
-                add_slice(total, spread, codes, x, y, mean, std, weight, low, high, v0, v1, v2, pairs, noisy)
-            place = out + b * sample
-            place_tokens(place, of_reads, codes, total, spread, first, tokens, begin, N, d, ranges[b], copies)
+                how = tables[2, s, 0], low, high, v0, v1, v2, pairs, noisy
+                add_slice(total, spread, place, x, y, held, scale, tables[0, s], tables[1, s], *how)
+            place_tokens(
+                out + b * sample, of_reads, codes, total, spread, first, tokens, begin, N, d, ranges[b], copies
+            )
     return NO_VALUE if bad else 0
 
 
