@@ -15,7 +15,8 @@ from ohmformer.array.codes.codec import Codec
 from ohmformer.array.converters import adc_range
 from ohmformer.array.crossbar import write, write_request
 from ohmformer.array.folded_writes import write_folded
-from ohmformer.array.kernels import cell_writes, reads
+from ohmformer.array.kernels import reads
+from ohmformer.array.kernels.writes import cell_writes
 from ohmformer.array.multiply import needs_cells, product
 from ohmformer.array.spec import Crossbar
 from ohmformer.streams import SampleStreams, Stream

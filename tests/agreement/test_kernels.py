@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 import ohmformer as of
-from ohmformer.array.kernels import converted_sum, folded_write
+from ohmformer.array.kernels import converted_sum
+from ohmformer.array.kernels.writes import folded_write
 from ohmformer.streams import backends
 from tests.gpu.kernels import KERNEL_DEVICE, needs_triton
 from tests.nn.models import Decoder, vit

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import ohmformer as of
-from ohmformer.array.kernels import cell_writes
+from ohmformer.array.kernels.writes import cell_writes
 from ohmformer.nn.convert.handle import crossbars
 from ohmformer.nn.operands.base import AddedBias
 from ohmformer.nn.operands.weight import WeightOperand

@@ -17,7 +17,7 @@ from ohmformer.array import encoding, event_counter
 from ohmformer.array.codes.codec import Codec
 from ohmformer.array.degradation import compensation
 from ohmformer.array.folded import fold
-from ohmformer.array.kernels import cell_writes, residual_writes
+from ohmformer.array.kernels.writes import cell_writes, residual_writes
 from ohmformer.array.peripherals.mismatch import Mismatch, draw_mismatch
 from ohmformer.array.peripherals.read_keys import in_blocks
 from ohmformer.array.peripherals.spec import mismatched

@@ -16,7 +16,7 @@ from ohmformer.array import crossbar, encoding
 from ohmformer.array.crossbar import WriteOptions, WriteRequest
 from ohmformer.array.degradation import compensation
 from ohmformer.array.folded import Folded, SliceSum, difference, fold, pair
-from ohmformer.array.kernels import cell_writes, folded_write, residual_writes
+from ohmformer.array.kernels.writes import cell_writes, folded_write, residual_writes
 from ohmformer.array.peripherals.spec import mismatched
 from ohmformer.array.spec import Crossbar
 from ohmformer.array.writing import Held, one_sided

@@ -21,7 +21,7 @@ from ohmformer.array.chunking import pieces
 from ohmformer.array.crossbar import WriteOptions, WriteRequest
 from ohmformer.array.folded import Folded
 from ohmformer.array.gaussian_writes.moments import gaussian_pairs, means_and_stds, of_whole_values
-from ohmformer.array.kernels import cell_writes
+from ohmformer.array.kernels.writes import cell_writes
 from ohmformer.array.spec import Crossbar
 from ohmformer.array.writing import one_sided
 from ohmformer.device import noise

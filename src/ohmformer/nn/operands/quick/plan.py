@@ -12,7 +12,7 @@ from ohmformer.array import converters, writing
 from ohmformer.array.folded import Folded, with_read_noise
 from ohmformer.array.kernels import reads
 from ohmformer.array.kernels.sent_inputs import SentInputs
-from ohmformer.array.kernels.token_writes import TokenWrites
+from ohmformer.array.kernels.writes.token_writes import TokenWrites
 from ohmformer.array.multiply import has_noisy_reads, has_read_noise, needs_cells
 from ohmformer.array.peripherals.spec import mismatched
 from ohmformer.array.programmed import Programmed

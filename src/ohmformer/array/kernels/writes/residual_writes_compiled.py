@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numba import int32, uint32
 
-from ohmformer.array.kernels.cell_writes_compiled import half
 from ohmformer.array.kernels.input_codes_compiled import clamped, rounded
+from ohmformer.array.kernels.writes.cell_writes_compiled import half
 from ohmformer.streams.compiling import compiled, intrinsics
 
 f = np.float32

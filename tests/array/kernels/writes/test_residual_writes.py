@@ -15,12 +15,12 @@ from torch import Tensor
 import ohmformer as of
 from ohmformer.array.crossbar import write, write_request
 from ohmformer.array.folded_writes import write_folded
-from ohmformer.array.kernels import residual_writes
+from ohmformer.array.kernels.writes import residual_writes
 from ohmformer.array.multiply import mvm
 from ohmformer.array.spec import Crossbar
 from ohmformer.streams import SampleStreams, Stream
 from ohmformer.streams.backends import Kernels
-from tests.array.kernels.test_cell_writes import SAMPLES, STREAMS
+from tests.array.kernels.writes.test_cell_writes import SAMPLES, STREAMS
 from tests.build import FLICKER, PCM_DRIFT, PROPORTIONAL, SQRT_RANGE, UNIFORM, array, cell
 from tests.gpu.kernels import needs_numba
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numba import int32, uint32
 
-from ohmformer.array.kernels.cell_writes_compiled import add_slice, digit_of, swap
 from ohmformer.array.kernels.input_codes_compiled import NO_RANGE, NO_VALUE, clamped, rounded
+from ohmformer.array.kernels.writes.cell_writes_compiled import add_slice, digit_of, swap
 from ohmformer.streams.compiling import compiled, intrinsics, memory
 from ohmformer.streams.philox_compiled import CHUNK, normals_of
 

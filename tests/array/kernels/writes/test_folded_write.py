@@ -10,7 +10,7 @@ from ohmformer.array.codes.codec import Codec
 from ohmformer.array.crossbar import write_request
 from ohmformer.array.folded import Folded
 from ohmformer.array.folded_writes import write_folded
-from ohmformer.array.kernels import folded_write
+from ohmformer.array.kernels.writes import folded_write
 from ohmformer.array.spec import Crossbar, analog
 from ohmformer.streams import SampleStreams, Stream, Streams, TokenStreams, backends
 from tests.build import PCM_DRIFT, SQRT_RANGE, UNIFORM, array, cell
@@ -128,4 +128,4 @@ def test_the_kernel_compiles_for_a_gpu() -> None:
     ]
     ones = dict.fromkeys(("magnitudes", "size", "slice_step", "pair_step", "row", "row_step"), 1)
     cases.append(({**tensors, **numbers, **sizes}, {**ones, "SLICES": 2, "PAIRS": True, "BLOCK": 1024}))
-    assert min(sizes_compiled("ohmformer.array.kernels.folded_write_kernel", "fold_slices", cases)) > 1_000
+    assert min(sizes_compiled("ohmformer.array.kernels.writes.folded_write_kernel", "fold_slices", cases)) > 1_000

@@ -88,7 +88,7 @@ def _turned(t: Tensor, request: WriteRequest) -> Tensor:
 
 def _write(request: WriteRequest, values: Tensor, held: Tensor, variance: Tensor, digits: Tensor) -> None:
     """Fill what cells hold, its variance and the digits of both halves, the last two where they are not empty."""
-    from ohmformer.array.kernels import residual_writes_compiled
+    from ohmformer.array.kernels.writes import residual_writes_compiled
 
     array, writer, tables = request.array, request.writer("cell"), _tables(Same(request.array), request.max_code)
     halves = 1 if one_sided(array) else 2

@@ -12,10 +12,10 @@ from ohmformer.array.codes.codec import Codec
 from ohmformer.array.crossbar import write
 from ohmformer.array.encoding import magnitude_range
 from ohmformer.array.folded_writes import write_folded
-from ohmformer.array.kernels.token_writes import TokenWrites
+from ohmformer.array.kernels.writes.token_writes import TokenWrites
 from ohmformer.errors import BadInput
 from ohmformer.streams import SampleStreams, Stream, TokenStreams
-from tests.array.kernels.test_cell_writes import HARDWARE, READS, hardware
+from tests.array.kernels.writes.test_cell_writes import HARDWARE, READS, hardware
 from tests.build import FLICKER, PCM_DRIFT, UNIFORM, array, cell
 from tests.gpu.kernels import needs_numba
 

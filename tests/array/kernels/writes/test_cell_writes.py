@@ -11,7 +11,7 @@ from torch import Tensor
 from ohmformer.array.codes.codec import Codec
 from ohmformer.array.crossbar import write, write_request
 from ohmformer.array.folded_writes import write_folded
-from ohmformer.array.kernels import cell_writes
+from ohmformer.array.kernels.writes import cell_writes
 from ohmformer.array.spec import Crossbar, analog
 from ohmformer.streams import SampleStreams, Stream, Streams, TokenStreams
 from tests.build import FLICKER, PCM_DRIFT, PROPORTIONAL, SQRT_RANGE, UNIFORM, array, cell

@@ -40,7 +40,7 @@ def written(request: WriteRequest) -> Folded:
 
     Noise is added in digits, not in siemens, so results differ by the rounding of floating-point numbers.
     """
-    from ohmformer.array.kernels import folded_write_kernel
+    from ohmformer.array.kernels.writes import folded_write_kernel
 
     array, codes, slices = request.array, request.codes, request.slices
     pairs = not one_sided(array)

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ohmformer.array import encoding, event_counter
 from ohmformer.array.gaussian_writes.moments import gaussian_pairs
-from ohmformer.array.kernels import cell_writes
 from ohmformer.array.kernels.input_codes import LARGEST
 from ohmformer.array.kernels.read_variance import variance_of_digits
+from ohmformer.array.kernels.writes import cell_writes
 from ohmformer.array.spec import Crossbar
 from ohmformer.array.writing import one_sided
 from ohmformer.device import noise
@@ -75,7 +75,7 @@ class TokenWrites:
         Raises:
             BadInput: a value or a range is NaN or infinite, or a range is negative.
         """
-        from ohmformer.array.kernels import token_writes_compiled
+        from ohmformer.array.kernels.writes import token_writes_compiled
 
         given = _arguments(tokens, streams, ranges, by_head=by_head)
         if given is None:
@@ -95,7 +95,7 @@ class TokenWrites:
 
         Args, exceptions and the values of one code, which are returned, too, are those of `write`.
         """
-        from ohmformer.array.kernels import token_writes_compiled
+        from ohmformer.array.kernels.writes import token_writes_compiled
 
         given = _arguments(tokens, streams, ranges, by_head=by_head)
         if given is None:

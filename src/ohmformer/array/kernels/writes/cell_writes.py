@@ -47,7 +47,7 @@ def written(request: WriteRequest, read_noise: bool) -> Folded:
 
     Noise is added in digits, not in siemens, so results differ by the rounding of floating-point numbers.
     """
-    from ohmformer.array.kernels import cell_writes_compiled
+    from ohmformer.array.kernels.writes import cell_writes_compiled
 
     array, unit = request.array, request.unit
     coefficients = variance_of_digits(array) if read_noise and not noise.exact_reads(array.cell) else None
@@ -73,7 +73,7 @@ def normals_written(request: WriteRequest) -> Tensor:
 
     It leaves out the clamp, so it is for writes for which `one_number.clamp_is_negligible`.
     """
-    from ohmformer.array.kernels import cell_writes_compiled
+    from ohmformer.array.kernels.writes import cell_writes_compiled
 
     codes, (*drawn, row, _, _) = _numbers(request, slices=1, halves=1)
     held, tables = torch.empty_like(codes), _tables_of_values(Same(request.array), request.slices)
@@ -83,7 +83,7 @@ def normals_written(request: WriteRequest) -> Tensor:
 
 def digits_written(request: WriteRequest) -> Tensor:
     """The digits [2, S, ..., O, I] that `write` of a write that is `fusible` leaves, with the same random numbers."""
-    from ohmformer.array.kernels import cell_writes_compiled
+    from ohmformer.array.kernels.writes import cell_writes_compiled
 
     codes, (*drawn, row, slice_step, row_step) = _numbers(request)
     digits = codes.new_empty(2, request.slices, *codes.shape)
