@@ -56,6 +56,7 @@ def test_the_demo_writes_its_comparisons_too(ohmformer: Run, monkeypatch: pytest
     assert "1.541 ms" in err
 
 
+@pytest.mark.slow
 def test_a_language_model_is_a_demo(
     ohmformer: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

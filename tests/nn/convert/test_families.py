@@ -169,6 +169,7 @@ def page() -> str:
     return HEAD.format(versions=versions()) + "\n".join(converted(name)[2] for name in FAMILIES) + "\n" + FOOT
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_the_table_of_models_is_what_conversion_gives() -> None:
     written = PAGE.read_text(encoding="utf-8")
