@@ -110,6 +110,7 @@ def test_keys_cover_every_module_that_computes_costs() -> None:
 
 READING = {
     *("terminal.files", "study.read_study", "study.sweep", "study.overwriting", "study.permission"),
+    *("study.failures", "terminal.memory"),
     *(
         "study.results.collection",
         "study.results.document",
