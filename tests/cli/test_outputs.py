@@ -208,6 +208,8 @@ def test_a_page_is_not_made_of_results_that_a_later_run_has_left_behind(
     code, _, err = ohmformer("report", out, "-o", page)
     assert code == 2
     assert "has no results.json; wait until the run has ended" in err
+    (tmp_path / "out" / "search.json").touch()
+    assert "it holds a search, whose front is in front.csv" in ohmformer("report", out, "-o", page)[2]
     (tmp_path / "out" / "errors.txt").touch()
     code, _, err = ohmformer("report", out, "-o", page)
     assert "errors.txt says which points failed: mend them or take them out of the study, and run it again" in err

@@ -49,6 +49,8 @@ def _remedy(folder: Path) -> str:
     """What to do about a folder without results."""
     if (folder / ERRORS).is_file():
         return f"{ERRORS} says which points failed: mend them or take them out of the study, and run it again"
+    if (folder / "search.json").is_file():
+        return "it holds a search, whose front is in front.csv and front.svg; run its designs as a study for a page"
     return "wait until the run has ended, or run the study again"
 
 
