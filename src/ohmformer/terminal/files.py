@@ -91,7 +91,7 @@ def check_file(option: str, file: str) -> None:
     if is_standard_output(file):
         return
     place = f"{option} {file}" if file else option
-    remedy = "give the path of a file in a folder that exists"
+    remedy = "give the path of a file in a folder that you may write to"
     try:
         reason = _why_unwritable(file)
     except (OSError, ValueError) as error:
