@@ -115,6 +115,14 @@ def test_inputs_that_vanish_beside_the_weights_are_told(size: float) -> None:
         of.convert(SelfAttention().eval(), HARDWARE, sample=TOKENS * size)
 
 
+def test_one_matrix_of_huge_weights_makes_no_inputs_negligible() -> None:
+    model = SelfAttention().eval()
+    model.register_parameter("huge", nn.Parameter(torch.full((2, 24), 1e8)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        of.convert(model, HARDWARE, sample=TOKENS)
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_a_sample_that_is_not_finite_is_refused(bad: float) -> None:
     with pytest.raises(of.BadInput, match="NaN or infinity; check the sample and the model"):

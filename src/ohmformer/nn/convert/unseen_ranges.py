@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
+from statistics import median
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ def warn_of_unseen(model: nn.Module, operands: Iterable[Operand], *, stacklevel:
     """Warn of operands whose inputs, tokens or converter currents were all zero while ranges were calibrated.
 
     So are banks of experts of which the inputs used less than half, as those of a sample of a few tokens do.
-    Inputs and tokens within float32 rounding of the largest weight of the model count as zero.
+    Inputs and tokens within float32 rounding of the largest weight of a usual matrix of the model count as zero.
 
     Args:
         model: the converted model.
@@ -66,10 +67,13 @@ def _listed(missed: dict[str, str]) -> str:
 
 
 def _negligible(model: nn.Module) -> float:
-    """Return the float32 rounding step of the largest weight of a model."""
+    """Return the float32 rounding step of the largest weight of a usual matrix of a model: that of the median.
+
+    One matrix may have far larger weights than all others, such as a linear probe if a feature hardly varies.
+    """
     parameters = [stored_values(p) for p in model.parameters() if p.is_floating_point() and not own_dispatch(p)]
-    magnitudes = [float(values.abs().amax()) for values in parameters if values.numel()]
-    return torch.finfo(torch.float32).eps * max(magnitudes, default=0.0)
+    magnitudes = [float(values.abs().amax()) for values in parameters if values.ndim > 1 and values.numel()]
+    return torch.finfo(torch.float32).eps * (median(magnitudes) if magnitudes else 0.0)
 
 
 def unseen_part(operand: Operand, limit: float = 0.0) -> str:
