@@ -1,11 +1,11 @@
 """How much slower a whole vision transformer of DeiT-S's shape is with weights, K and V on simulated crossbars.
 
-One thread, batch 2, random weights; the digital model and the converted ones, with operations of PyTorch and with
-compiled kernels, take turns in every round, so that a busy machine slows all alike; medians of processor time, which
+One thread, batch 2, random weights; the digital model and the converted ones, with operations of PyTorch, with
+compiled kernels and on the CPU's matrix units, take turns in every round, so that a busy machine slows all alike; medians of processor time, which
 leaves out the time in which other processes had the core. Static weights are programmed beforehand, K and V in every
 pass. A second table says what the time of a pass is spent on. Prints markdown; `--write` also keeps it.
 
-    python benchmarks/vit.py [--rounds 10] [--write benchmarks/vit.md]
+    python benchmarks/vit.py [--rounds 10] [--compiled] [--write benchmarks/vit.md]
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from turns import medians, show
 from two_states import values
 
 import ohmformer as of
+from ohmformer.streams.compiling import has_amx
 
 BATCH = 2
 KINDS = {
@@ -101,13 +102,16 @@ What did not:
 """What made a pass faster, and what did not."""
 
 
-def cases(images: torch.Tensor) -> dict[str, nn.Module]:
-    """The digital model, and the same model on hardware of several kinds."""
+def cases(images: torch.Tensor, *, plain: bool) -> dict[str, nn.Module]:
+    """The digital model, and the same model on hardware of several kinds; `plain` ones run with operations of PyTorch."""
     model = SHAPES["deit"].build().eval()
     found: dict[str, nn.Module] = {"digital": model}
     for name in LEVELS:
-        found[name] = on_crossbars(model, images, name)
+        if plain:
+            found[name] = on_crossbars(model, images, name)
         found[f"{name}, compiled"] = on_crossbars(model, images, name, "compiled")
+        if has_amx():
+            found[f"{name}, AMX"] = on_crossbars(model, images, name, "amx")
     return found
 
 
@@ -146,18 +150,19 @@ def in_loops(model: nn.Module, images: torch.Tensor) -> float:
     calls = cProfile.Profile(time.process_time)
     calls.runcall(model, images)
     files = pstats.Stats(calls).stats  # type: ignore[attr-defined]
-    return sum(own for (file, _, _), (_, _, own, _, _) in files.items() if file.endswith("_compiled.py"))
+    return sum(own for (file, _, _), (_, _, own, _, _) in files.items() if file.endswith(("_compiled.py", "_amx.py")))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--compiled", action="store_true", help="leave out the rows with operations of PyTorch")
     parser.add_argument("--write", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     images = torch.randn(BATCH, 3, 224, 224)
-    models = cases(images)
+    models = cases(images, plain=not arguments.compiled)
     found = measure(models, images, arguments.rounds)
     lines = [
         f"torch {torch.__version__}, numba {version('numba')}, {platform.machine()}, one thread, batch {BATCH}, "
