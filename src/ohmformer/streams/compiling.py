@@ -229,25 +229,3 @@ def memory() -> Any:
         return carray(pointer(address), (count,))
 
     return compiled()(floats_at)
-
-
-@cache
-def stack(count: int) -> Any:
-    """Return a function for compiled loops: memory for `count` numbers of uint32, each time that it is named."""
-    from llvmlite import ir  # type: ignore[import-untyped]
-    from numba import carray, types
-    from numba.core import cgutils
-    from numba.extending import intrinsic
-
-    @intrinsic
-    def pointer(context: Any) -> Any:
-        def generate(target: Any, builder: Any, signature: Any, _: Any) -> Any:
-            memory = cgutils.alloca_once(builder, ir.ArrayType(ir.IntType(32), count))
-            return builder.bitcast(memory, target.get_value_type(signature.return_type))
-
-        return types.CPointer(types.uint32)(), generate
-
-    def words_on_stack() -> Any:
-        return carray(pointer(), (count,))
-
-    return compiled()(words_on_stack)

@@ -10,7 +10,7 @@ import numpy as np
 from numba import float32, int32, int64, uint32, uint64
 from torch import Tensor
 
-from ohmformer.streams.compiling import compiled, intrinsics, stack
+from ohmformer.streams.compiling import compiled, intrinsics
 from ohmformer.streams.philox import INCREMENTS, MULTIPLIERS, NORMAL, ROUNDS
 from ohmformer.streams.places import Places
 
@@ -19,10 +19,7 @@ CHUNK = 2048
 f = np.float32
 M0, M1 = (np.uint64(number) for number in MULTIPLIERS)
 W0, W1 = (np.uint32(number) for number in INCREMENTS)
-GROUPS = 256
-"""Groups of four words that are drawn at a time."""
 fused, wide = intrinsics()
-words_on_stack = stack(GROUPS)
 
 
 @compiled()
@@ -77,17 +74,11 @@ def normals_of(out, first, count, token, nth, seed):
     """Write normals `first` to `first + count` of a stream to the beginning of `out`; both are multiples of four."""
     wide()
     k0, k1 = uint32(seed & int64(0xFFFFFFFF)), uint32((seed >> int64(32)) & int64(0xFFFFFFFF))
-    w0, w1, w2, w3 = words_on_stack(), words_on_stack(), words_on_stack(), words_on_stack()
-    for begin in range(0, count, 4 * GROUPS):
-        groups = min(GROUPS, (count - begin) // 4)
-        # Two loops, since one would have vectors of half the length: products are of 64 bits, normals of 32.
-        for g in range(groups):
-            w0[g], w1[g], w2[g], w3[g] = words_of(uint32((first + begin) // 4 + g), token, nth, uint32(0), k0, k1)
-        some = out[begin : begin + 4 * groups]
-        for g in range(groups):
-            n0, n1 = pair_of(w0[g], w1[g])
-            n2, n3 = pair_of(w2[g], w3[g])
-            some[4 * g], some[4 * g + 1], some[4 * g + 2], some[4 * g + 3] = n0, n1, n2, n3
+    for g in range(count // 4):
+        w0, w1, w2, w3 = words_of(uint32(first // 4 + g), token, nth, uint32(0), k0, k1)
+        n0, n1 = pair_of(w0, w1)
+        n2, n3 = pair_of(w2, w3)
+        out[4 * g], out[4 * g + 1], out[4 * g + 2], out[4 * g + 3] = n0, n1, n2, n3
 
 
 @compiled()
