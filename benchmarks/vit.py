@@ -81,14 +81,14 @@ Whole layers of 394 tokens at that load, ns for each value: a conversion with it
 with read noise 3.6 to 4.0 in place of 5.8 to 6.8. [394, 384] x [384, 1536] with read noise takes 2.8 ms, where the
 digital product takes 3.0. By samples of a profile, when variances still were two numbers of bfloat16 each (4.6 in all):
 tile instructions 2.0, normal numbers 1.45, conversion 0.46, root and sum 0.3. With both (asked 3.0), milliseconds of a
-pass by function: reads 290 (1.6), inputs into tiles 22, K and V into tiles 22 and into cells 30, inputs 15; other passes
-and Python take the rest. Tile instructions alone need 16 cycles each: with 64 of them for 32 x 32 results of 128 rows,
-0.4 ns for each result at 2.5 GHz. The rest is waiting for tiles in the second cache, which other work shared.
+pass by function: reads 290 (1.6), inputs into tiles 22, K and V into tiles 22 and into cells 30, inputs 15; other
+passes and Python take the rest. Tile instructions alone need 16 cycles each: with 64 of them for 32 x 32 results of 128
+rows, 0.4 ns for each result at 2.5 GHz. The rest is waiting for tiles in the second cache, which other work shared.
 
 - Currents by three products of bfloat16 (error 1e-7, where float32 has 3e-7): with currents written to memory they take
-  0.97 ms for [394, 128] x [128, 1536], in place of 1.23; a strip of 32 rows and 256 columns that stays in the cache takes
-  a third of that, so noise and conversion of the strip follow at once. 64 or 128 columns are slower (by 0.3 and 0.1 ns
-  for each value).
+  0.97 ms for [394, 128] x [128, 1536], in place of 1.23; a strip of 32 rows and 256 columns that stays in the cache
+  takes a third of that, so noise and conversion of the strip follow at once. 64 or 128 columns are slower (by 0.5 and
+  0.1 ns for each value).
 - Squares and variances as two numbers of bfloat16 each (error 3e-6) take 0.9 ns more for each conversion with read
   noise than one number each (standard deviation off by at most 0.4 %).
 - Normals in one loop for words and one for pairs of normals: 0.97 in place of 1.01 ns, not kept. A row of 197 numbers
