@@ -1,11 +1,12 @@
 """How much slower a whole vision transformer of DeiT-S's shape is with weights, K and V on simulated crossbars.
 
-One thread, batch 2, random weights; the digital model and the converted ones, with operations of PyTorch and with
-compiled kernels, take turns in every round, so that a busy machine slows all alike; medians of processor time, which
-leaves out the time in which other processes had the core. Static weights are programmed beforehand, K and V in every
-pass. A second table says what the time of a pass is spent on. Prints markdown; `--write` also keeps it.
+One thread, batch 2, random weights. The digital model and the converted ones, with operations of PyTorch, with compiled
+kernels and on the matrix units of the CPU, take turns in every round, so that a busy machine slows all alike. Medians
+of processor time, which leaves out the time in which other processes had the core. Static weights are programmed
+beforehand, K and V in every pass. A second table says what the time of a pass is spent on. Prints markdown; `--write`
+also keeps it.
 
-    python benchmarks/vit.py [--rounds 10] [--write benchmarks/vit.md]
+    python benchmarks/vit.py [--rounds 10] [--compiled] [--write benchmarks/vit.md]
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from turns import medians, show
 from two_states import values
 
 import ohmformer as of
+from ohmformer.streams.compiling import has_amx
 
 BATCH = 2
 KINDS = {
@@ -67,6 +69,31 @@ where it is more than a target:
 - With both (asked 3.0): both products 283 ms, 1.6; 65 M conversions with read noise 142 ms, 0.8; Python 21 ms (38),
   0.12.
 
+On the matrix units of the CPU (`kernels = "amx"`; times digital, 179 ms; 5 rounds in turns at a load of 4 to 6 on 2
+cores, in brackets the fastest pass of each row; compiled kernels in the same rounds):
+
+- array, 128 rows, amplitude: 1.28 (1.13), compiled 1.52 (1.43)
+- and 8-bit ADC: 1.68 (1.57), compiled 1.95 (1.84)
+- and read noise, ideal converters: 2.05 (1.89), compiled 2.78 (2.79)
+- and both: 3.31 (3.03), compiled 4.86 (3.99)
+
+Whole layers of 394 tokens at that load, ns for each value: a conversion with its product 1.3 to 1.5 in place of 2.4,
+with read noise 3.6 to 4.0 in place of 5.8 to 6.8. [394, 384] x [384, 1536] with read noise takes 2.8 ms, where the
+digital product takes 3.0. By samples of a profile, when variances still were two numbers of bfloat16 each (4.6 in all):
+tile instructions 2.0, normal numbers 1.45, conversion 0.46, root and sum 0.3. With both (asked 3.0), milliseconds of a
+pass by function: reads 290 (1.6), inputs into tiles 22, K and V into tiles 22 and into cells 30, inputs 15; other
+passes and Python take the rest. Tile instructions alone need 16 cycles each: with 64 of them for 32 x 32 results of 128
+rows, 0.4 ns for each result at 2.5 GHz. The rest is waiting for tiles in the second cache, which other work shared.
+
+- Currents by three products of bfloat16 (error 1e-7, where float32 has 3e-7): with currents written to memory they take
+  0.97 ms for [394, 128] x [128, 1536], in place of 1.23; a strip of 32 rows and 256 columns that stays in the cache
+  takes a third of that, so noise and conversion of the strip follow at once. 64 or 128 columns are slower (by 0.5 and
+  0.1 ns for each value).
+- Squares and variances as two numbers of bfloat16 each (error 3e-6) take 0.9 ns more for each conversion with read
+  noise than one number each (standard deviation off by at most 0.4 %).
+- Normals in one loop for words and one for pairs of normals: 0.97 in place of 1.01 ns, not kept. A row of 197 numbers
+  is drawn as 256, since what is left of a vector takes as long.
+
 What made passes faster:
 
 - Settings of an operand found once, not in every call (linear layer of 64 features: 45 in place of 107 us; K or V of 5
@@ -83,9 +110,9 @@ What made passes faster:
 
 What did not:
 
-- The second product in bfloat16: 0.7 in place of 3.7 ms for [394, 384] x [384, 1536], and passes with read noise 8 to
-  13 % faster. It was not kept: in one of 30,000 results rounding to bfloat16 depends on the shape of the batch, and in
-  all of them on the CPU.
+- The second product in bfloat16 by an operation of PyTorch: 0.7 in place of 3.7 ms for [394, 384] x [384, 1536], and
+  passes with read noise 8 to 13 % faster. It was not kept: in one of 30,000 results rounding to bfloat16 depends on the
+  shape of the batch, and in all of them on the CPU.
 - Passes in pieces that fit into the cache: noise 0.73 to 0.78 in place of 0.71 ms for 605,000 values, conversion 0.75
   in place of 0.67, quantization 0.79 in place of 0.66. Calls cost what the cache saves.
 - One batched product for all blocks of rows: three products of 128 rows take 3.2 ms, one of 384 rows takes 3.7.
@@ -101,13 +128,16 @@ What did not:
 """What made a pass faster, and what did not."""
 
 
-def cases(images: torch.Tensor) -> dict[str, nn.Module]:
-    """The digital model, and the same model on hardware of several kinds."""
+def cases(images: torch.Tensor, *, plain: bool) -> dict[str, nn.Module]:
+    """The digital model, and the model on hardware of several kinds; with `plain`, by operations of PyTorch, too."""
     model = SHAPES["deit"].build().eval()
     found: dict[str, nn.Module] = {"digital": model}
     for name in LEVELS:
-        found[name] = on_crossbars(model, images, name)
+        if plain:
+            found[name] = on_crossbars(model, images, name)
         found[f"{name}, compiled"] = on_crossbars(model, images, name, "compiled")
+        if has_amx():
+            found[f"{name}, AMX"] = on_crossbars(model, images, name, "amx")
     return found
 
 
@@ -146,18 +176,19 @@ def in_loops(model: nn.Module, images: torch.Tensor) -> float:
     calls = cProfile.Profile(time.process_time)
     calls.runcall(model, images)
     files = pstats.Stats(calls).stats  # type: ignore[attr-defined]
-    return sum(own for (file, _, _), (_, _, own, _, _) in files.items() if file.endswith("_compiled.py"))
+    return sum(own for (file, _, _), (_, _, own, _, _) in files.items() if file.endswith(("_compiled.py", "_amx.py")))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--compiled", action="store_true", help="leave out the rows with operations of PyTorch")
     parser.add_argument("--write", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     images = torch.randn(BATCH, 3, 224, 224)
-    models = cases(images)
+    models = cases(images, plain=not arguments.compiled)
     found = measure(models, images, arguments.rounds)
     lines = [
         f"torch {torch.__version__}, numba {version('numba')}, {platform.machine()}, one thread, batch {BATCH}, "

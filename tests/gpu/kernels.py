@@ -12,9 +12,12 @@ from importlib.util import find_spec
 import pytest
 import torch
 
+from ohmformer.streams.compiling import has_amx
+
 needs_numba = pytest.mark.skipif(
     find_spec("numba") is None and not os.environ.get("OHMFORMER_REQUIRE_NUMBA"), reason="numba is not installed"
 )
+needs_amx = pytest.mark.skipif(not has_amx(), reason="the CPU has no matrix units, or numba is not installed")
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
 KERNEL_DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 """Its tensors a kernel can reach: without a GPU, `tests/conftest.py` switches the interpreter on."""

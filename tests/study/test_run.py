@@ -16,6 +16,7 @@ from ohmformer.errors import BadInput
 from ohmformer.models.bundled_vit import VisionTransformer
 from ohmformer.report.table import software_line
 from ohmformer.streams import compiling
+from ohmformer.streams.backends import drawn_on
 from ohmformer.study import run
 from ohmformer.study.loaded import identify
 from ohmformer.study.read_study import make_study
@@ -214,13 +215,28 @@ def test_kernels_are_part_of_the_identity_and_results_are_stored_apart(tmp_path:
 @needs_numba
 def test_loops_are_compiled_once_before_workers_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     loaded = list[str]()
-    monkeypatch.setattr(run, "load_compiled_loops", lambda: loaded.append("now"))
+    monkeypatch.setattr(run, "load_compiled_loops", lambda _: loaded.append("now"))
     run_study(make_study(document()), tmp_path / "plain", evaluate=lambda _: answer())
     assert loaded == []
     compiled = make_study(document(simulation={"kernels": "compiled"}))
     for _ in range(2):  # the second run finds its results
         run_study(compiled, tmp_path / "compiled", evaluate=lambda _: answer())
         assert loaded == ["now"]
+
+
+def test_matrix_units_are_part_of_the_identity() -> None:
+    assert drawn_on("cpu", "amx") == "cpu, philox_compiled, amx" != drawn_on("cpu", "compiled")
+    assert drawn_on("cuda", "amx") == drawn_on("cuda", "compiled")
+
+
+def test_studies_without_matrix_units_are_refused_before_they_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(compiling, "has_numba", lambda: True)
+    monkeypatch.setattr(compiling, "has_amx", lambda: False)
+    study = make_study(document(simulation={"kernels": "amx"}))
+    with pytest.raises(BadInput, match=r"simulation.kernels = 'amx': needs Linux on a CPU with Intel AMX.*'compiled'"):
+        run_study(study, tmp_path / "out")
 
 
 def test_studies_without_numba_are_refused_before_they_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

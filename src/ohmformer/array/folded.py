@@ -18,7 +18,7 @@ from ohmformer.array.kernels import reads
 from ohmformer.array.peripherals import drivers, reported
 from ohmformer.array.peripherals.mismatch import Mismatch
 from ohmformer.array.peripherals.read_keys import of_references
-from ohmformer.array.programmed import Programmed, read_variance
+from ohmformer.array.programmed import Keeps, Programmed, read_variance
 from ohmformer.array.spec import Crossbar
 from ohmformer.array.writing import Held
 from ohmformer.errors import BadInput
@@ -26,7 +26,7 @@ from ohmformer.streams import Streams
 
 
 @dataclass(frozen=True)
-class Folded:
+class Folded(Keeps):
     """A written matrix with slices and polarities summed.
 
     Attributes:

@@ -21,6 +21,8 @@ from torch import Tensor
 from ohmformer.array import cell_level, converters, encoding
 from ohmformer.array.folded import Conversions, Folded, fold, folded_product
 from ohmformer.array.kernels import bit_serial, converted_sum, reads
+from ohmformer.array.kernels.amx import factors
+from ohmformer.array.kernels.amx import reads as tiled_reads
 from ohmformer.array.peripherals import drivers, reported
 from ohmformer.array.peripherals.read_keys import of_references
 from ohmformer.array.peripherals.spec import draws_for_reads, mismatched
@@ -30,7 +32,7 @@ from ohmformer.device import noise
 from ohmformer.errors import BadInput
 from ohmformer.precision import widened
 from ohmformer.streams import Stream, Streams
-from ohmformer.streams.backends import Kernels
+from ohmformer.streams.backends import Kernels, has_tiles
 
 LEVELS: tuple[Level, ...] = get_args(Level)
 
@@ -161,7 +163,10 @@ def product(
         y = bit_serial.converted_product(codes, cells, signed=signed, span=span)
         return y.mul_(cells.unit.transpose(-2, -1) * unit)
     if level == "array" and reads.fusible(codes, cells, kernels):
-        y = reads.converted_product(codes, cells, signed=signed, stream=stream, span=span)
+        tiles = rounded and shares is None and has_tiles(codes.device, kernels)
+        exact = tiles and factors.exact(array, signed=signed, converted=True)
+        computed = tiled_reads.converted_product if exact else reads.converted_product
+        y = computed(codes, cells, signed=signed, stream=stream, span=span)
         return y.mul_(cells.unit.transpose(-2, -1) * unit)
     y = computed(codes, cells, signed=signed, stream=stream, span=span)
     return y.mul_(cells.unit.transpose(-2, -1)).mul_(unit)

@@ -9,8 +9,10 @@ matrices that share one call, such as samples and heads.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,9 +23,25 @@ from ohmformer.array.spec import Crossbar
 from ohmformer.array.writing import Held
 from ohmformer.device import noise
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
-class Side:
+class Keeps:
+    """Something immutable that keeps what was computed from it."""
+
+    _kept: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def kept(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` returned when this was first asked for with a key."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        found: T = self._kept[key]
+        return found
+
+
+@dataclass(frozen=True)
+class Side(Keeps):
     """Columns of one slice that are converted together: one half of a pair, or the difference of both halves.
 
     Attributes:

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import torch
 
-Kernels = Literal["torch", "compiled"]
+Kernels = Literal["torch", "compiled", "amx"]
 """What computes on the CPU. `torch`: operations of PyTorch. `compiled`: loops that numba compiles draw the numbers and
-fuse steps around them. Other devices compute the same with either."""
+fuse steps around them. `amx`: the same, and usual products run on the matrix units of a CPU with Intel AMX. Other
+devices compute the same with each."""
+COMPILED: tuple[Kernels, ...] = ("compiled", "amx")
+"""Those whose loops are compiled."""
 Backend = Literal["generators", "philox", "philox_kernel", "philox_compiled"]
 """How numbers are drawn. `generators`: by one generator of torch for each key. `philox`: by Philox for all keys at
 once, in PyTorch. `philox_kernel`: the same in one Triton kernel. `philox_compiled`: the same in loops that numba
@@ -31,7 +34,7 @@ def backend_of(device: torch.device | str, kernels: Kernels = "torch") -> Backen
     """
     kind = str(device).split(":")[0]
     if kind == "cpu":
-        return "philox_compiled" if kernels == "compiled" else "generators"
+        return "philox_compiled" if kernels in COMPILED else "generators"
     return "philox_kernel" if kind == "cuda" and has_triton() else "philox"
 
 
@@ -47,9 +50,15 @@ def has_triton() -> bool:
 
 
 def drawn_on(device: torch.device | str, kernels: Kernels = "torch") -> str:
-    """The name of a type of device and of its generator, which are part of the key of a result."""
+    """The name of a type of device, of its generator and of its matrix units, which are part of the key of a result."""
     kind, how = str(device).split(":")[0], backend_of(device, kernels)
-    return kind if how == "generators" else f"{kind}, {how}"
+    name = kind if how == "generators" else f"{kind}, {how}"
+    return f"{name}, amx" if has_tiles(device, kernels) else name
+
+
+def has_tiles(device: torch.device | str, kernels: Kernels) -> bool:
+    """True if usual products run on the matrix units of the CPU; arguments as in `backend_of`."""
+    return kernels == "amx" and str(device).split(":")[0] == "cpu"
 
 
 def has_kernels(device: torch.device | str) -> bool:

@@ -6,7 +6,10 @@ rounded together only where a loop says so (`fused`).
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
+import platform
+import sys
 import warnings
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 PACKAGE = Path(__file__).parents[1]
 FILES = "*_compiled.py"
 """Names of the files that hold compiled loops; their imports compile them, or read what an earlier one has compiled."""
+AMX_FILES = "*_amx.py"
+"""The same for loops that need the matrix units of a CPU (Intel AMX)."""
 
 _before_compiling: ContextVar[Callable[[], None]] = ContextVar("_before_compiling", default=lambda: None)
 
@@ -38,6 +43,24 @@ def has_numba() -> bool:
     return find_spec("numba") is not None
 
 
+@cache
+def has_amx() -> bool:
+    """True if this process may use the matrix units of the CPU, and numba compiles for them.
+
+    Linux gives them to a process that asks for their state: see "XSTATE" in the kernel's documentation for x86.
+    """
+    if not (has_numba() and sys.platform == "linux" and platform.machine() == "x86_64"):
+        return False
+    from llvmlite.binding import get_host_cpu_features  # type: ignore[import-untyped]
+    from numba import config
+
+    features = config.CPU_FEATURES if config.CPU_FEATURES is not None else get_host_cpu_features().flatten()
+    if not {"+amx-tile", "+amx-bf16", "+avx512bf16"} <= set(features.split(",")):
+        return False
+    arch_prctl, request, tiles = 158, 0x1023, 18
+    return bool(ctypes.CDLL(None).syscall(arch_prctl, request, tiles) == 0)
+
+
 def check_kernels(kernels: Kernels, who: str) -> None:
     """Refuse compiled kernels where numba is missing.
 
@@ -46,12 +69,17 @@ def check_kernels(kernels: Kernels, who: str) -> None:
         who: subject of the error message.
 
     Raises:
-        BadInput: numba is not installed.
+        BadInput: numba is not installed, or the CPU has no matrix units for 'amx'.
     """
-    if kernels == "compiled" and not has_numba():
+    if kernels != "torch" and not has_numba():
         raise BadInput(
-            f"{who} = 'compiled': needs numba, which is not installed; run: pip install \"ohmformer[fast]\", or take "
+            f'{who} = {kernels!r}: needs numba, which is not installed; run: pip install "ohmformer[fast]", or take '
             "'torch'"
+        )
+    if kernels == "amx" and not has_amx():
+        raise BadInput(
+            f"{who} = 'amx': needs Linux on a CPU with Intel AMX (Xeon processors since 2023), which is not here; "
+            "take 'compiled'"
         )
 
 
@@ -111,11 +139,12 @@ def _warn_of_cache(folder: str, reason: str) -> None:
     )
 
 
-def load_loops(tell: Callable[[], None]) -> None:
+def load_loops(tell: Callable[[], None], kernels: Kernels = "compiled") -> None:
     """Import all files that hold compiled loops.
 
     Args:
         tell: is called once if a loop must be compiled first, which takes seconds.
+        kernels: the choice that needs them.
     """
     told = list[bool]()
 
@@ -126,7 +155,7 @@ def load_loops(tell: Callable[[], None]) -> None:
 
     token = _before_compiling.set(once)
     try:
-        for file in _files():
+        for file in _files() + (_amx_files() if kernels == "amx" else []):
             import_module(".".join(("ohmformer", *file.relative_to(PACKAGE).with_suffix("").parts)))
     finally:
         _before_compiling.reset(token)
@@ -136,10 +165,16 @@ def _files() -> list[Path]:
     return sorted(PACKAGE.rglob(FILES))
 
 
+def _amx_files() -> list[Path]:
+    return sorted(PACKAGE.rglob(AMX_FILES))
+
+
 @cache
 def sources_digest() -> str:
     """Digest of all files that hold compiled loops, and of this one."""
-    return hashlib.sha256(b"".join(file.read_bytes() for file in (Path(__file__), *_files()))).hexdigest()[:16]
+    return hashlib.sha256(
+        b"".join(file.read_bytes() for file in (Path(__file__), *_files(), *_amx_files()))
+    ).hexdigest()[:16]
 
 
 @cache

@@ -13,7 +13,7 @@ from typing import Any
 from ohmformer.errors import BadInput
 from ohmformer.models.user_code import USERS_CODE, guarded
 from ohmformer.nn.shared.compiled_loops import load_compiled_loops
-from ohmformer.streams.backends import drawn_on
+from ohmformer.streams.backends import COMPILED, drawn_on
 from ohmformer.study.executors.local import LocalWorkers
 from ohmformer.study.executors.spec import DEATHS, ExecutorLost, Workers, completed
 from ohmformer.study.executors.worker import unguarded
@@ -269,11 +269,11 @@ class _Computation:
         suspects = self.store.unfinished_attempts()
         first = {key: job for key, job in self.todo.items() if key not in suspects}
         last = {key: job for key, job in self.todo.items() if key in suspects}
-        compiled = drawn_on("cpu", "compiled")
-        if isinstance(self.workers, LocalWorkers) and any(
-            job.identity.device == compiled for job in self.todo.values()
-        ):
-            load_compiled_loops()  # once, here: its processes then read them
+        if isinstance(self.workers, LocalWorkers):
+            devices = {job.identity.device for job in self.todo.values()}
+            for kernels in COMPILED:
+                if drawn_on("cpu", kernels) in devices:
+                    load_compiled_loops(kernels)  # once, here: its processes then read them
         try:
             with bar("points", self.total, self.stored, show=progress) as display:
                 while first:

@@ -46,7 +46,7 @@ def add_noise_(y: Tensor, power: Tensor, variance: Tensor, stream: Streams) -> b
     from ohmformer.array.kernels import reads_compiled
 
     variance = torch.matmul(power, variance.transpose(-2, -1), out=scratch("variance", y.shape))
-    reads_compiled.add_noise(y.data_ptr(), variance.data_ptr(), *_numbers(stream, y.shape))
+    reads_compiled.add_noise(y.data_ptr(), variance.data_ptr(), *numbers_of(stream, y.shape))
     return True
 
 
@@ -109,7 +109,7 @@ def _add_converted(
     from ohmformer.array.kernels import reads_compiled
 
     noisy = variance is not None and stream is not None
-    numbers = _numbers(stream, total.shape) if noisy and stream is not None else _no_numbers(total.numel())
+    numbers = numbers_of(stream, total.shape) if noisy and stream is not None else _no_numbers(total.numel())
     at = total.data_ptr(), currents.data_ptr(), variance.data_ptr() if noisy and variance is not None else 0
     reads_compiled.add_converted(*at, *numbers, *map(float, scale), weight, begins)
 
@@ -120,7 +120,7 @@ def _no_numbers(size: int) -> Numbers:
     return _NONE, np.array([(0, 0, 0, size, 1, 1, 0)], np.int64), 0
 
 
-def _numbers(stream: Streams, shape: torch.Size) -> Numbers:
+def numbers_of(stream: Streams, shape: torch.Size) -> Numbers:
     """The first standard normals of a stream, as loops take them: normals, rows and nth of `Undrawn`."""
     seeds: tuple[int, ...] = ()
     if type(stream) is Stream:

@@ -60,7 +60,7 @@ class SentInputs:
         if not drivers.plain(array) or not 0 <= largest < math.inf:
             return None
         unit = float(np.float32(largest) / np.float32(top)) or float(np.float32(1.0 / top))
-        return SentInputs(-top if signed else 0, top, unit, kernels == "compiled")
+        return SentInputs(-top if signed else 0, top, unit, kernels != "torch")
 
     def __call__(self, x: Tensor, factor: float | None = None, *, squares: bool = False) -> tuple[Tensor, Tensor]:
         """Inputs as they are sent.

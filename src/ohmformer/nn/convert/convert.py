@@ -109,7 +109,7 @@ def _on_crossbars(
 ) -> Handle:
     """Replace the modules of the copy by those on crossbars, and check them against the original."""
     if any(compiles(parameter.device, config.kernels) for parameter in model.parameters()):
-        load_compiled_loops()
+        load_compiled_loops(config.kernels)
     settings = {name: getattr(config, name) for name in ("level", "kernels", "seed", "chip", "clip", "half_cells")}
     state = State(**settings)
     with refusing_random_models(model, sample):

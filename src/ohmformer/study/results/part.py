@@ -141,4 +141,5 @@ def first_fault(error: ValidationError) -> tuple[str, str]:
 
 def level_words(level: Level, kernels: Kernels) -> str:
     """How hardware was simulated, for readers: 'level array', or 'level array with compiled kernels'."""
-    return f"level {level}" + (" with compiled kernels" if kernels == "compiled" else "")
+    how = {"torch": "", "compiled": " with compiled kernels", "amx": " with compiled kernels and AMX"}
+    return f"level {level}{how[kernels]}"

@@ -11,6 +11,8 @@ from torch import Tensor
 from ohmformer.array import converters, writing
 from ohmformer.array.folded import Folded, with_read_noise
 from ohmformer.array.kernels import reads
+from ohmformer.array.kernels.amx import factors
+from ohmformer.array.kernels.amx import reads as tiled_reads
 from ohmformer.array.kernels.sent_inputs import SentInputs
 from ohmformer.array.kernels.writes.token_writes import TokenWrites
 from ohmformer.array.multiply import has_noisy_reads, has_read_noise, needs_cells
@@ -18,6 +20,7 @@ from ohmformer.array.peripherals.spec import mismatched
 from ohmformer.array.programmed import Programmed
 from ohmformer.capture.torch_private import plain
 from ohmformer.streams import Streams
+from ohmformer.streams.backends import has_tiles
 
 if TYPE_CHECKING:
     from ohmformer.nn.operands.base import Operand
@@ -36,6 +39,7 @@ class Plan:
             summed, or by cells and converters that a loop simulates.
         span: the range of converters that round; None if slices are summed.
         writes: how a loop writes tokens of K or V; None if there is none for them, and for static weights.
+        tiles: True if the matrix units of the CPU multiply.
         exact: True if cells hold exactly what is written.
         separable: True if what they hold can be taken apart token by token: slices are summed; faults and mismatch of
             converters belong to places, reference columns and losses in wires to all tokens.
@@ -46,6 +50,7 @@ class Plan:
     inputs: SentInputs | None
     span: converters.Range | None
     writes: TokenWrites | None
+    tiles: bool
     exact: bool
     separable: bool
 
@@ -65,11 +70,12 @@ def _made(operand: Operand, settings: tuple[object, ...]) -> Plan:
     cells = needs_cells(state.level, array)
     if inputs is not None and cells:
         span = converters.adc_range(array, signed=operand.signed, calibrated=operand.adc_range)
-    writes = None if inputs is None or state.kernels != "compiled" else _writes(operand)
+    writes = None if inputs is None or state.kernels == "torch" else _writes(operand)
     whole = cells or array.encoding != "differential" or array.wires is not None or mismatched(array)
     separable = not whole and not writing.has_faults(array)
     noisy = has_noisy_reads(state.level, array)
-    return Plan(settings, noisy, inputs, span, writes, writing.exact(array), separable)
+    tiles = has_tiles("cpu", state.kernels) and factors.exact(array, signed=operand.signed, converted=cells)
+    return Plan(settings, noisy, inputs, span, writes, tiles, writing.exact(array), separable)
 
 
 def _inputs(operand: Operand) -> SentInputs | None:
@@ -81,7 +87,7 @@ def _inputs(operand: Operand) -> SentInputs | None:
         return None
     if needs_cells(state.level, array):
         known = operand.adc_range is not None or not operand.calibrates_converters()
-        by_loop = state.kernels == "compiled" and state.level == "array" and known
+        by_loop = state.kernels != "torch" and state.level == "array" and known
         if not by_loop or state.mode == "observe converters":
             return None
     elif has_noisy_reads(state.level, array) and array.inputs.kind != "amplitude":
@@ -122,10 +128,13 @@ def quick_product(operand: Operand, x: Tensor, cells: Folded | Programmed, strea
         if plan.span is None or not reads.fusible(x, cells, operand.state.kernels):
             return None
         codes, _ = inputs(x, 1.0)
-        y = reads.converted_product(codes, cells, signed=operand.signed, stream=streams, span=plan.span)
+        computed = tiled_reads.converted_product if plan.tiles else reads.converted_product
+        y = computed(codes, cells, signed=operand.signed, stream=streams, span=plan.span)
         return y.mul_(cells.unit.mT * inputs.unit)
     if plan.span is not None or (cells.variance is not None and streams is None):
         return None
+    if plan.tiles and cells.reference_variance is None:
+        return tiled_reads.folded_product(inputs(x, 1.0)[0], cells, inputs.unit, stream=streams)
     sent, squares = inputs(x, squares=cells.variance is not None)
     y = cells.times(sent)
     if cells.variance is None or streams is None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ohmformer.array.folded import Folded
+from ohmformer.array.kernels.amx import reads as tiled_reads
 from ohmformer.array.programmed import Programmed
 from ohmformer.nn.operands.kv_tokens import KVTokens
 from ohmformer.nn.operands.quick.plan import has_gradients, plan_of, usual
@@ -49,6 +50,8 @@ def token_product(operand: KVOperand, x: Tensor, tokens: Tensor, new: int, use: 
     reads = operand.read_streams(x.shape, None, new, use) if plan.noisy else None
     if plan.noisy or isinstance(cells, Programmed):
         return operand.multiply(x, tokens if operand.axis == "K" else tokens.mT, cells, reads)
+    if plan.tiles:
+        return tiled_reads.folded_product(plan.inputs(x, 1.0)[0], cells, plan.inputs.unit)
     (B, R, M, _), (_, _, O, I) = x.shape, cells.values.shape
     sent, _ = plan.inputs(x)
     return torch.bmm(sent.view(B * R, M, I), cells.values.mT.view(B * R, I, O)).view(B, R, M, O)

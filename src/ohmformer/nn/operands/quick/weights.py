@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ohmformer.array.folded import Folded, fold
+from ohmformer.array.kernels.amx import reads as tiled_reads
 from ohmformer.array.programmed import Programmed
 from ohmformer.capture.batch_axis import FIRST
 from ohmformer.nn.operands.base import StraightThrough
@@ -74,6 +75,8 @@ def _multiplied(
     """x @ w.T + bias by cells; noise of reads is that of each sample or token, or of all rows together."""
     plan = plan_of(operand)
     if type(cells) is Folded and cells.variance is None and plan.inputs is not None:
+        if plan.tiles:
+            return tiled_reads.folded_product(plan.inputs(x, 1.0)[0], cells, plan.inputs.unit, bias=bias)
         return F.linear(plan.inputs(x)[0], cells.values, bias)
     streams: Streams | None = operand.read_stream(use) if plan.noisy else None
     if by_sample and streams is not None:
