@@ -64,15 +64,17 @@ def models(shape: Shape, sample: Tensor) -> Iterator[tuple[str, Callable[[], nn.
     """Name and maker of each model of a shape, the digital one first."""
     torch.manual_seed(0)
     dtype = torch.bfloat16 if sample.device.type == "cuda" else torch.float32
-    digital = shape.build().to(sample.device, dtype).eval()
+    with sample.device:  # large models are initialized there
+        digital = shape.build()
+    digital = digital.to(sample.device, dtype).eval()
     yield "digital", lambda: digital
     compiled = sample.device.type == "cpu" and has_numba()
     cases = ON_64_ROWS if shape.rows == (64,) else LEVELS
-    for case in cases:
+    for case in shape.cases or cases:
         yield case, partial(on_crossbars, digital, sample, case)
         if compiled:
             yield f"{case}, compiled", partial(on_crossbars, digital, sample, case, "compiled")
-    if importlib.util.find_spec(PEER) is not None:
+    if importlib.util.find_spec(PEER) is not None and not shape.cases:
         attention = "" if cases is ON_64_ROWS else ", attention digital"
         for rows in shape.rows:
             yield f"{PEER}, {rows} rows{attention}", partial(of_peer, digital, rows, 0.0)
@@ -82,6 +84,9 @@ def models(shape: Shape, sample: Tensor) -> Iterator[tuple[str, Callable[[], nn.
 def measured(shape: Shape, batch: int, device: torch.device, seconds: float) -> list[str]:
     """The lines of the table of a shape and a batch, and what its slowest case spends its time on."""
     cuda = device.type == "cuda"
+    here = memory_of(device)
+    if here < shape.memory:
+        return [f"## {shape.name}, batch {batch}", "", f"Not timed: needs {shape.memory:.0f} GiB of {here:.0f}.", ""]
     inputs = shape.inputs(batch, device, torch.bfloat16 if cuda else torch.float32)
     passes: dict[str, Callable[[], object]] = {}
     memory: dict[str, str] = {}
@@ -108,6 +113,14 @@ def measured(shape: Shape, batch: int, device: torch.device, seconds: float) -> 
     slowest = max((name for name in found if name in LEVELS | ON_64_ROWS), key=lambda name: found[name], default="")
     spent = ["", f"Most time of “{slowest}”: {most_of(passes[slowest], cuda)}."] if slowest else []
     return [*lines, *spent, *(f"\nNot timed: {reason}." for reason in failed), ""]
+
+
+def memory_of(device: torch.device) -> float:
+    """The memory of a device, of the CPU what programs may still take [GiB]."""
+    if device.type == "cuda":
+        return float(torch.cuda.get_device_properties(device).total_memory) / 2**30
+    lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) / 2**20
 
 
 def most_of(work: Callable[[], object], cuda: bool) -> str:

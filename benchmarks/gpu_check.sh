@@ -13,7 +13,7 @@ timeout 120 "$python" -m pytest -q -m "slow or not slow" $kernels 2>&1 | tee ben
 tests=$?
 timeout 180 "$python" -m pytest -q -m gpu tests 2>&1 | tee -a benchmarks/gpu_tests.txt
 tests=$((tests || $?))
-# Small shapes first, so that there are results whenever the time ends.
+# Small shapes first, so that there are results whenever the time ends. Llama-8B is the last, on cards with 70 GiB or more.
 timeout 280 "$python" benchmarks/all.py --device cuda --seconds 8
 speed=$?
 [ -z "${OUT:-}" ] || cp benchmarks/gpu_tests.txt benchmarks/results_cuda.md "$OUT"/

@@ -27,6 +27,8 @@ class Shape:
         inputs: makes a batch of inputs on a device: batch, device, dtype.
         work: what is timed: a model and a batch.
         rows: of its arrays, and those of the peer.
+        cases: that are timed; empty for all that suit the rows.
+        memory: that a device needs for it [GiB]; 0 for shapes that every device holds.
     """
 
     name: str
@@ -34,6 +36,8 @@ class Shape:
     inputs: Callable[[int, torch.device, torch.dtype], Tensor]
     work: Callable[[nn.Module, Tensor], object]
     rows: tuple[int, ...] = (128, 256)
+    cases: tuple[str, ...] = ()
+    memory: float = 0.0
 
 
 def _vectors(batch: int, device: torch.device, dtype: torch.dtype) -> Tensor:
@@ -74,8 +78,8 @@ def _deit_small() -> nn.Module:
     return VisionTransformer(size=224, patch=16, channels=3, width=384, depth=12, heads=6, mlp_ratio=4.0, classes=1000)
 
 
-def _llama(**sizes: int) -> nn.Module:
-    return transformers.LlamaForCausalLM(transformers.LlamaConfig(tie_word_embeddings=True, **sizes))
+def _llama(*, tied: bool = True, **sizes: int) -> nn.Module:
+    return transformers.LlamaForCausalLM(transformers.LlamaConfig(tie_word_embeddings=tied, **sizes))
 
 
 def _smollm2() -> nn.Module:
@@ -92,6 +96,14 @@ def _llama_1b() -> nn.Module:
     )  # fmt: skip
 
 
+def _llama_8b() -> nn.Module:
+    return _llama(
+        tied=False, vocab_size=128256, hidden_size=4096, num_hidden_layers=32, num_attention_heads=32,
+        num_key_value_heads=8, intermediate_size=14336,
+    )  # fmt: skip
+
+
+PER_VALUE = "noise, one draw per K/V value"
 SHAPES = {
     "deit": Shape("DeiT-S", _deit_small, _images, _forward),
     "smollm2": Shape(f"SmolLM2-135M, prefill of {PROMPT}", _smollm2, _tokens, _prefill),
@@ -99,11 +111,15 @@ SHAPES = {
     "linears": Shape("Three linears of DeiT-S, 64 rows", _three_linears, _vectors, _forward, rows=(64,)),
     "llama": Shape(f"Llama-1B, prefill of {PROMPT}", _llama_1b, _tokens, _prefill),
     "llama-decode": Shape(f"Llama-1B, {PROMPT} + {STEPS} tokens", _llama_1b, _tokens, _decode),
+    # In bfloat16 16 GB, and cells of one case in float32 twice that; so it has one case, and stands last.
+    "llama-8b-decode": Shape(
+        f"Llama-8B, {PROMPT} + {STEPS} tokens", _llama_8b, _tokens, _decode, cases=(PER_VALUE,), memory=70.0
+    ),
 }
 """Name on the command line -> shape."""
 
 LEVELS: dict[str, tuple[str, str, dict[str, object]]] = {
-    "noise, one draw per K/V value": ("clipformer_tcad_2024_per_value", "noise", {}),
+    PER_VALUE: ("clipformer_tcad_2024_per_value", "noise", {}),
     "noise, one draw per 2-bit cell": ("clipformer_tcad_2024", "noise", {}),
     "array, 128 rows, amplitude": (
         "generic_amplitude",

@@ -54,7 +54,7 @@ def models() -> dict[str, Any]:
 
 def decoded(cases: dict[str, Any], tokens: Tensor, prompt: int, times: Times) -> None:
     """Decode the tokens behind a prompt; the first one is not timed."""
-    with torch.inference_mode(), of.samples([0]):
+    with torch.no_grad(), of.samples([0]):  # as `generate` does
         past = {
             name: model(input_ids=tokens[:, :prompt], use_cache=True).past_key_values for name, model in cases.items()
         }

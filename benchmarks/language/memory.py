@@ -2,15 +2,16 @@
 
 Each case runs in a process of its own. The checkpoint is written layer by layer, and removed at the end. "Private" is
 memory that belongs to the process alone; weights of a file are mapped, and the system drops them when it needs room.
-Writes benchmarks/language/memory.md.
+A case is stopped before the machine has no memory left. Writes benchmarks/language/memory.md.
 
-    python benchmarks/language/memory.py [--shapes 1b 8b] [--folder FOLDER]
+    python benchmarks/language/memory.py [--shapes 1b 8b] [--folder FOLDER] [--leave GIB]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,7 +26,7 @@ import transformers
 from safetensors.torch import save_file
 
 import ohmformer as of
-from ohmformer.nn.convert.stored_weights import give_stored_weights
+from ohmformer.nn.convert.stored_weights import stored_weights
 
 SHAPES = {
     "tiny": {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 2,
@@ -35,6 +36,7 @@ SHAPES = {
     "8b": {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
            "intermediate_size": 14336, "vocab_size": 128256, "tie_word_embeddings": False},
 }  # fmt: skip
+SHAPES["8b, 8 layers"] = SHAPES["8b"] | {"num_hidden_layers": 8}
 """Name on the command line -> sizes."""
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "float32, in memory, kept": ("float32", {}),
@@ -44,10 +46,13 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "bfloat16, half cells, from the file, given up": ("bfloat16", {"half_cells": True, "keep_original": False}),
 }
 """Case -> type of the model, arguments of `convert`."""
-LARGE = {"8b": ["bfloat16, half cells, from the file, given up"]}
+SMALLEST = ["bfloat16, half cells, from the file, given up"]
+LARGE = {"8b": SMALLEST, "8b, 8 layers": SMALLEST}
 """Shape -> the cases that are measured of it, where not all are."""
 PROMPT, STEPS = 8, 4
 """Tokens of the prompt, and tokens that are decoded after it."""
+LEAVE = 1.5
+"""Available memory of the machine below which a case is stopped [GiB]."""
 
 
 class Peak(threading.Thread):
@@ -101,8 +106,9 @@ def write(shape: str, dtype: str, folder: Path) -> None:
 
 
 def measure(shape: str, case: str, folder: str) -> dict[str, float]:
-    """Convert a model and decode a few tokens with it; bytes."""
+    """Convert a model and decode a few tokens with it; bytes, and seconds."""
     torch.set_num_threads(1)
+    Path("/proc/self/oom_score_adj").write_text("1000", encoding="utf-8")  # no other program ends for want of memory
     dtype, options = CASES[case]
     model = empty(shape, dtype)
     size = sum(parameter.nbytes for parameter in model.parameters())
@@ -113,34 +119,67 @@ def measure(shape: str, case: str, folder: str) -> dict[str, float]:
     hardware = of.load("clipformer_tcad_2024_per_value")
     sample = {"input_ids": tokens[:, :PROMPT]}
     if options.get("keep_original", True):
-        give_stored_weights(model, folder)
-        for parameter in model.parameters():
-            parameter.data = parameter.data.clone()
+        with stored_weights(model, folder):
+            for parameter in model.parameters():
+                parameter.data = parameter.data.clone()
     else:
         options = {**options, "weights_from": folder}
+    start = time.perf_counter()
     model = of.convert(model, hardware, sample=sample, level="noise", **options)
+    times = [time.perf_counter() - start]
     with torch.inference_mode(), of.samples([0]):
         past = model(input_ids=tokens[:, :PROMPT], use_cache=True).past_key_values
         for n in range(PROMPT, PROMPT + STEPS):
+            start = time.perf_counter()
             out = model(input_ids=tokens[:, n : n + 1], past_key_values=past)
+            times.append(time.perf_counter() - start)
     assert bool(out.logits.isfinite().all())
     held, _ = peak.look()
-    return {"model": size, "held": held - before, "peak": peak.private - before, "all": peak.all}
+    found = {"model": size, "held": held - before, "peak": peak.private - before, "all": peak.all}
+    return {**found, "convert": times[0], "token": statistics.median(times[1:])}
 
 
-def row(shape: str, case: str, found: dict[str, float]) -> str:
+def available() -> float:
+    """Memory of the machine that programs may still take [GiB]."""
+    lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) / 2**20
+
+
+def watched(command: list[str], leave: float) -> dict[str, float] | None:
+    """What a case in a process of its own prints; None if it was stopped, since the machine had too little memory left.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        while process.poll() is None:
+            if available() < leave:
+                process.kill()
+                return None
+            time.sleep(0.1)
+        assert process.stdout is not None
+        printed = process.stdout.read()
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, command)
+    found: dict[str, float] = json.loads(printed.splitlines()[-1])
+    return found
+
+
+def row(shape: str, case: str, found: dict[str, float] | None, leave: float) -> str:
     """The line of a case."""
+    if found is None:
+        return f"| {shape} | {case} | stopped: less than {leave} GiB were left | | | | | | |"
     gib = {name: found[name] / 2**30 for name in ("model", "peak", "held", "all")}
     times = f"{found['held'] / found['model']:.2f}"
     return (
         f"| {shape} | {case} | {gib['model']:.2f} | {gib['held']:.2f} | {times} | {gib['peak']:.2f} | "
-        f"{gib['all']:.2f} |"
+        f"{gib['all']:.2f} | {found['convert']:.0f} | {found['token']:.2f} |"
     )
 
 
 HEADING = (
-    "| shape | case | model | private, decoding | times model | private, peak | with mapped files, peak |\n"
-    "|---|---|--:|--:|--:|--:|--:|"
+    "| shape | case | model | private, decoding | times model | private, peak | with mapped files, peak | "
+    "conversion, s | token, s |\n|---|---|--:|--:|--:|--:|--:|--:|--:|"
 )
 
 
@@ -149,6 +188,7 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", choices=list(SHAPES), default=["1b"])
     parser.add_argument("--cases", nargs="+", choices=list(CASES))
     parser.add_argument("--folder", type=Path, help="where the checkpoints are written; a temporary one by default")
+    parser.add_argument("--leave", type=float, default=LEAVE, help="memory that is left to the machine [GiB]")
     parser.add_argument("--write", type=Path, default=Path(__file__).with_name("memory.md"))
     parser.add_argument("--measure", nargs=3, metavar=("SHAPE", "CASE", "FOLDER"), help="one case alone, as JSON")
     options = parser.parse_args()
@@ -163,8 +203,7 @@ def main() -> None:
                 write(shape, dtype, Path(folder))
                 for case in (each for each in cases if CASES[each][0] == dtype):
                     command = [sys.executable, __file__, "--measure", shape, case, folder]
-                    done = subprocess.run(command, capture_output=True, text=True, check=True)
-                    lines.append(row(shape, case, json.loads(done.stdout.splitlines()[-1])))
+                    lines.append(row(shape, case, watched(command, options.leave), options.leave))
                     print(lines[-1], flush=True)
     text = (
         f"torch {torch.__version__}, transformers {transformers.__version__}, CPU, one thread. Level `noise`, K and "

@@ -173,6 +173,31 @@ def test_damaged_safetensors_are_named(tmp_path: Path, change: Callable[[bytes],
         load_model(f"hf:{file.parent}")
 
 
+def header_of(file: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the header of a safetensors file."""
+    content = file.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    change(header)
+    text = json.dumps(header).encode()
+    file.write_bytes(len(text).to_bytes(8, "little") + text + content[end:])
+
+
+def test_unknown_types_are_not_told_as_damage(tmp_path: Path) -> None:
+    file = saved(tmp_path / "b", lambda w: None) / "model.safetensors"
+    header_of(file, lambda header: header[QUERY].update(dtype="F3_Q9"))
+    told = rf"b/model\.safetensors: {QUERY} is stored as F3_Q9: type F3_Q9 is not known to safetensors [0-9.]+; install"
+    with pytest.raises(BadInput, match=told):
+        load_model(f"hf:{file.parent}")
+
+
+def test_a_header_that_contradicts_itself_is_damaged(tmp_path: Path) -> None:
+    file = saved(tmp_path / "b", lambda w: None) / "model.safetensors"
+    header_of(file, lambda header: header[QUERY].update(dtype="F64"))
+    with pytest.raises(BadInput, match="gives a weight a type, shape or place that does not fit"):
+        load_model(f"hf:{file.parent}")
+
+
 @pytest.mark.parametrize("old_format", [False, True])
 @pytest.mark.parametrize(
     ("content", "said"),

@@ -68,6 +68,8 @@ class BatchAxis:
 
     def from_heads(self, y: Tensor, lead: tuple[int, ...]) -> Tensor:
         """The inverse of `to_heads`: y[B, R, M, O] as [..., M, O], where `lead` are the sizes of the axes `...`."""
+        if self.axis == 0 and lead[0] == len(y):
+            return y.reshape(*lead, *y.shape[-2:])
         middle = self.move_samples_first(torch.empty(lead, device="meta"), len(y)).shape[1:]
         return self.move_samples_back(y.reshape(len(y), *middle, *y.shape[-2:]), lead[self.axis])
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
+import re
 from collections.abc import Iterable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -188,15 +191,39 @@ def stored_types(file: Path) -> dict[str, str]:
             with safe_open(file, framework="pt") as content:
                 return {name: content.get_slice(name).get_dtype() for name in content.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
-            raise BadInput(f"{file}: {safetensors_fault(file, error)}; {AGAIN}") from None
+            raise BadInput(f"{file}: {safetensors_fault(file, error, AGAIN)}") from None
     return {name: str(value.dtype) for name, value in _pickled(file).items() if isinstance(value, Tensor)}
 
 
-def safetensors_fault(file: Path, error: Exception) -> str:
-    """Return what is wrong with a file that cannot be opened as safetensors."""
+def safetensors_fault(file: Path, error: Exception, again: str) -> str:
+    """Return what is wrong with a file that cannot be opened as safetensors, and what to do.
+
+    Args:
+        file: the file.
+        error: what opening it raised.
+        again: the remedy for a damaged file.
+    """
+    unknown = re.search("unknown variant `(.*?)`, expected one of `BOOL`", str(error))
+    if unknown is not None:
+        kind = unknown[1]
+        name = next((f"{name} is stored as {kind}: " for name, other in _header(file) if other == kind), "")
+        return (
+            f"{name}type {kind} is not known to safetensors {version('safetensors')}; install a newer version of it, "
+            "or save the weights as floating-point numbers"
+        )
     if "not fully covered" in str(error):
-        return f"is cut off or has bytes added: its {file.stat().st_size:,} bytes are not those that its header lists"
-    return "is damaged or cut off: it does not begin with a safetensors header"
+        size = file.stat().st_size
+        return f"is cut off or has bytes added: its {size:,} bytes are not those that its header lists; {again}"
+    if "invalid shape, data type, or offset" in str(error):
+        return f"is damaged: its header gives a weight a type, shape or place that does not fit the others; {again}"
+    return f"is damaged or cut off: it does not begin with a safetensors header; {again}"
+
+
+def _header(file: Path) -> list[tuple[str, object]]:
+    """The name and type of each weight in the header of a safetensors file: its length, eight bytes, then JSON."""
+    with open(file, "rb") as content:
+        header = json.loads(content.read(int.from_bytes(content.read(8), "little")))
+    return [(name, entry.get("dtype")) for name, entry in header.items()]
 
 
 def _pickled(file: Path) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -367,3 +368,28 @@ def test_accelerate_may_move_the_weights_of_a_converted_model() -> None:
     assert all(parameter.is_meta for parameter in offloaded.parameters())
     for model in (dispatched, offloaded, offloaded):
         assert torch.equal(logits(model), expected)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_not_finite_are_told_with_their_file(tmp_path: Path, value: float) -> None:
+    model, name = llama(), "model.layers.1.mlp.up_proj.weight"
+    with torch.no_grad():
+        model.get_parameter(name)[3, 2] = value
+    model.save_pretrained(tmp_path, max_shard_size="20KB")
+    places = json.loads((tmp_path / "model.safetensors.index.json").read_text())["weight_map"]
+    with pytest.raises(of.BadInput, match=rf"{places[name]}: {name} holds NaN or infinity; download the file again"):
+        converted(empty(), weights_from=tmp_path)
+
+
+def test_a_refused_save_writes_nothing(tmp_path: Path) -> None:
+    llama().save_pretrained(tmp_path / "weights")
+    model = empty()
+    on_crossbars = converted(model, weights_from=tmp_path / "weights", keep_original=False)
+    for each in (on_crossbars, on_crossbars.model, model, copy.deepcopy(on_crossbars)):
+        with pytest.raises(of.BadInput, match=r"its weights were given up \(keep_original=False\)"):
+            each.save_pretrained(tmp_path / "saved")
+        assert not (tmp_path / "saved").exists()
+    model.save_pretrained(tmp_path / "saved", state_dict=llama().state_dict())
+    assert load_file(tmp_path / "saved" / "model.safetensors").keys() == llama().state_dict().keys() - {
+        "lm_head.weight"
+    }

@@ -123,6 +123,7 @@ def begin(handle: HookHandle, model: nn.Module, args: tuple[Any, ...], kwargs: d
         call.step, info = None, numbered_call(info)
     call.info, call.active = info, True
     call.moved.clear()
+    call.grown.clear()
     call.encoders.clear()
     if not in_backward():
         call.recomputed = {}

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ohmformer.capture.inputs import batch_size, call
+from ohmformer.capture.torch_private import tree_map_only
 from ohmformer.errors import BadInput
 from ohmformer.nn.calls.outputs import float_tensors
-from ohmformer.streams import samples
+from ohmformer.streams import Stream, samples
 
 TOLERANCE = 1e-4
 """Limit of the norm of the difference over that of the output: far above float32 rounding, far below any mistake."""
@@ -101,8 +103,52 @@ def nearest(module: str, names: list[str]) -> str:
     Returns:
         The name of the module that has an operand; `module` itself if there is none.
     """
-    holders = {name.partition("#")[0] for name in names}
-    holders |= {name.removesuffix(".K").removesuffix(".V") for name in holders}
-    parts = module.split(".")
+    having, parts = holders(names), module.split(".")
     outward = (".".join(parts[:depth]) for depth in range(len(parts), 0, -1))
-    return next((name for name in outward if name in holders), module)
+    return next((name for name in outward if name in having), module)
+
+
+def holders(names: list[str]) -> set[str]:
+    """The names of the modules that have operands of these names."""
+    having = {name.partition("#")[0] for name in names}
+    return having | {name.removesuffix(".K").removesuffix(".V") for name in having}
+
+
+def rounding_effect(model: nn.Module, sample: Any, expected: Any, names: list[str]) -> float:
+    """How much the output of a digital model in half precision changes if its products are rounded otherwise.
+
+    Every result in half precision of the modules with operands is moved by half a step of its type, up or down by
+    chance: the largest error of a rounding. So errors of many layers add up as they do in a converted model, which
+    rounds the same products at other places.
+
+    Args:
+        model: the digital model.
+        sample: its inputs.
+        expected: its output.
+        names: names of the operands.
+
+    Returns:
+        The difference of the outputs, see `difference`; 0 for a model in full precision.
+    """
+    having, handles = holders(names), []
+    for name, module in model.named_modules():
+        if name in having:
+            signs = Stream("rounding", name)
+            handles.append(module.register_forward_hook(partial(_rounded_otherwise, signs)))
+    try:
+        return difference(expected, call(model, sample))
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _rounded_otherwise(signs: Stream, _module: nn.Module, _args: object, output: Any) -> Any:
+    """Hook of a module, see `rounding_effect`."""
+
+    def moved(t: Tensor) -> Tensor:
+        if t.dtype not in (torch.float16, torch.bfloat16):
+            return t
+        wide = t.float()
+        return (wide + wide * signs.normal(*t.shape, like=wide).sign() * (torch.finfo(t.dtype).eps / 2)).to(t.dtype)
+
+    return tree_map_only(Tensor, moved, output)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, cast, get_args
 
 import torch
@@ -62,13 +63,14 @@ def check_options(
             clip.check(engine.array)
 
 
-def checked_sample(model: nn.Module, sample: Any, rules: OrderedRules) -> Any:
+def checked_sample(model: nn.Module, sample: Any, rules: OrderedRules, files: Mapping[str, Path] | None = None) -> Any:
     """Return the sample batch as tensors on the device of the model, after checking both.
 
     Args:
         model: the digital model.
         sample: the sample batch.
         rules: the rules; layers that they keep digital may be quantized.
+        files: name of each parameter that is in a file -> that file.
 
     Raises:
         BadInput: the sample is empty or has no axis of samples, or the model is converted, quantized, not initialized,
@@ -95,7 +97,7 @@ def checked_sample(model: nn.Module, sample: Any, rules: OrderedRules) -> Any:
                 "the float model, since crossbars quantize its weights"
             )
     for name, parameter in model.named_parameters():
-        _check_values(name, parameter)
+        _check_values(name, parameter, (files or {}).get(name))
     return sample
 
 
@@ -153,8 +155,8 @@ def _one_batch(sample: Any) -> Any:
     return sample
 
 
-def _check_values(name: str, parameter: nn.Parameter) -> None:
-    """Refuse a parameter without finite values.
+def _check_values(name: str, parameter: nn.Parameter, file: Path | None) -> None:
+    """Refuse a parameter without finite values; `file` holds it, or none does.
 
     Raises:
         BadInput: it is not initialized, on the meta device, or holds NaN or infinity.
@@ -169,6 +171,8 @@ def _check_values(name: str, parameter: nn.Parameter) -> None:
     if own_dispatch(parameter):  # a rule keeps its layer digital, or it would have been refused
         return
     if not all_finite(parameter):
+        if file is not None:
+            raise BadInput(f"{file}: {name} holds NaN or infinity; download the file again, or train the model again")
         raise BadInput(f"parameter {name} holds NaN or infinity; load or train the model again")
 
 

@@ -92,8 +92,8 @@ def convert(
     for name, given in (("verbose", verbose), ("keep_original", keep_original)):
         check_type("convert", name, given, bool, "True or False")
     config = as_config(model, hardware, clip, weights, level, kernels, rules, seed, chip, half_cells)
-    with stored_weights(model, weights_from):
-        sample = checked_sample(model, sample, config.rules)
+    with stored_weights(model, weights_from) as files:
+        sample = checked_sample(model, sample, config.rules, files)
         converted = share_parameters(model)
         with evaluation_mode(converted), unchanged_buffers(model), without_fast_path():
             handle = _on_crossbars(model, converted, sample, config, check_ages(ages))

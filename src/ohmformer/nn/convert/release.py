@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -36,6 +38,8 @@ def release_weights(model: nn.Module, converted: nn.Module, handle: Handle) -> N
         for module in (*_incomplete(converted), *_incomplete(model)):
             module.register_state_dict_pre_hook(_refuse_to_save)
             module.register_load_state_dict_pre_hook(_refuse_to_load)
+            if hasattr(type(module), "save_pretrained"):
+                vars(module)["save_pretrained"] = partial(_save_pretrained, module)
         for module in _incomplete(model):
             module.register_forward_pre_hook(_refuse_to_run)
     try:
@@ -91,6 +95,16 @@ def _refuse_to_save(module: nn.Module, *_: object) -> None:
     """Hook of a module whose state dictionary is asked for: files would hold names and shapes without values."""
     if name := _given_up(module):
         raise BadInput(f"state_dict: {needs_weights(name)}")
+
+
+def _save_pretrained(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    """`save_pretrained` of a module, which is refused before it writes any file, unless it is given a state dictionary.
+
+    That is the third argument of the method of Hugging Face.
+    """
+    if kwargs.get("state_dict", args[2] if len(args) > 2 else None) is None:
+        _refuse_to_save(module)
+    return type(module).save_pretrained(module, *args, **kwargs)  # type: ignore[attr-defined]
 
 
 def _refuse_to_load(module: nn.Module, *_: object) -> None:

@@ -70,7 +70,7 @@ class Stored(NamedTuple):
 
 
 @contextmanager
-def stored_weights(model: nn.Module, place: str | Path | None) -> Iterator[None]:
+def stored_weights(model: nn.Module, place: str | Path | None) -> Iterator[Mapping[str, Path]]:
     """Put the weights of safetensors files in the places of tensors without values (meta device).
 
     Names, shapes and types must be those of the model. Weights that a model holds under several names need to be stored
@@ -82,11 +82,14 @@ def stored_weights(model: nn.Module, place: str | Path | None) -> Iterator[None]
         place: a folder with model.safetensors or a list of files (.safetensors.index.json), or one of these files; None
             changes nothing.
 
+    Returns:
+        Name of each parameter and buffer -> the file that holds it.
+
     Raises:
         BadInput: a parameter of the model has a value, or a file or weight is missing, damaged or does not fit.
     """
     if place is None:
-        yield
+        yield {}
         return
     check_type("convert", "weights_from", place, (str, os.PathLike), "the folder of a checkpoint, or its file")
     if not os.fsdecode(place).strip():
@@ -97,7 +100,7 @@ def stored_weights(model: nn.Module, place: str | Path | None) -> Iterator[None]
     chosen = _chosen(places, stored, os.fsdecode(place))
     try:
         _assign(places, chosen)
-        yield
+        yield {name: weight.file for name, weight in chosen.items()}
     except BaseException:  # an interrupt from the keyboard, too
         for each in places.values():
             each.table[each.key] = each.tensor
@@ -146,7 +149,7 @@ def _open_all(place: Path) -> dict[str, Stored]:
             content = safe_open(file, framework="pt")
             names = list(content.keys())  # type: ignore[no-untyped-call]
         except (SafetensorError, OSError) as error:
-            raise BadInput(f"{file}: {safetensors_fault(file, error)}; download it again") from None
+            raise BadInput(f"{file}: {safetensors_fault(file, error, 'download it again')}") from None
         for name in names:
             if name in opened:
                 raise BadInput(f"{WHO}: {opened[name].file} and {file} both hold {name}; name one of them")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from ohmformer.capture.contraction.matmul import Contraction, as_contraction
 from ohmformer.capture.inputs import tensors_in
 from ohmformer.capture.mask_following import Follower
 from ohmformer.capture.opaque_tensors import opaque
-from ohmformer.capture.recorder import FUSED, multiplies
+from ohmformer.capture.recorder import FUSED, PRODUCTS, multiplies
 from ohmformer.errors import BadInput
 from ohmformer.nn.modules.activation_matmul import ActivationMatmulSite
 from ohmformer.nn.modules.attention import AttentionSite
@@ -28,7 +29,7 @@ from ohmformer.nn.modules.compile_guard import eager
 from ohmformer.nn.modules.describing import joined, on_arrays
 from ohmformer.nn.operands.plain_calls import refuse_scripting, refuse_transforms
 from ohmformer.nn.operands.weight import WeightOperand
-from ohmformer.nn.shared.state import State
+from ohmformer.nn.shared.state import Grown, State
 
 T = TypeVar("T")
 
@@ -165,6 +166,11 @@ class Intercept(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Replace a product, and pass on all other calls."""
         kwargs = kwargs or {}
+        if func not in PRODUCTS and func is not torch.einsum and not any(self.follower.followed):
+            y = func(*args, **kwargs)  # most calls
+            if func is torch.cat:
+                note_grown(self.frame.state.threads.call.grown, y, *args, **kwargs)
+            return y
         inner = self.frames[-1]
         innermost = inner is self
         if not innermost and isinstance(inner, Intercept) and inner.follower is self.follower:
@@ -276,6 +282,17 @@ def _forms(factors: Contraction) -> Iterator[Contraction]:
             shared = form.without_copies(single=True)
             if shared is not form:
                 yield shared
+
+
+def note_grown(grown: dict[int, Grown], whole: Tensor, tensors: Any, dim: Any = 0, **_: Any) -> None:
+    """Note a tensor that `torch.cat` has made of a KV cache [B, R, n, d] and new tokens; other ones are left out.
+
+    So are those of inference mode, which do not show whether they have changed.
+    """
+    if len(tensors) == 2 and dim in (-2, 2) and whole.dim() == 4 and not whole.is_inference():
+        first = tensors[0]
+        if not first.is_inference():
+            grown[id(whole)] = Grown(weakref.ref(whole), weakref.ref(first), (whole._version, first._version))
 
 
 def with_values(frames: list[object | None], tensors: T) -> T:

@@ -128,7 +128,7 @@ class Operand:
         """Set an attribute, and forget what was found with its former value."""
         own = vars(self)
         own[name] = value
-        if name != "plan":
+        if name not in ("plan", "held"):
             own["plan"] = None
 
     @property

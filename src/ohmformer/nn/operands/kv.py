@@ -6,7 +6,7 @@ Shapes: B samples, R heads, N slots in which tokens come, n places at which they
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import ClassVar, Literal
 
@@ -30,6 +30,7 @@ from ohmformer.nn.operands.kv_cache import WrittenTokens, split, streams_from
 from ohmformer.nn.operands.kv_tokens import KVTokens, percentile_range, shared_axes, to_write, token_has_range
 from ohmformer.nn.operands.kv_transform import TRADE, Conditioner
 from ohmformer.nn.operands.observation import Observation
+from ohmformer.nn.operands.quick.appended import appended_product, next_token
 from ohmformer.nn.operands.quick.plan import plan_of
 from ohmformer.nn.operands.quick.tokens import token_product, tokens_in_cells
 from ohmformer.nn.operands.read_streams import read_streams
@@ -114,8 +115,10 @@ class KVOperand(Operand):
             BadInput: a value or a range is NaN or infinite, or the batch has another number of samples than names.
         """
         use, new = self.state.use(self.name, self.calls_per_forward), new or x.shape[-2]
-        if valid is None and (y := token_product(self, x, tokens, new, use)) is not None:
-            return y
+        if valid is None:
+            quick = appended_product if self.causal else token_product
+            if (y := quick(self, x, tokens, new, use)) is not None:
+                return y
         if not self.simulated or self.state.mode == "ideal":
             return self._exact_product(x, tokens, valid, new, use)
         unpadding, numbers = self._places(tokens, valid, use)
@@ -204,7 +207,8 @@ class KVOperand(Operand):
         assert isinstance(written, Folded)
         if not self._draws_nothing(array):
             call.moved[self.name] = frozenset()
-        held = call.written[self.name] = before.appended(batch, streams, written, self.axis)
+        held = before.appended(batch, streams, written, self.axis)
+        held = call.written[self.name] = replace(held, following=next_token(self, held, batch, use))
         assert isinstance(held.cells, Folded)
         return held.cells, held.gain
 

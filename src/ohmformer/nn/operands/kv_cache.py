@@ -6,10 +6,11 @@ token. Shapes: B samples, R heads, n tokens, d features.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import repeat
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,6 +22,9 @@ from ohmformer.nn.operands.kv_tokens import KVTokens
 from ohmformer.nn.operands.unpad import Unpadding, unpad_where
 from ohmformer.nn.shared.state import Moved
 from ohmformer.streams import SampleStreams, TokenStreams
+
+if TYPE_CHECKING:
+    from ohmformer.nn.operands.quick.appended import NextToken
 
 BY_CELL: dict[type, tuple[str, ...]] = {Folded: ("values", "variance"), Unaged: ("targets", "written", "normals")}
 """What is known of each cell: names of tensors, some of which may be None."""
@@ -37,6 +41,8 @@ class WrittenTokens:
         cells: what the cells hold; of cells that age, as they were written.
         gain: [B, R, 1, n] factors of the inputs of V, see `KVTokens`; None for none.
         memory: where these tensors grow: name -> memory; empty until tokens are appended.
+        following: how the next token is written in few steps, see `quick.appended`; None if that is not known.
+        source: the tensor that the tokens were compared with, and its version; None if this is not known.
     """
 
     settings: tuple[object, ...]
@@ -45,6 +51,12 @@ class WrittenTokens:
     cells: Folded | Unaged
     gain: Tensor | None = None
     memory: dict[str, Growing] = field(default_factory=dict)
+    following: NextToken | None = None
+    source: tuple[weakref.ref[Tensor], int] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy does not know its source."""
+        return WrittenTokens, tuple(getattr(self, each.name) for each in fields(self) if each.name != "source")
 
     def matches(self, tokens: Tensor, streams: SampleStreams, settings: tuple[object, ...]) -> bool:
         """True if the tokens of a call would be written in the same way, with noise of the same kind."""
@@ -60,7 +72,7 @@ class WrittenTokens:
         if not self.matches(tokens, streams, settings):
             return False
         assert isinstance(self.streams, TokenStreams)
-        return _continues(self.streams, streams, new) and torch.equal(self.tokens, tokens[:, :, : -new or None])
+        return _continues(self.streams, streams, new) and same_bits(self.tokens, tokens[:, :, : -new or None])
 
     def appended(self, batch: KVTokens, streams: TokenStreams, written: Folded, axis: str) -> WrittenTokens:
         """These tokens and others behind them, in the memory of these: only what is new is copied.
@@ -84,6 +96,16 @@ class WrittenTokens:
         if self.gain is not None and batch.gain is not None:
             gain = memory.setdefault("gain", Growing(self.gain, -1)).append(batch.gain)
         return replace(self, tokens=tokens, streams=streams, cells=replace(written, **tensors), gain=gain)
+
+    def with_token(self, all_tokens: Tensor, streams: TokenStreams, values: Tensor, axis: str) -> WrittenTokens:
+        """`appended` for the last token of all, of which cells hold `values` [B, R, 1, d], in units that stay."""
+        token = all_tokens.narrow(2, self.tokens.shape[2], 1)
+        cells, memory = self.cells, self.memory
+        assert isinstance(cells, Folded)
+        held = memory["values"].append(values if axis == "K" else values.mT)
+        tokens, cells = memory["tokens"].append(token), Folded(held, None, None, cells.unit, cells.slices)
+        source = None if all_tokens.is_inference() else (weakref.ref(all_tokens), all_tokens._version)
+        return WrittenTokens(self.settings, tokens, streams, cells, None, memory, self.following, source)
 
 
 class Growing:
@@ -109,6 +131,14 @@ class Growing:
         self.memory.narrow(dim, self.size, end - self.size).copy_(values)
         self.size = end
         return self.memory.narrow(dim, 0, end)
+
+
+def same_bits(a: Tensor, b: Tensor) -> bool:
+    """True if two tensors [B, R, n, d] of one shape and type hold the same bits; two numbers are compared at once."""
+    pairs = a.dtype is torch.float32 and a.shape[-1] % 2 == 0 and a.stride(-1) == b.stride(-1) == 1
+    if pairs and not any(t.storage_offset() % 2 or any(step % 2 for step in t.stride()[:-1]) for t in (a, b)):
+        a, b = a.view(torch.int64), b.view(torch.int64)
+    return torch.equal(a, b)
 
 
 class TokenPlaces(NamedTuple):

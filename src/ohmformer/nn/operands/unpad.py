@@ -113,7 +113,7 @@ def place_tokens(
             return unpadding, tuple(tuple(row) for row in shown.tolist())
     if not (by_number and any(starts)):
         n = N if unpadding is None else unpadding.index.shape[1]
-        return unpadding, _side_by_side(tuple(starts), tuple(lengths), n)
+        return unpadding, side_by_side(tuple(starts), tuple(lengths), n)
     first = torch.tensor(starts, device=device)[:, None]
     if unpadding is None:
         return place_by_number(first + torch.arange(N, device=device))
@@ -122,7 +122,7 @@ def place_tokens(
 
 
 @lru_cache(maxsize=8)
-def _side_by_side(starts: tuple[int, ...], lengths: tuple[int, ...], n: int) -> Numbers:
+def side_by_side(starts: tuple[int, ...], lengths: tuple[int, ...], n: int) -> Numbers:
     """The numbers of tokens side by side at n places: all layers of a call have the same ones."""
     return tuple(
         tuple(range(start, start + length)) + (-1,) * (n - length)

@@ -29,7 +29,7 @@ from ohmformer.nn.operands.base import Operand, add_bias
 from ohmformer.nn.operands.kv_transform import TRADE
 from ohmformer.nn.operands.observation import WeightInputs
 from ohmformer.nn.operands.plain_calls import refuse_hidden
-from ohmformer.nn.operands.quick.weights import weight_product
+from ohmformer.nn.operands.quick.weights import Held, weight_product
 from ohmformer.nn.operands.read_streams import read_streams
 from ohmformer.nn.shared.given_up import check_meta, needs_weights
 from ohmformer.nn.shared.grown_weights import has_grown, warn_of_growth
@@ -77,6 +77,7 @@ class WeightOperand(Operand):
         range_guessed: True if no calibration input has used it, so that it has the input range of others of its bank.
         calibrated_square: sum of the squares of the weights when ranges were last calibrated; None before.
         released: True if the weights were given up, so that cells hold all that is left of them.
+        held: cells for products in few steps, see `quick.weights`; None if these are not known.
     """
 
     batch_axis: BatchAxis | None = FIRST
@@ -93,6 +94,7 @@ class WeightOperand(Operand):
     range_guessed: bool = False
     calibrated_square: float | None = None
     released: bool = False
+    held: Held | None = field(default=None, init=False, repr=False)
 
     def product(
         self,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
+from torch import Tensor
 
 from ohmformer.array.spec import Level
 from ohmformer.capture.torch_private import in_backward
@@ -60,7 +62,7 @@ class CallInfo:
     at_once: bool = False
     ring: bool = False
 
-    @property
+    @cached_property
     def goes_on(self) -> bool:
         """True if the call adds tokens to cached texts."""
         return self.cached and any(row[0] > 0 for row in self.numbers)
@@ -98,6 +100,34 @@ class TrainingSteps(Protocol):
         """Return the next step."""
 
 
+class Grown(NamedTuple):
+    """A tensor [B, R, n, d] that is another one with tokens behind it, such as a KV cache after one more token.
+
+    Attributes:
+        whole: the tensor.
+        first: the one that it begins with.
+        versions: of both, when it was made: other numbers show that one of them has changed.
+    """
+
+    whole: weakref.ref[Tensor]
+    first: weakref.ref[Tensor]
+    versions: tuple[int, int]
+
+    def goes_on(self, tokens: Tensor, before: tuple[weakref.ref[Tensor], int] | None) -> bool:
+        """True if this is how tokens were made from a tensor `before`, given with its version, and neither changed."""
+        if before is None or self.whole() is not tokens or (first := self.first()) is None:
+            return False
+        return first is before[0]() and self.versions == (tokens._version, before[1])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies know no tensors."""
+        return Grown, (_gone, _gone, self.versions)
+
+
+def _gone() -> None:
+    """Stands for a reference to a tensor in a copy."""
+
+
 @dataclass(eq=False, slots=True)
 class Call:
     """The record of one thread's calls of the whole model.
@@ -111,6 +141,7 @@ class Call:
         uses: operand -> number of its uses in the call.
         moved: operand with cached tokens -> the ways in which its cells contradict the cache.
         written: operand -> its last written tokens, which a cache may return.
+        grown: identity of a tensor that this call has made of another one and tokens behind it -> both, see `Grown`.
         token_counts: operand with digital tokens -> the tokens of its uses since these were last counted.
         checks: of values on a GPU, which wait for the end of the call; None outside of calls.
     """
@@ -123,6 +154,7 @@ class Call:
     uses: dict[str, int] = field(default_factory=dict)
     moved: dict[str, frozenset[Moved]] = field(default_factory=dict)
     written: dict[str, Any] = field(default_factory=dict)
+    grown: dict[int, Grown] = field(default_factory=dict)
     token_counts: dict[str, Any] = field(default_factory=dict)
     checks: DeferredChecks | None = None
 

@@ -68,16 +68,28 @@ def _checksum(w: Tensor) -> Tensor:
     return memory[:end].view(torch.int64).sum() + memory[end:].sum()
 
 
+class _Here(threading.local):
+    """What one thread has read: the numbers of this call, and what it compared last."""
+
+    def __init__(self) -> None:
+        self.read: dict[object, tuple[int, ...]] = {}
+        self.unchanged = False
+        self.ids: list[int] = []
+        self.bits: Tensor | None = None
+
+
 class Fingerprints:
     """The numbers of the weights of a model, by `scattered` and `checksum`.
 
     On a GPU the host waits for every number that it reads. So a call of the model begins by reading those of all
-    weights that the call before has used, in one go. They hold while the call runs. Copies of it are empty.
+    weights that the call before has used, in one go. They hold while the call runs. A call that goes on with a text
+    compares those of `scattered` with those of the call before, on the CPU too. Copies of it are empty.
     """
 
     def __init__(self) -> None:
         self._used: dict[str, weakref.ref[Tensor]] = {}
-        self._here = threading.local()
+        self._held: dict[str, weakref.ref[Tensor]] = {}
+        self._here = _Here()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Fingerprints, ()
@@ -87,8 +99,33 @@ class Fingerprints:
         if deferred_checks.waits(w.device):
             self._used[name] = weakref.ref(w)
 
+    def hold(self, name: str, w: Tensor) -> None:
+        """Note weights on the CPU, in float32 and without gaps, that `unchanged` speaks of from the next call on."""
+        self._held[name] = weakref.ref(w)
+
+    @property
+    def unchanged(self) -> bool:
+        """True in a call that goes on with a text if `scattered` of all weights is what it was in the call before."""
+        return self._here.unchanged
+
+    def _compare(self) -> None:
+        """Compare the weights that are held with what they were when this thread compared them last."""
+        weights = [w for ref in list(self._held.values()) if (w := ref()) is not None]
+        here, held = self._here, [w for w in weights if w.is_cpu and w.dtype is torch.float32 and w.is_contiguous()]
+        if not held:
+            return
+        with torch.inference_mode():
+            now = torch.stack([w.view(-1).index_select(0, _places(w.numel(), w.device)) for w in held])
+            bits = now.view(torch.int32)
+            ids = [id(w) for w in held]
+            here.unchanged = here.ids == ids and here.bits is not None and torch.equal(here.bits, bits)
+        here.ids, here.bits = ids, bits
+
     def begin_call(self, *, whole: bool) -> None:
         """Read the numbers of all weights; without `whole` those of `scattered` alone."""
+        self._here.unchanged = False
+        if not whole:
+            self._compare()
         weights = [w for ref in list(self._used.values()) if (w := ref()) is not None and w.numel()]
         self._here.read = {}
         for device in {w.device for w in weights}:
@@ -97,7 +134,7 @@ class Fingerprints:
 
     def end_call(self) -> None:
         """Forget the numbers, since weights may change now."""
-        self._here.read = {}
+        self._here.read, self._here.unchanged = {}, False
 
     def scattered(self, w: Tensor) -> tuple[int, ...]:
         """`scattered` of a matrix, read with the others if it could be."""
@@ -110,8 +147,7 @@ class Fingerprints:
         return checksum(w) if found is None or len(found) == PLACES else found[PLACES]
 
     def _found(self, w: Tensor) -> tuple[int, ...] | None:
-        read: dict[object, tuple[int, ...]] = getattr(self._here, "read", {})
-        return read.get(_key(w)) if read else None
+        return self._here.read.get(_key(w)) if self._here.read else None
 
 
 def _key(w: Tensor) -> object:

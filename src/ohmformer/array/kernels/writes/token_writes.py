@@ -20,7 +20,7 @@ from ohmformer.array.kernels.writes import cell_writes
 from ohmformer.array.spec import Crossbar
 from ohmformer.array.writing import one_sided
 from ohmformer.device import noise
-from ohmformer.streams import SampleStreams, TokenStreams
+from ohmformer.streams import SampleStreams, Stream, TokenStreams
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,14 @@ class TokenWrites:
             raise encoding.unusable("a matrix to be programmed", torch.ones(()) if ranges is None else ranges)
         return held, variance, units
 
+    def of_single_tokens(self, ranges: Tensor, streams: tuple[Stream, ...]) -> CompiledTokens | None:
+        """How single tokens with these ranges [B or 1, R or 1, 1, 1] are written; None with variances of reads."""
+        if self.variances:
+            return None
+        keys = np.zeros((len(streams), 2), np.int64)
+        keys[:, 0] = [stream.child("cell", "write", "token").seed for stream in streams]
+        return CompiledTokens(self, ranges, ranges.detach()[:, :, 0, 0].numpy().copy(), keys)
+
     def digits(
         self, tokens: Tensor, streams: SampleStreams, ranges: Tensor | None, *, by_head: bool
     ) -> tuple[Tensor, Tensor] | None:
@@ -106,6 +114,41 @@ class TokenWrites:
         if token_writes_compiled.write_digits(held.data_ptr(), *arguments, top, tables, low, high, pairs):
             raise encoding.unusable("a matrix to be programmed", torch.ones(()) if ranges is None else ranges)
         return held, units
+
+
+@dataclass(frozen=True, eq=False)
+class CompiledTokens:
+    """Single tokens, written one after the other with the numbers of `TokenWrites.write`.
+
+    Attributes:
+        writes: how they are written.
+        ranges: the values of the largest code.
+        by_head: the same [B or 1, R or 1].
+        keys: [B, 2] the seed of each sample, and the number of its token.
+    """
+
+    writes: TokenWrites
+    ranges: Tensor
+    by_head: Any
+    keys: Any
+
+    def __call__(self, tokens: Tensor, numbers: tuple[int, ...]) -> Tensor:
+        """What the cells of tokens [B, R, 1, d] with these numbers hold, in values.
+
+        Raises:
+            BadInput: a value is NaN or infinite.
+        """
+        from ohmformer.array.kernels.writes import token_writes_compiled
+
+        B, R, _, d = tokens.shape
+        tokens = tokens if tokens.stride(3) == 1 else tokens.contiguous()
+        self.keys[:, 1] = numbers
+        held, units = tokens.new_empty(B, R, 1, d), np.empty((B, R), np.float32)
+        units[...] = self.by_head
+        given = tokens.data_ptr(), tokens.stride()[:3], (R, 1, d), units, True, False, self.keys
+        if token_writes_compiled.write(held.data_ptr(), 0, *given, *self.writes.settings):
+            raise encoding.unusable("a matrix to be programmed", self.ranges)
+        return held
 
 
 def _arguments(
