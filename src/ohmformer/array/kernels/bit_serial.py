@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ohmformer.array import converters, encoding
 from ohmformer.array.kernels import reads
+from ohmformer.array.kernels.tiles import has_tiles
 from ohmformer.array.programmed import Programmed
 from ohmformer.streams import Streams
 from ohmformer.streams.backends import Kernels
@@ -34,7 +35,10 @@ def converted_product(codes: Tensor, programmed: Programmed, *, signed: bool, sp
     Currents and sums are rounded in another way, so results differ by the rounding of floating-point numbers, and where
     it moves a code of a converter.
     """
-    from ohmformer.array.kernels import bit_serial_compiled
+    if has_tiles():
+        from ohmformer.array.kernels import bit_tiles_compiled as loops
+    else:
+        from ohmformer.array.kernels import bit_serial_compiled as loops
 
     array, digits = programmed.array, programmed.digits
     if array.subtract == "analog":
@@ -52,5 +56,5 @@ def converted_product(codes: Tensor, programmed: Programmed, *, signed: bool, sp
     factors = torch.tensor([[sign * array.slice_weight(s) for s in range(slices)] for sign in (1.0, -1.0)[:sides]])
     how = (weights, torch.tensor(scales, dtype=torch.float32), factors.float())
     arrays = (t.numpy() for t in (out, inputs.contiguous(), digits, *how))
-    bit_serial_compiled.product(*arrays, array.rows)
+    loops.product(*arrays, array.rows)
     return encoding.mean_over_copies_(out.view(*lead, M, O), array)
