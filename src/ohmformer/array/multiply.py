@@ -157,7 +157,9 @@ def product(
         return folded_product(codes, cells, written, stream, signed=signed, converters=added).mul_(unit)
     span = converters.adc_range(array, signed=signed, calibrated=adc_range)
     if level == "array":
-        quick = compiled_products.converted_product(codes, cells, signed=signed, stream=stream, span=span, kernels=kernels)
+        quick = compiled_products.converted_product(
+            codes, cells, signed=signed, stream=stream, span=span, kernels=kernels
+        )
         if quick is not None:
             return quick.mul_(cells.unit.transpose(-2, -1) * unit)
     computed = cell_level.product if level == "cell" else converted_product

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from torch import Tensor
 from ohmformer.array import converters, multiply
 from ohmformer.array.crossbar import write
 from ohmformer.array.kernels import bit_serial
+from ohmformer.array.kernels.tiles import has_tiles
 from ohmformer.array.multiply import mvm
 from ohmformer.array.programmed import Programmed
 from ohmformer.array.spec import Crossbar
@@ -31,8 +33,19 @@ HARDWARE: dict[str, dict[str, Any]] = {
     "a range that no digit divides": {"adc": {"bits": 6, "range": {"kind": "given", "high": 0.37}}},
     "three input bits": {**ADC, "inputs": {"bits": 3}},
     "16 input bits": {**ADC, "inputs": {"bits": 16}},
+    "converters that begin above zero": {"adc": {"bits": 4, "range": {"kind": "given", "low": 0.1, "high": 0.6}}},
     "a converter of one bit": {"adc": {"bits": 1, "range": {"kind": "given", "high": 0.2}}},
 }
+
+
+@pytest.fixture(params=["sums that are looked up", "tiles"], scope="module", autouse=True)
+def loop(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Both loops, whatever the CPU would take."""
+    if request.param == "tiles" and not has_tiles():
+        pytest.skip("this CPU does not multiply tiles")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bit_serial, "has_tiles", lambda: request.param == "tiles")
+        yield request.param
 
 
 def hardware(name: str, **changes: Any) -> Crossbar:
@@ -60,6 +73,7 @@ def both_ways(x: Tensor, programmed: Programmed, signed: bool) -> tuple[Tensor, 
 SHAPES = {
     "a matrix": ((3, 50), (7, 50)),
     "more columns than one part": ((3, 30), (150, 30)),
+    "more vectors than bits are kept for": ((600, 30), (5, 30)),
     "a matrix for samples": ((2, 1, 3, 50), (7, 50)),
     "matrices": ((2, 3, 4, 50), (2, 3, 5, 50)),
     "inputs for matrices": ((4, 50), (3, 5, 50)),

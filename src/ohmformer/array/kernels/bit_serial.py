@@ -6,6 +6,7 @@ call, such as samples and heads.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 
 import torch
@@ -35,11 +36,6 @@ def converted_product(codes: Tensor, programmed: Programmed, *, signed: bool, sp
     Currents and sums are rounded in another way, so results differ by the rounding of floating-point numbers, and where
     it moves a code of a converter.
     """
-    if has_tiles():
-        from ohmformer.array.kernels import bit_tiles_compiled as loops
-    else:
-        from ohmformer.array.kernels import bit_serial_compiled as loops
-
     array, digits = programmed.array, programmed.digits
     if array.subtract == "analog":
         digits = digits[:1] - digits[1:]
@@ -56,5 +52,15 @@ def converted_product(codes: Tensor, programmed: Programmed, *, signed: bool, sp
     factors = torch.tensor([[sign * array.slice_weight(s) for s in range(slices)] for sign in (1.0, -1.0)[:sides]])
     how = (weights, torch.tensor(scales, dtype=torch.float32), factors.float())
     arrays = (t.numpy() for t in (out, inputs.contiguous(), digits, *how))
-    loops.product(*arrays, array.rows)
+    _loop()(*arrays, array.rows)
     return encoding.mean_over_copies_(out.view(*lead, M, O), array)
+
+
+def _loop() -> Callable[..., None]:
+    """The loop for this CPU: by products of tiles where it has them, otherwise by sums that are looked up."""
+    loop: Callable[..., None]
+    if has_tiles():
+        from ohmformer.array.kernels.bit_tiles_compiled import product as loop
+    else:
+        from ohmformer.array.kernels.bit_serial_compiled import product as loop
+    return loop

@@ -14,7 +14,7 @@ from numba import int32, types, uint8
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ohmformer.array.kernels.vectors_compiled import ALIGNMENT, LANES, ROUNDING, Vectors
+from ohmformer.array.kernels.vectors_compiled import LANES, ROUNDING, Vectors
 from ohmformer.streams.compiling import compiled, intrinsics
 
 f = np.float32
@@ -54,7 +54,7 @@ def add_read(context: Any, total: Any, sums: Any, places: Any, scale: Any) -> An
             code = numbers.rounded(code, numbers.all(ROUNDING))
             place = numbers.at(totals.data, ir.Constant(ir.IntType(64), part * LANES))
             added = numbers.fused(weight, numbers.fused(code, step, zero), numbers.load(place))
-            builder.store(added, place).align = ALIGNMENT
+            numbers.store(added, place)
         return target.get_dummy_value()
 
     return types.none(total, sums, places, scale), generate

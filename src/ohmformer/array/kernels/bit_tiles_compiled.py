@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 
 from ohmformer.array.kernels import bit_serial_compiled
 from ohmformer.array.kernels.tiles import has_tiles
-from ohmformer.array.kernels.vectors_compiled import ALIGNMENT, LANES, ROUNDING, Vectors
+from ohmformer.array.kernels.vectors_compiled import LANES, ROUNDING, Vectors
 from ohmformer.streams.compiling import compiled, intrinsics
 
 f = np.float32
@@ -35,8 +35,6 @@ LINE = 64
 """Bytes of a line of the cache, and of a row of a tile."""
 TILE = 1024
 """Bytes of a tile."""
-TOGETHER = 8
-"""Columns of cells that are read together, so that lines of memory come at the same time."""
 ONE = 0x3F80
 """1 in bfloat16."""
 MOST_VECTORS = 512
@@ -96,7 +94,7 @@ def begin_sums(context: Any) -> Any:
 def add_products(context: Any, bits: Any, cells: Any, parts: Any) -> Any:
     """Add the products of bits [2, SIDE, DEPTH] and cells [PARTS, 2, SIDE, SIDE] to the sums of four tiles.
 
-    Two rows of cells are one word, see `split`. Of the parts of a cell the first `parts` are summed, the smallest first.
+    Two rows of cells are one word, see `split`. The first `parts` of a cell's parts are summed, the smallest first.
     """
 
     def generate(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -165,7 +163,7 @@ def add_reads(context: Any, total: Any, currents: Any, first: Any, weights: Any,
                     current = numbers.load(numbers.at(table.data, builder.add(row, size(part * LANES))))
                     builder.store(numbers.fused(weight, code_of(current), builder.load(held)), held)
             for place, held in zip(places, sums, strict=True):
-                builder.store(builder.fadd(builder.load(held), offset), place).align = ALIGNMENT
+                numbers.store(builder.fadd(builder.load(held), offset), place)
 
         def code(current: Any) -> Any:
             quotient = numbers.quotient(builder.fsub(current, zero), step, inverse)
@@ -223,7 +221,7 @@ def find_bits(bits, codes, first, end, Z):
 
 
 @compiled()
-def split_pair(words, even, odd):
+def take_part(words, even, odd):
     """Take the highest part of the cells [SIDE] of two rows, as words; return a number that is 0 if nothing is left."""
     high, left = uint32(0xFFFF0000), uint32(0)
     for t in range(SIDE):
@@ -237,7 +235,7 @@ def split_pair(words, even, odd):
 
 
 @compiled("int64(uint32[:,:,:,:,::1], float32[:,:], int64, int64, int64, uint32[:,::1])")
-def split(cells, digits, o, first, end, block):
+def split(cells, digits, o, first, end, pair):
     """The parts in bfloat16 of the cells of a row block and of the columns `o` and further; return how many there are.
 
     Args:
@@ -246,25 +244,24 @@ def split(cells, digits, o, first, end, block):
         o: see above.
         first: the first row.
         end: behind the last one.
-        block: [K DEPTH, COLUMNS] words of memory.
+        pair: [2, SIDE] words of memory.
     """
-    count, height = min(COLUMNS, digits.shape[0] - o), min(block.shape[0], end - first)
-    if (count < COLUMNS) | (height < block.shape[0]):
-        block[:] = uint32(0)
-    for start in range(0, count, TOGETHER):
-        for i in range(height):
-            for t in range(start, min(count, start + TOGETHER)):
-                block[i, t] = np.float32(digits[o + t, first + i]).view(np.uint32)
-    for part in range(PARTS):
-        left = uint32(0)
-        for k in range(cells.shape[0]):
-            for half in range(2):
-                for pair in range(SIDE):
-                    i, columns = k * DEPTH + 2 * pair, slice(half * SIDE, half * SIDE + SIDE)
-                    left |= split_pair(cells[k, part, half, pair], block[i, columns], block[i + 1, columns])
-        if left == uint32(0):
-            return part + 1
-    return PARTS
+    parts, even, odd = 1, pair[0], pair[1]
+    for nth in range(cells.shape[0] * 2 * SIDE):
+        k, half, place = nth // (2 * SIDE), nth // SIDE % 2, nth % SIDE
+        i, column = first + k * DEPTH + 2 * place, o + half * SIDE
+        count = min(SIDE, digits.shape[0] - column)
+        if (count < SIDE) | (i + 1 >= end):
+            pair[:] = uint32(0)
+        for t in range(count if i < end else 0):
+            even[t] = np.float32(digits[column + t, i]).view(np.uint32)
+        for t in range(count if i + 1 < end else 0):
+            odd[t] = np.float32(digits[column + t, i + 1]).view(np.uint32)
+        for part in range(PARTS):
+            left = take_part(cells[k, part, half, place], even, odd)
+            if (left != uint32(0)) & (part + 2 > parts):
+                parts = part + 2
+    return parts
 
 
 @compiled()
@@ -317,9 +314,9 @@ def product(out, codes, digits, weights, scales, factors, rows):
     blocks, each, most = -(-I // rows), READS // Z, min(M, MOST_VECTORS)
     bits = aligned(-(-most // each) * K * 2 * TILE).view(np.uint16).reshape(-1, K, 2, SIDE, DEPTH)
     cells = aligned(K * PARTS * 2 * TILE).view(np.uint32).reshape(K, PARTS, 2, SIDE, SIDE)
-    block = aligned(K * DEPTH * COLUMNS * 4).view(np.uint32).reshape(K * DEPTH, COLUMNS)
     currents = aligned(2 * READS * COLUMNS * 4).view(np.float32).reshape(2, READS, COLUMNS)
-    total, of_reads = aligned(most * COLUMNS * 4).view(np.float32).reshape(most, COLUMNS), np.empty(Z, f)
+    pair, of_reads = np.empty((2, SIDE), np.uint32), np.empty(Z, f)
+    total = aligned(most * COLUMNS * 4).view(np.float32).reshape(most, COLUMNS)
     out[:] = f(0)
     use_tiles(tile_shapes())
     for nth in range(N * blocks * -(-M // MOST_VECTORS)):
@@ -330,9 +327,11 @@ def product(out, codes, digits, weights, scales, factors, rows):
             total[:] = f(0)
             for side in range(factors.size):
                 p, s = side % factors.shape[0], side // factors.shape[0]
-                parts = split(cells, digits[p, s, n % digits.shape[2]], o, first, end, block)
+                parts = split(cells, digits[p, s, n % digits.shape[2]], o, first, end, pair)
                 scale = scale_of(of_reads, weights, factors[p, s], scales[s])
-                add_side(total[:vectors], currents, bits[:, : -(-(end - first) // DEPTH)], cells, parts, of_reads, scale)
+                add_side(
+                    total[:vectors], currents, bits[:, : -(-(end - first) // DEPTH)], cells, parts, of_reads, scale
+                )
             for v in range(vectors):
                 row, added = out[n, m + v], total[v]
                 for t in range(min(COLUMNS, O - o)):

@@ -15,7 +15,7 @@ def has_tiles() -> bool:
     """True if compiled loops may multiply tiles: the CPU can, and Linux keeps tiles for this process from now on."""
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         return False
-    from llvmlite import binding
+    from llvmlite import binding  # type: ignore[import-untyped]
 
     features = binding.get_host_cpu_features()
     if not all(features.get(name) for name in ("amx-tile", "amx-bf16", "avx512f")):

@@ -44,6 +44,10 @@ class Vectors:
         loaded.align = ALIGNMENT
         return loaded
 
+    def store(self, vector: Any, place: Any) -> None:
+        """Write a vector to memory."""
+        self.builder.store(vector, place).align = ALIGNMENT
+
     def clamped(self, a: Any, lowest: Any, highest: Any) -> Any:
         """Numbers moved to the nearest bound if they lie beyond it."""
         a = self.builder.select(self.builder.fcmp_ordered("<", a, lowest), lowest, a)

@@ -1,0 +1,53 @@
+"""Tiles are used on Linux alone, by CPUs that have them."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from ohmformer.array.kernels import tiles
+from tests.gpu.kernels import needs_numba
+
+
+@pytest.fixture(autouse=True)
+def asks_anew() -> Iterator[None]:
+    tiles.has_tiles.cache_clear()
+    yield
+    tiles.has_tiles.cache_clear()
+
+
+@pytest.mark.parametrize("system", [("Darwin", "arm64"), ("Windows", "AMD64"), ("Linux", "aarch64")])
+def test_other_systems_have_no_tiles(system: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "system", lambda: system[0])
+    monkeypatch.setattr(platform, "machine", lambda: system[1])
+    assert not tiles.has_tiles()
+
+
+@needs_numba
+def test_a_cpu_without_them_has_no_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    from llvmlite import binding  # type: ignore[import-untyped]
+
+    monkeypatch.setattr(binding, "get_host_cpu_features", lambda: {"avx512f": True, "amx-tile": True})
+    assert not tiles.has_tiles()
+
+
+@needs_numba
+def test_three_parts_of_a_cell_are_the_cell() -> None:
+    """Also cells below zero, of which a column and a row block are cut short."""
+    from ohmformer.array.kernels import bit_tiles_compiled as loops
+
+    if not tiles.has_tiles():
+        pytest.skip("this CPU does not multiply tiles")
+    digits = torch.randn(20, 50, generator=torch.Generator().manual_seed(1)).numpy()
+    cells, pair = np.zeros((2, 3, 2, 16, 16), np.uint32), np.zeros((2, 16), np.uint32)
+    assert loops.split(cells, digits, 0, 3, 45, pair) == 3
+    parts = np.stack([cells << 16, cells & 0xFFFF0000], axis=-1).astype(np.uint32).view(np.float32)
+    found = parts.astype(np.float64).sum(1).transpose(0, 2, 4, 1, 3).reshape(64, 32)
+    assert np.array_equal(found[:42, :20], digits[:, 3:45].T.astype(np.float64))
+    assert not found[42:].any()
+    assert not found[:, 20:].any()
+    assert loops.split(cells, np.round(digits * 50), 0, 3, 45, pair) == 1
