@@ -41,14 +41,15 @@ def samples(count: int, kernels: Kernels) -> SampleStreams:
 
 
 ROOFLINE = """
-**Where the time of level `cell` goes.** The three layers have 1.33 million weights in pairs of cells, read by 394 input
-vectors: 1.05 billion reads of a device, each with a standard normal of its own. A hundred times the digital time is
-0.8 ns for a read. Philox takes 0.48 ns for a normal and the method of Box and Muller 0.65 ns (a core to itself, vectors
-of 512 bits; about 16 and 21 cycles for 16 numbers, where the operations alone need 15 and 20), 1.1 ns together, and 1.6 ns
-while other work shares the core. The read of the device and the sum of the column take 0.1 to 0.2 ns more, keys of the
-input vectors another 0.02 to 0.2 ns. So 100 times is below what the normals alone take, some 140 times; another
-generator or fewer bits for a normal would be needed. Products in 64-bit words (the same bits) and another order of the
-normals in memory took as long. Before the loop, the plain code took 1,100 to 1,250 times, with either kind of normals.
+**Where the time of level `cell` goes.** The three layers have 1.33 million weights in pairs of cells, read by 394
+input vectors: 1.05 billion reads of a device, each with a standard normal of its own. A hundred times the digital
+time is 0.8 ns for a read. Philox takes 0.48 ns for a normal and the method of Box and Muller 0.65 ns (a core to
+itself, vectors of 512 bits; about 16 and 21 cycles for 16 numbers, where the operations alone need 15 and 20), 1.1 ns
+together, and 1.6 ns while other work shares the core. The read of the device and the sum of the column take 0.1 to
+0.2 ns more, keys of the input vectors another 0.02 to 0.2 ns. So 100 times is below what the normals alone take, some
+140 times; another generator or fewer bits for a normal would be needed. Products in 64-bit words (the same bits) and
+another order of the normals in memory took as long. Before the loop, the plain code took 1,100 to 1,250 times, with
+either kind of normals.
 """
 
 

@@ -14,11 +14,11 @@ from torch import Tensor
 from ohmformer.array import converters, multiply
 from ohmformer.array.crossbar import write
 from ohmformer.array.kernels import bit_serial
-from ohmformer.array.kernels.tiles import has_tiles
 from ohmformer.array.multiply import mvm
 from ohmformer.array.programmed import Programmed
 from ohmformer.array.spec import Crossbar
 from ohmformer.streams import Stream
+from ohmformer.streams.tiles import has_tiles
 from tests.build import SQRT_RANGE, UNIFORM, array, cell
 from tests.gpu.kernels import needs_numba
 

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from ohmformer.array import converters, encoding
 from ohmformer.array.kernels import reads
-from ohmformer.array.kernels.tiles import has_tiles
 from ohmformer.array.programmed import Programmed
 from ohmformer.streams import Streams
 from ohmformer.streams.backends import Kernels
+from ohmformer.streams.tiles import has_tiles
 
 MOST_INPUT_BITS = 24
 """Of inputs whose codes the loop takes apart."""

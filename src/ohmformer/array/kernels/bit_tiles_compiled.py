@@ -17,9 +17,9 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ohmformer.array.kernels import bit_serial_compiled
-from ohmformer.array.kernels.tiles import has_tiles
 from ohmformer.array.kernels.vectors_compiled import LANES, ROUNDING, Vectors
 from ohmformer.streams.compiling import compiled, intrinsics
+from ohmformer.streams.tiles import has_tiles
 
 f = np.float32
 _, wide = intrinsics()
