@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ohmformer.array import encoding, event_counter
 from ohmformer.array.converters import Range, at_slice, convert_
+from ohmformer.array.kernels import cell_reads
 from ohmformer.array.peripherals.pulses import Pulse, drive
 from ohmformer.array.peripherals.read_keys import of_devices, of_one_result, of_vector
 from ohmformer.array.programmed import Programmed
@@ -26,6 +27,8 @@ from ohmformer.streams import Streams
 
 VALUES = 1 << 20
 """Largest number of devices whose reads are computed together, if that is more than one input vector."""
+VALUES_OF_LOOP = 1 << 26
+"""The same for a compiled loop, which keeps no number for each device."""
 
 
 def product(codes: Tensor, programmed: Programmed, *, signed: bool, stream: Streams | None, span: Range) -> Tensor:
@@ -44,7 +47,8 @@ def product(codes: Tensor, programmed: Programmed, *, signed: bool, stream: Stre
     array, M = programmed.array, codes.shape[-2]
     planes, weights = encoding.bit_planes(codes, array, signed=signed)
     matrices = max(prod(codes.shape[:-2]), prod(programmed.digits.shape[2:-2]))
-    together = max(1, VALUES // (matrices * programmed.outputs * min(array.rows, programmed.inputs)))
+    values = VALUES_OF_LOOP if stream is not None and cell_reads.fusible(codes, stream) else VALUES
+    together = max(1, values // (matrices * programmed.outputs * min(array.rows, programmed.inputs)))
     results = []
     for start in range(0, max(1, M), together):
         vectors = range(start, min(M, start + together))
@@ -177,25 +181,24 @@ def _currents(
     They are the mean of `reads` reads, whose noise is one Gaussian. `std` [..., O, R] is the standard deviation of one
     read in digits, behind wires that lose voltage; otherwise it follows from the digits.
     """
-    applied, digits = applied.unsqueeze(-2), digits.unsqueeze(-3)
-    if streams is not None and not noise.exact_reads(array.cell):
-        *lead, M, O, R = torch.broadcast_shapes(applied.shape, digits.shape)
-        g = (array.cell.g_min + array.step * digits).expand(*lead, M, O, R)
-        g_written = None
-        if written is not None:
-            g_written = (array.cell.g_min + array.step * written.unsqueeze(-3)).expand(*lead, M, O, R)
-        drawn = [stream.normal(*lead, O, R, like=digits) for stream in streams]
-        eps = torch.stack(drawn, dim=-3) if drawn else digits.new_empty(*lead, 0, O, R)
-        eps = eps if reads == 1 else eps / sqrt(reads)
-        if std is not None:
-            digits = torch.addcmul(digits, std.unsqueeze(-3), eps)
-        elif ages is None:
-            digits = (noise.read(g, array.cell, eps, age=array.age, written=g_written) - array.cell.g_min) / array.step
-        else:
-            by_age = noise.read_std_by_age(g, array.cell, ages.unsqueeze(-3), written=g_written)
-            digits = (torch.addcmul(g, by_age, eps) - array.cell.g_min) / array.step
-    currents = applied * digits
-    counter = event_counter.current()
+    counter, lead = event_counter.current(), torch.broadcast_shapes(applied.shape[:-2], digits.shape[:-2])
     if counter is not None:
-        counter.cell_reads += currents.numel()
-    return currents.sum(-1)
+        counter.cell_reads += prod(lead) * applied.shape[-2] * digits.shape[-2:].numel()
+    if streams is None or noise.exact_reads(array.cell):
+        return (applied.unsqueeze(-2) * digits.unsqueeze(-3)).sum(-1)
+    spread = (_read_std(digits, written, array, ages) if std is None else std) / sqrt(reads)
+    if streams and cell_reads.fusible(applied, streams[0]):
+        return cell_reads.currents(applied, digits, spread, streams)
+    drawn = [stream.normal(*lead, *digits.shape[-2:], like=digits) for stream in streams]
+    eps = torch.stack(drawn, dim=-3) if drawn else digits.new_empty(*lead, 0, *digits.shape[-2:])
+    read = torch.addcmul(digits.unsqueeze(-3), spread.unsqueeze(-3), eps)
+    return (applied.unsqueeze(-2) * read).sum(-1)
+
+
+def _read_std(digits: Tensor, written: Tensor | None, array: Crossbar, ages: Tensor | None) -> Tensor:
+    """Standard deviation of one read of each device [..., O, R], in digits; arguments as in `_currents`."""
+    cell, step = array.cell, array.step
+    g, g_written = cell.g_min + step * digits, None if written is None else cell.g_min + step * written
+    if ages is None:
+        return noise.read_std(g, cell, age=array.age, written=g_written) / step
+    return noise.read_std_by_age(g, cell, ages, written=g_written) / step

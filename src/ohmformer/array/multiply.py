@@ -20,9 +20,7 @@ from torch import Tensor
 
 from ohmformer.array import cell_level, converters, encoding
 from ohmformer.array.folded import Conversions, Folded, fold, folded_product
-from ohmformer.array.kernels import bit_serial, converted_sum, reads
-from ohmformer.array.kernels.amx import factors
-from ohmformer.array.kernels.amx import reads as tiled_reads
+from ohmformer.array.kernels import compiled_products, converted_sum
 from ohmformer.array.peripherals import drivers, reported
 from ohmformer.array.peripherals.read_keys import of_references
 from ohmformer.array.peripherals.spec import draws_for_reads, mismatched
@@ -32,7 +30,7 @@ from ohmformer.device import noise
 from ohmformer.errors import BadInput
 from ohmformer.precision import widened
 from ohmformer.streams import Stream, Streams
-from ohmformer.streams.backends import Kernels, has_tiles
+from ohmformer.streams.backends import Kernels
 
 LEVELS: tuple[Level, ...] = get_args(Level)
 
@@ -158,16 +156,13 @@ def product(
         cells = cells if isinstance(cells, Folded) else fold(cells, read_noise=has_read_noise(level))
         return folded_product(codes, cells, written, stream, signed=signed, converters=added).mul_(unit)
     span = converters.adc_range(array, signed=signed, calibrated=adc_range)
+    if level == "array":
+        quick = compiled_products.converted_product(
+            codes, cells, signed=signed, stream=stream, span=span, kernels=kernels, whole=rounded and shares is None
+        )
+        if quick is not None:
+            return quick.mul_(cells.unit.transpose(-2, -1) * unit)
     computed = cell_level.product if level == "cell" else converted_product
-    if level == "array" and bit_serial.fusible(codes, cells, stream, kernels):
-        y = bit_serial.converted_product(codes, cells, signed=signed, span=span)
-        return y.mul_(cells.unit.transpose(-2, -1) * unit)
-    if level == "array" and reads.fusible(codes, cells, kernels):
-        tiles = rounded and shares is None and has_tiles(codes.device, kernels)
-        exact = tiles and factors.exact(array, signed=signed, converted=True)
-        computed = tiled_reads.converted_product if exact else reads.converted_product
-        y = computed(codes, cells, signed=signed, stream=stream, span=span)
-        return y.mul_(cells.unit.transpose(-2, -1) * unit)
     y = computed(codes, cells, signed=signed, stream=stream, span=span)
     return y.mul_(cells.unit.transpose(-2, -1)).mul_(unit)
 

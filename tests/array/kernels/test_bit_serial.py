@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from ohmformer.array.multiply import mvm
 from ohmformer.array.programmed import Programmed
 from ohmformer.array.spec import Crossbar
 from ohmformer.streams import Stream
+from ohmformer.streams.compiling import has_amx
 from tests.build import SQRT_RANGE, UNIFORM, array, cell
 from tests.gpu.kernels import needs_numba
 
@@ -31,8 +34,20 @@ HARDWARE: dict[str, dict[str, Any]] = {
     "a range that no digit divides": {"adc": {"bits": 6, "range": {"kind": "given", "high": 0.37}}},
     "three input bits": {**ADC, "inputs": {"bits": 3}},
     "16 input bits": {**ADC, "inputs": {"bits": 16}},
+    "converters that begin above zero": {"adc": {"bits": 4, "range": {"kind": "given", "low": 0.1, "high": 0.6}}},
     "a converter of one bit": {"adc": {"bits": 1, "range": {"kind": "given", "high": 0.2}}},
 }
+
+
+@pytest.fixture(params=["sums that are looked up", "tiles"], scope="module", autouse=True)
+def loop(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Both loops."""
+    if request.param == "tiles" and not has_amx():
+        pytest.skip("needs a CPU with Intel AMX")
+    with pytest.MonkeyPatch.context() as patch:
+        computed = partial(bit_serial.converted_product, tiles=request.param == "tiles")
+        patch.setattr(bit_serial, "converted_product", computed)
+        yield request.param
 
 
 def hardware(name: str, **changes: Any) -> Crossbar:
@@ -60,6 +75,7 @@ def both_ways(x: Tensor, programmed: Programmed, signed: bool) -> tuple[Tensor, 
 SHAPES = {
     "a matrix": ((3, 50), (7, 50)),
     "more columns than one part": ((3, 30), (150, 30)),
+    "more vectors than bits are kept for": ((600, 30), (5, 30)),
     "a matrix for samples": ((2, 1, 3, 50), (7, 50)),
     "matrices": ((2, 3, 4, 50), (2, 3, 5, 50)),
     "inputs for matrices": ((4, 50), (3, 5, 50)),

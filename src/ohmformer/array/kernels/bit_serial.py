@@ -6,6 +6,7 @@ call, such as samples and heads.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 
 import torch
@@ -28,14 +29,14 @@ def fusible(codes: Tensor, programmed: Programmed, stream: Streams | None, kerne
     return bits and stream is None and reads.fusible(codes, programmed, kernels)
 
 
-def converted_product(codes: Tensor, programmed: Programmed, *, signed: bool, span: converters.Range) -> Tensor:
+def converted_product(
+    codes: Tensor, programmed: Programmed, *, signed: bool, span: converters.Range, tiles: bool = False
+) -> Tensor:
     """`multiply.converted_product` of hardware that is `fusible`.
 
     Currents and sums are rounded in another way, so results differ by the rounding of floating-point numbers, and where
-    it moves a code of a converter.
+    it moves a code of a converter. On matrix units (`tiles`) they are rounded in yet another way.
     """
-    from ohmformer.array.kernels import bit_serial_compiled
-
     array, digits = programmed.array, programmed.digits
     if array.subtract == "analog":
         digits = digits[:1] - digits[1:]
@@ -52,5 +53,10 @@ def converted_product(codes: Tensor, programmed: Programmed, *, signed: bool, sp
     factors = torch.tensor([[sign * array.slice_weight(s) for s in range(slices)] for sign in (1.0, -1.0)[:sides]])
     how = (weights, torch.tensor(scales, dtype=torch.float32), factors.float())
     arrays = (t.numpy() for t in (out, inputs.contiguous(), digits, *how))
-    bit_serial_compiled.product(*arrays, array.rows)
+    loop: Callable[..., None]
+    if tiles:
+        from ohmformer.array.kernels.amx.bit_serial_amx import product as loop
+    else:
+        from ohmformer.array.kernels.bit_serial_compiled import product as loop
+    loop(*arrays, array.rows)
     return encoding.mean_over_copies_(out.view(*lead, M, O), array)

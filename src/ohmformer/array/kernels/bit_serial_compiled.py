@@ -14,18 +14,17 @@ from numba import int32, types, uint8
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ohmformer.array.kernels.vectors_compiled import LANES, ROUNDING, Vectors
 from ohmformer.streams.compiling import compiled, intrinsics
 
 f = np.float32
 _, wide = intrinsics()
-LANES = 16
-"""Numbers that are added at a time."""
 COLUMNS = 64
 """Columns whose currents are computed together, a multiple of `LANES`: their sums of four cells fill a core's cache."""
-ROUNDING = 12582912.0
-"""A number below 2^22 that is added to it has no bits for a fraction left, see `input_codes_compiled.rounded`."""
-ALIGNMENT = 4
-"""Of numbers in memory."""
+SIGNATURE = (
+    "void(float32[:,:,::1], float32[:,:,::1], float32[:,:,:,:,:], float32[::1], float32[:,::1], float32[:,::1], int64)"
+)
+"""Of loops that compute products."""
 TOGETHER = 4
 """Groups of four rows whose sums are added at a time."""
 
@@ -35,9 +34,7 @@ def add_read(context: Any, total: Any, sums: Any, places: Any, scale: Any) -> An
     """Add to total[COLUMNS] a weight times what converters report of one read.
 
     The currents are the sums of sums[g, places[g]] over all g, a multiple of `TOGETHER`. A current x has the code
-    (x - zero) / step, rounded and clamped; `scale` is weight, zero, step, 1 / step, lowest and highest code. From the
-    rounded inverse the quotient is the rounded one all the same, in a third of the time of a division.
-
+    (x - zero) / step, rounded and clamped; `scale` is weight, zero, step, 1 / step, lowest and highest code.
     A loop of numba would not become vectors, since the compiler cannot know that rows of a table and the result do not
     overlap.
     """
@@ -53,14 +50,11 @@ def add_read(context: Any, total: Any, sums: Any, places: Any, scale: Any) -> An
         )
         for part, read in enumerate(_summed(builder, numbers, table.data, index)):
             current = builder.fsub(read, zero)
-            first = builder.fmul(current, inverse)
-            code = numbers.fused(numbers.fused(builder.fneg(first), step, current), inverse, first)
-            code = builder.select(builder.fcmp_ordered("<", code, lowest), lowest, code)
-            code = builder.select(builder.fcmp_ordered(">", code, highest), highest, code)
-            code = builder.fsub(builder.fadd(code, numbers.all(ROUNDING)), numbers.all(ROUNDING))
+            code = numbers.clamped(numbers.quotient(current, step, inverse), lowest, highest)
+            code = numbers.rounded(code, numbers.all(ROUNDING))
             place = numbers.at(totals.data, ir.Constant(ir.IntType(64), part * LANES))
             added = numbers.fused(weight, numbers.fused(code, step, zero), numbers.load(place))
-            builder.store(added, place).align = ALIGNMENT
+            numbers.store(added, place)
         return target.get_dummy_value()
 
     return types.none(total, sums, places, scale), generate
@@ -83,39 +77,6 @@ def _summed(builder: Any, numbers: Vectors, table: Any, index: Any) -> list[Any]
             four = builder.fadd(builder.fadd(a, b), builder.fadd(c, d))
             builder.store(builder.fadd(builder.load(total), four), total)
     return [builder.load(total) for total in totals]
-
-
-class Vectors:
-    """Vectors of `LANES` numbers in the code that a builder of LLVM makes."""
-
-    def __init__(self, builder: Any) -> None:
-        self.builder, self.type = builder, ir.VectorType(ir.FloatType(), LANES)
-
-    def all(self, value: float) -> Any:
-        """A constant in all places."""
-        return ir.Constant(self.type, [value] * LANES)
-
-    def spread(self, number: Any) -> Any:
-        """A number in all places."""
-        word = ir.IntType(32)
-        first = self.builder.insert_element(ir.Constant(self.type, ir.Undefined), number, word(0))
-        return self.builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(word, LANES), [0] * LANES))
-
-    def at(self, base: Any, offset: Any) -> Any:
-        """The place of a vector that begins some numbers behind a pointer."""
-        return self.builder.bitcast(self.builder.gep(base, [offset]), self.type.as_pointer())
-
-    def load(self, place: Any) -> Any:
-        """A vector in memory."""
-        loaded = self.builder.load(place)
-        loaded.align = ALIGNMENT
-        return loaded
-
-    def fused(self, a: Any, b: Any, c: Any) -> Any:
-        """a b + c, rounded once."""
-        kind = ir.FunctionType(self.type, [self.type] * 3)
-        function = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.fma.v{LANES}f32")
-        return self.builder.call(function, [a, b, c])
 
 
 @compiled()
@@ -160,9 +121,7 @@ def fill(sums, digits, o, first, end):
                     both[t] = lower[t] + highest[t]
 
 
-@compiled(
-    "void(float32[:,:,::1], float32[:,:,::1], float32[:,:,:,:,:], float32[::1], float32[:,::1], float32[:,::1], int64)"
-)
+@compiled(SIGNATURE)
 def product(out, codes, digits, weights, scales, factors, rows):
     """Multiply whole inputs by a matrix, with one conversion for each cycle, slice, side, row block and column.
 

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 import ohmformer as of
+from ohmformer.array.kernels import bit_serial
+from ohmformer.array.programmed import Programmed
 from ohmformer.nn.convert.handle import crossbars
 from ohmformer.nn.operands.kv import KVOperand
 from ohmformer.nn.operands.quick import plan as plans
@@ -70,6 +72,24 @@ def test_usual_products_take_few_steps(kernels: str) -> None:
     assert all(plan is not None and plan.inputs is not None for plan in found)
     with_loops = [operand for operand in crossbars(model).operands if operand.plan and operand.plan.writes]
     assert bool(with_loops) == (kernels != "torch")
+
+
+@needs_numba
+def test_bits_are_multiplied_by_their_own_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by the loop that converts currents of other products, which takes several times as long."""
+    model, real, seen = vit().eval(), bit_serial.converted_product, []
+
+    def product(codes: Tensor, programmed: Programmed, **how: Any) -> Tensor:
+        seen.append(programmed)
+        return real(codes, programmed, **how)
+
+    monkeypatch.setattr(bit_serial, "converted_product", product)
+    hardware = of.load("clipformer_tcad_2024_adc8")
+    model = of.convert(model, hardware, sample=IMAGES, level="array", kernels="compiled")
+    seen.clear()
+    with torch.no_grad(), of.samples(range(3)):
+        model(IMAGES)
+    assert len(seen) == len(crossbars(model).operands)
 
 
 CHANGES: dict[str, Any] = {

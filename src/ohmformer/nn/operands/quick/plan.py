@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ohmformer.array import converters, writing
 from ohmformer.array.folded import Folded, with_read_noise
-from ohmformer.array.kernels import reads
+from ohmformer.array.kernels import compiled_products, reads
 from ohmformer.array.kernels.amx import factors
 from ohmformer.array.kernels.amx import reads as tiled_reads
 from ohmformer.array.kernels.sent_inputs import SentInputs
@@ -128,9 +128,16 @@ def quick_product(operand: Operand, x: Tensor, cells: Folded | Programmed, strea
         if plan.span is None or not reads.fusible(x, cells, operand.state.kernels):
             return None
         codes, _ = inputs(x, 1.0)
-        computed = tiled_reads.converted_product if plan.tiles else reads.converted_product
-        y = computed(codes, cells, signed=operand.signed, stream=streams, span=plan.span)
-        return y.mul_(cells.unit.mT * inputs.unit)
+        y = compiled_products.converted_product(
+            codes,
+            cells,
+            signed=operand.signed,
+            stream=streams,
+            span=plan.span,
+            kernels=operand.state.kernels,
+            whole=True,
+        )
+        return None if y is None else y.mul_(cells.unit.mT * inputs.unit)
     if plan.span is not None or (cells.variance is not None and streams is None):
         return None
     if plan.tiles and cells.reference_variance is None:
