@@ -22,14 +22,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from shapes import LEVELS, ON_64_ROWS, SHAPES, Shape, on_crossbars
+from shapes import LEVELS, LOOPS, ON_64_ROWS, SHAPES, Shape, on_crossbars
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from turns import medians
 
 import ohmformer as of
 from ohmformer.streams.backends import drawn_on
-from ohmformer.streams.compiling import has_numba
 
 DEFAULTS = {"cpu": (["linears", "deit", "smollm2-decode"], [2]), "cuda": (list(SHAPES), [2, 8, 64])}
 """Device -> shapes and batches."""
@@ -68,12 +67,12 @@ def models(shape: Shape, sample: Tensor) -> Iterator[tuple[str, Callable[[], nn.
         digital = shape.build()
     digital = digital.to(sample.device, dtype).eval()
     yield "digital", lambda: digital
-    compiled = sample.device.type == "cpu" and has_numba()
+    loops = LOOPS if sample.device.type == "cpu" else ()
     cases = ON_64_ROWS if shape.rows == (64,) else LEVELS
     for case in shape.cases or cases:
         yield case, partial(on_crossbars, digital, sample, case)
-        if compiled:
-            yield f"{case}, compiled", partial(on_crossbars, digital, sample, case, "compiled")
+        for kernels in loops:
+            yield f"{case}, {kernels}", partial(on_crossbars, digital, sample, case, kernels)
     if importlib.util.find_spec(PEER) is not None and not shape.cases:
         attention = "" if cases is ON_64_ROWS else ", attention digital"
         for rows in shape.rows:

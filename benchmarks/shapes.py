@@ -12,9 +12,13 @@ from torch import Tensor, nn
 
 import ohmformer as of
 from ohmformer.models.bundled_vit import VisionTransformer
+from ohmformer.streams.backends import Kernels
+from ohmformer.streams.compiling import has_amx, has_numba
 
 PROMPT, STEPS = 128, 16
 """Tokens of a prefill, and tokens that are decoded after it."""
+LOOPS: tuple[Kernels, ...] = (*(("compiled",) if has_numba() else ()), *(("amx",) if has_amx() else ()))
+"""Kernels with compiled loops that this CPU has."""
 
 
 @dataclass(frozen=True)

@@ -23,14 +23,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from shapes import LEVELS, SHAPES, on_crossbars
+from shapes import LEVELS, LOOPS, SHAPES, on_crossbars
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from turns import medians, show
 from two_states import values
 
 import ohmformer as of
-from ohmformer.streams.compiling import has_amx
 
 BATCH = 2
 KINDS = {
@@ -69,21 +68,14 @@ where it is more than a target:
 - With both (asked 3.0): both products 283 ms, 1.6; 65 M conversions with read noise 142 ms, 0.8; Python 21 ms (38),
   0.12.
 
-On the matrix units of the CPU (`kernels = "amx"`; times digital, 179 ms; 5 rounds in turns at a load of 4 to 6 on 2
-cores, in brackets the fastest pass of each row; compiled kernels in the same rounds):
-
-- array, 128 rows, amplitude: 1.28 (1.13), compiled 1.52 (1.43)
-- and 8-bit ADC: 1.68 (1.57), compiled 1.95 (1.84)
-- and read noise, ideal converters: 2.05 (1.89), compiled 2.78 (2.79)
-- and both: 3.31 (3.03), compiled 4.86 (3.99)
-
-Whole layers of 394 tokens at that load, ns for each value: a conversion with its product 1.3 to 1.5 in place of 2.4,
-with read noise 3.6 to 4.0 in place of 5.8 to 6.8. [394, 384] x [384, 1536] with read noise takes 2.8 ms, where the
-digital product takes 3.0. By samples of a profile, when variances still were two numbers of bfloat16 each (4.6 in all):
-tile instructions 2.0, normal numbers 1.45, conversion 0.46, root and sum 0.3. With both (asked 3.0), milliseconds of a
-pass by function: reads 290 (1.6), inputs into tiles 22, K and V into tiles 22 and into cells 30, inputs 15; other
-passes and Python take the rest. Tile instructions alone need 16 cycles each: with 64 of them for 32 x 32 results of 128
-rows, 0.4 ns for each result at 2.5 GHz. The rest is waiting for tiles in the second cache, which other work shared.
+On the matrix units of the CPU (`kernels = "amx"`). Whole layers of 394 tokens at a load of 4 to 6 on two cores, ns
+for each value: a conversion with its product 1.3 to 1.5 in place of 2.4, with read noise 3.6 to 4.0 in place of 5.8
+to 6.8. [394, 384] x [384, 1536] with read noise takes 2.8 ms, where the digital product takes 3.0. By samples of a
+profile, when variances still were two numbers of bfloat16 each (4.6 in all): tile instructions 2.0, normal numbers
+1.45, conversion 0.46, root and sum 0.3. With both (asked 3.0), milliseconds of a pass by function: reads 290 (1.6),
+inputs into tiles 22, K and V into tiles 22 and into cells 30, inputs 15; other passes and Python take the rest. Tile
+instructions alone need 16 cycles each: with 64 of them for 32 x 32 results of 128 rows, 0.4 ns for each result at 2.5
+GHz. The rest is waiting for tiles in the second cache, which other work shared.
 
 - Currents by three products of bfloat16 (error 1e-7, where float32 has 3e-7): with currents written to memory they take
   0.97 ms for [394, 128] x [128, 1536], in place of 1.23; a strip of 32 rows and 256 columns that stays in the cache
@@ -135,9 +127,7 @@ def cases(images: torch.Tensor, *, plain: bool) -> dict[str, nn.Module]:
     for name in LEVELS:
         if plain:
             found[name] = on_crossbars(model, images, name)
-        found[f"{name}, compiled"] = on_crossbars(model, images, name, "compiled")
-        if has_amx():
-            found[f"{name}, AMX"] = on_crossbars(model, images, name, "amx")
+        found |= {f"{name}, {kernels}": on_crossbars(model, images, name, kernels) for kernels in LOOPS}
     return found
 
 
