@@ -39,7 +39,7 @@ KINDS = {
 }
 """Operation of PyTorch -> what it is part of. Attention of the digital model is one operation, products included."""
 COLUMNS = ("products", "softmax", "normal numbers", "other passes", "small operations")
-LOOPS = "compiled loops"
+IN_LOOPS = "compiled loops"
 SMALL = 20_000
 """Values below which an operation takes the time of its call."""
 TRIED = """
@@ -195,7 +195,7 @@ def main() -> None:
         "Milliseconds of the operations of a pass, without what Python takes between them: each call counts as the "
         "fastest one of its shape.",
         "",
-        f"| DeiT-S shape | {' | '.join((*COLUMNS, LOOPS))} |",
+        f"| DeiT-S shape | {' | '.join((*COLUMNS, IN_LOOPS))} |",
         f"|---|{'--:|' * (1 + len(COLUMNS))}",
         *(f"| {name} | {spent(model, images, arguments.rounds)} |" for name, model in models.items()),
         "",
