@@ -37,7 +37,7 @@ or 6.6 ns for a vector of 16 (some 14 cycles of a core at 2.1 GHz).
 
 - Sums that are looked up (any CPU): 16 additions of a vector and 9 steps of a conversion on two units, at least 13
   cycles. Measured 7.0 to 7.5 ns.
-- Products of tiles (AMX, chosen where the CPU has them): a cell in float32 is the exact sum of three numbers in
+- Products of tiles (AMX, with `kernels="amx"`): a cell in float32 is the exact sum of three numbers in
   bfloat16, so a current of 64 rows is six products of tiles, at least 6 cycles for 16 currents. Measured 2.7 to 3.5
   ns. A conversion on ideal ranges takes 5 steps (clamp, rounding by an addition and a subtraction, weighted sum), 1.0
   ns, and 1.4 ns where a quotient is needed; the products of the next group run beside it, together 3.7 to 3.9 ns.
