@@ -1,5 +1,6 @@
 """Reads on matrix units: the numbers of the plain code, a noise of the right size, and the same bits in any batch."""
 
+import copy
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 from torch import Tensor
 
+import ohmformer as of
 from ohmformer.array import converters, fold, mvm, program
 from ohmformer.array.crossbar import write
 from ohmformer.array.folded import folded_product
@@ -144,3 +146,24 @@ def test_what_was_arranged_for_a_matrix_is_kept_beside_it() -> None:
     reads.folded_product(torch.ones(3, 2, 8), cells, 1.0)
     assert dict(cells._kept) == kept
     assert len(kept) == 1
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-9, 1e-18])
+def test_numbers_that_are_too_small_for_tiles_are_multiplied_in_float32(size: float) -> None:
+    """Tiles would give no noise at 1e-9, and zeros at 1e-18."""
+    read_noise = {"kind": "proportional", "sigma": 0.3}
+    hardware = of.load("generic_amplitude")
+    for part in ("attention", "projection"):
+        noisy = array(inputs={"kind": "amplitude", "bits": 8}, bits=4, cell=cell(read_noise=read_noise))
+        hardware = of.replace(hardware, f"{part}.array", noisy)
+    linear, x = torch.nn.Linear(64, 48, bias=False), torch.randn(2, 5, 64) * size
+    torch.nn.init.normal_(linear.weight, std=size)
+    level: of.Level = "noise" if size < 1e-10 else "array"
+    found = []
+    for kernels in ("compiled", "amx"):
+        model = of.convert(copy.deepcopy(linear), hardware, sample=x, kernels=kernels, level=level)  # type: ignore[arg-type]
+        with torch.no_grad(), of.samples(range(2)):
+            found.append(model(x).double() / size**2)
+    plain, tiled = found
+    assert float(plain.std()) > 1
+    torch.testing.assert_close(tiled, plain, rtol=1e-2, atol=1e-2 * float(plain.std()))

@@ -16,6 +16,7 @@ from ohmformer.nn.operands import kv
 from ohmformer.nn.operands.quick import appended
 from ohmformer.nn.shared.weight_fingerprints import Fingerprints
 from ohmformer.streams.compiling import has_numba
+from tests.gpu.kernels import needs_amx
 
 transformers = pytest.importorskip("transformers")
 
@@ -81,6 +82,16 @@ def test_the_bits_are_those_of_the_general_way(
     steps = TOKENS.shape[1] - PROMPT
     assert sum(quick) == 4 * (steps - 1)  # K and V of two layers, from the second token on
     assert torch.equal(found, in_general(model, inference=inference))
+
+
+@needs_amx
+@pytest.mark.parametrize("hardware", [PER_VALUE, PER_CELL], ids=["per value", "per cell"])
+def test_steps_without_tiles_draw_the_noise_of_those_with_them(hardware: of.Accelerator, in_general: Any) -> None:
+    model = converted("amx", hardware)
+    found, general = decoded(model), in_general(model)
+    # Sums are rounded in another way; other noise would differ by a hundredth and more.
+    torch.testing.assert_close(found, general, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(found, decoded(converted("torch", hardware)), atol=1e-3)
 
 
 def test_texts_with_padding_take_the_general_way(in_general: Any) -> None:

@@ -32,6 +32,8 @@ from ohmformer.streams import Streams
 if TYPE_CHECKING:
     from ohmformer.array.folded import Folded
 
+SMALLEST = 2.0**-50
+"""The smallest value of one code of a matrix times that of an input, for which variances are numbers of tiles."""
 Read = tuple[Factor, Factor | None, int, int, Streams | None, tuple[float, ...]]
 """Cells, their variances, the matrix of the inputs, the row block, the key of the noise, and what `reads_amx` takes as
 scale."""
@@ -68,6 +70,15 @@ def converted_product(
     return encoding.mean_over_copies_(out, array)
 
 
+def in_range(cells: Folded, unit: float) -> bool:
+    """True if the numbers of a folded matrix times the value of an input code are no smaller than tiles hold.
+
+    Tiles count numbers below 2^-126 as zero, and variances are about the square of the value of one code.
+    """
+    smallest: float = cells.kept("smallest unit", lambda: float(cells.unit.min()) if cells.unit.numel() else 1.0)
+    return smallest * unit >= SMALLEST
+
+
 def folded_product(
     codes: Tensor, cells: Folded, unit: float, *, stream: Streams | None = None, bias: Tensor | None = None
 ) -> Tensor:
@@ -75,7 +86,7 @@ def folded_product(
 
     Args:
         codes: whole numbers [..., M, I] that are `factors.exact`.
-        cells: the matrix, without columns of references.
+        cells: the matrix, without columns of references, and `in_range`.
         unit: the value of one code.
         stream: key of the noise of reads; None for reads without noise.
         bias: added to the results [O]; only for reads without noise.

@@ -140,7 +140,7 @@ def quick_product(operand: Operand, x: Tensor, cells: Folded | Programmed, strea
         return None if y is None else y.mul_(cells.unit.mT * inputs.unit)
     if plan.span is not None or (cells.variance is not None and streams is None):
         return None
-    if plan.tiles and cells.reference_variance is None:
+    if plan.tiles and cells.reference_variance is None and tiled_reads.in_range(cells, inputs.unit):
         return tiled_reads.folded_product(inputs(x, 1.0)[0], cells, inputs.unit, stream=streams)
     sent, squares = inputs(x, squares=cells.variance is not None)
     y = cells.times(sent)
