@@ -27,6 +27,8 @@ def medians(
         seconds: time after which no further round begins; at least one is timed.
         clock: the clock; `time.process_time` leaves out the time in which other processes had the core.
     """
+    if rounds < 1:
+        raise SystemExit(f"--rounds {rounds}: must be at least 1")
     times: dict[str, list[float]] = {name: [] for name in cases}
     begun = time.perf_counter()
     for turn in range(warm_up + rounds):
