@@ -87,6 +87,20 @@ def test_copies_files_and_chips_keep_the_choice(tmp_path: Path) -> None:
 
 
 @needs_numba
+def test_a_file_whose_kernels_are_missing_is_named_and_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "model.safetensors"
+    of.save(of.convert(vit(), NOISY, sample=IMAGES, kernels="compiled"), file)
+    monkeypatch.setattr(compiling, "has_numba", lambda: False)
+    model = vit(seed=9)
+    with pytest.raises(of.BadInput, match=r"model\.safetensors: kernels \(.*kernels=\) = 'compiled': needs numba"):
+        of.restore(model, file)
+    assert torch.equal(model(IMAGES), vit(seed=9)(IMAGES))
+    assert crossbars(of.restore(model, file, kernels="torch")).state.kernels == "torch"
+
+
+@needs_numba
 def test_training_draws_by_compiled_kernels_too() -> None:
     losses = []
     for kernels in ("torch", "compiled", "compiled"):
@@ -206,7 +220,7 @@ def test_tensors_without_values_are_refused_in_one_line() -> None:
 def test_a_terminal_is_told_of_loops_that_are_compiled(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(compiled_loops, "load_loops", lambda tell: tell())
+    monkeypatch.setattr(compiled_loops, "load_loops", lambda tell, _kernels: tell())
     compiled_loops.load_compiled_loops()
     assert capsys.readouterr().err == ""
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)

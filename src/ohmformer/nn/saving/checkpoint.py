@@ -45,6 +45,7 @@ from ohmformer.nn.saving.checksummed_file import (
 from ohmformer.nn.saving.sample_json import sample_as_json, sample_from_json, tensor_names
 from ohmformer.schema import validate
 from ohmformer.streams.backends import Kernels
+from ohmformer.streams.compiling import check_kernels
 
 SCHEMA = 2
 """Version of the format."""
@@ -133,6 +134,9 @@ def restore(
     check_type("restore", "file", file, (str, PathLike), "the path of a file that save() wrote")
     check_type("restore", "hardware", hardware, (Accelerator, type(None)), "an accelerator, from of.load, or None")
     metadata, tensors = _read(file)
+    if kernels is None:
+        kernels = metadata.get("kernels", "torch")  # older files name none
+        check_kernels(kernels, f"{file}: kernels (restore takes others with kernels=)")
     _load_weights(model, tensors, metadata["tied"], file)
     sample = sample_from_json(metadata["sample"], tensors) if sample is None else sample
     if sample is None:
@@ -146,7 +150,7 @@ def restore(
     clip = None if metadata["clip"] is None else validate(KVClip, metadata["clip"], where=where, in_file=False)
     weights = validate(WeightMitigation, metadata.get("weights", {}), where=where, in_file=False)
     settings: dict[str, Any] = {name: metadata[name] for name in ("level", "seed", "chip")}
-    settings["kernels"] = metadata.get("kernels", "torch") if kernels is None else kernels  # older files name none
+    settings["kernels"] = kernels
     if ages is None and hardware is None and metadata.get("ages") is not None:
         stored_ages = metadata["ages"]
         ages = stored_ages if isinstance(stored_ages, float) else Ages.read(stored_ages)
