@@ -66,7 +66,7 @@ def test_decoding_compares_cached_tokens_too() -> None:
         _, past = model(TOKENS[:, 4:5], past)
         found.lines.clear()
         model(TOKENS[:, 5:], past)
-    assert found.lines == {**ONCE, **MASKS, **COPIES, "nn/operands/kv_cache.py:goes_on": OPERANDS}
+    assert found.lines == {**ONCE, **MASKS, **COPIES, "nn/operands/kv_cache.py:same_bits": OPERANDS}
 
 
 def test_values_that_are_no_numbers_are_refused_at_the_end_of_the_call() -> None:
