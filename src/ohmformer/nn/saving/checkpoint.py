@@ -134,9 +134,7 @@ def restore(
     check_type("restore", "file", file, (str, PathLike), "the path of a file that save() wrote")
     check_type("restore", "hardware", hardware, (Accelerator, type(None)), "an accelerator, from of.load, or None")
     metadata, tensors = _read(file)
-    if kernels is None:
-        kernels = metadata.get("kernels", "torch")  # older files name none
-        check_kernels(kernels, f"{file}: kernels (restore takes others with kernels=)")
+    kernels = _kernels(metadata, file) if kernels is None else kernels
     _load_weights(model, tensors, metadata["tied"], file)
     sample = sample_from_json(metadata["sample"], tensors) if sample is None else sample
     if sample is None:
@@ -150,11 +148,10 @@ def restore(
     clip = None if metadata["clip"] is None else validate(KVClip, metadata["clip"], where=where, in_file=False)
     weights = validate(WeightMitigation, metadata.get("weights", {}), where=where, in_file=False)
     settings: dict[str, Any] = {name: metadata[name] for name in ("level", "seed", "chip")}
-    settings["kernels"] = kernels
     if ages is None and hardware is None and metadata.get("ages") is not None:
         stored_ages = metadata["ages"]
         ages = stored_ages if isinstance(stored_ages, float) else Ages.read(stored_ages)
-    settings["half_cells"] = bool(metadata.get("half_cells"))
+    settings |= {"kernels": kernels, "half_cells": bool(metadata.get("half_cells"))}
     options: dict[str, Any] = {"clip": clip, "weights": weights, "rules": rules, "ages": ages, **settings}
     converted = convert(model, hardware or stored, sample=sample, **options)
     handle = crossbars(converted)
@@ -166,6 +163,17 @@ def restore(
         _restore_remedies(converted, metadata["remedies"], tensors, file)
         _restore_ranges(handle, tensors, file)
     return converted
+
+
+def _kernels(metadata: Mapping[str, Any], file: str | Path) -> Any:
+    """Return the kernels of a file, of which older ones name none.
+
+    Raises:
+        BadInput: this machine does not have them.
+    """
+    found = metadata.get("kernels", "torch")
+    check_kernels(found, f"{file}: kernels (restore takes others with kernels=)")
+    return found
 
 
 def _weights(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
