@@ -54,6 +54,10 @@ class Plan:
     exact: bool
     separable: bool
 
+    def in_tiles(self, cells: Folded) -> bool:
+        """True if the matrix units multiply inputs by these cells."""
+        return self.tiles and self.inputs is not None and tiled_reads.in_range(cells, self.inputs.unit)
+
 
 def plan_of(operand: Operand) -> Plan:
     """The plan of an operand, made anew if the settings of its model have changed."""
@@ -140,7 +144,7 @@ def quick_product(operand: Operand, x: Tensor, cells: Folded | Programmed, strea
         return None if y is None else y.mul_(cells.unit.mT * inputs.unit)
     if plan.span is not None or (cells.variance is not None and streams is None):
         return None
-    if plan.tiles and cells.reference_variance is None and tiled_reads.in_range(cells, inputs.unit):
+    if cells.reference_variance is None and plan.in_tiles(cells):
         return tiled_reads.folded_product(inputs(x, 1.0)[0], cells, inputs.unit, stream=streams)
     sent, squares = inputs(x, squares=cells.variance is not None)
     y = cells.times(sent)

@@ -50,7 +50,7 @@ def token_product(operand: KVOperand, x: Tensor, tokens: Tensor, new: int, use: 
     reads = operand.read_streams(x.shape, None, new, use) if plan.noisy else None
     if plan.noisy or isinstance(cells, Programmed):
         return operand.multiply(x, tokens if operand.axis == "K" else tokens.mT, cells, reads)
-    if plan.tiles and tiled_reads.in_range(cells, plan.inputs.unit):
+    if plan.in_tiles(cells):
         return tiled_reads.folded_product(plan.inputs(x, 1.0)[0], cells, plan.inputs.unit)
     (B, R, M, _), (_, _, O, I) = x.shape, cells.values.shape
     sent, _ = plan.inputs(x)

@@ -130,7 +130,7 @@ def _multiplied(
     """x @ w.T + bias by cells; noise of reads is that of each sample or token, or of all rows together."""
     plan = plan_of(operand)
     if type(cells) is Folded and cells.variance is None and plan.inputs is not None:
-        if plan.tiles and tiled_reads.in_range(cells, plan.inputs.unit):
+        if plan.in_tiles(cells):
             return tiled_reads.folded_product(plan.inputs(x, 1.0)[0], cells, plan.inputs.unit, bias=bias)
         return F.linear(plan.inputs(x)[0], cells.values, bias)
     streams: Streams | None = operand.read_stream(use) if plan.noisy else None
